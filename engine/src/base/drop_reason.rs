@@ -1,0 +1,108 @@
+//! The closed lists of what can become of a packet that goes no further.
+//!
+//! Each reason is the index of its counter, so that every packet is counted in exactly one place:
+//! `received = delivered + sum of DropReason`, and `originated = transmitted + waiting + sum of UnsentReason`.
+
+macro_rules! reasons {
+    ($(#[$doc:meta])* $name:ident { $($(#[doc = $text:literal])+ $variant:ident = $label:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum $name { $($(#[doc = $text])+ $variant),+ }
+
+        impl $name {
+            /// Every reason, in the order of its counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// Label of the reason in metrics.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $label),+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Why a received frame was dropped.
+    DropReason {
+        /// Shorter than an Ethernet header, or than the tags that it announces.
+        FrameTooShort = "frame_too_short",
+        /// Spread over several chunks, which only an interface with a jumbo MTU may do.
+        FrameTooLong = "frame_too_long",
+        /// Sent to the MAC address of another host.
+        OtherDestinationMac = "other_destination_mac",
+        /// Sent from a multicast MAC address, which no sender has.
+        SourceMacInvalid = "source_mac_invalid",
+        /// Tagged for a VLAN that is not ours.
+        OtherVlan = "other_vlan",
+        /// Neither ARP nor IPv4.
+        EtherTypeUnknown = "ethertype_unknown",
+        /// IPv6, which no address is configured for.
+        Ipv6NotConfigured = "ipv6_not_configured",
+        /// ARP that is truncated or not about IPv4 over Ethernet.
+        ArpMalformed = "arp_malformed",
+        /// ARP about other hosts' addresses that taught nothing.
+        ArpNotForUs = "arp_not_for_us",
+        /// Fewer bytes than an IPv4 header.
+        Ipv4Truncated = "ipv4_truncated",
+        /// Version field is not 4.
+        Ipv4Version = "ipv4_version",
+        /// Header length below 20 bytes or beyond the packet.
+        Ipv4HeaderLength = "ipv4_header_length",
+        /// Total length below the header length or beyond the frame.
+        Ipv4TotalLength = "ipv4_total_length",
+        /// Header checksum wrong.
+        Ipv4Checksum = "ipv4_checksum",
+        /// Source address that no host may send from: multicast, broadcast, loopback, zero, or our own.
+        Ipv4SourceInvalid = "ipv4_source_invalid",
+        /// Destination is not an address of ours.
+        Ipv4OtherDestination = "ipv4_other_destination",
+        /// Broadcast or multicast, which nobody here has asked for.
+        Ipv4Broadcast = "ipv4_broadcast",
+        /// A fragment; reassembly is not done.
+        Ipv4Fragment = "ipv4_fragment",
+        /// Our address is still being probed for duplicates.
+        AddressTentative = "address_tentative",
+        /// A protocol that nobody here speaks (answered with "protocol unreachable" within the rate limit).
+        ProtocolUnknown = "protocol_unknown",
+        /// ICMP shorter than its header.
+        IcmpTruncated = "icmp_truncated",
+        /// ICMP checksum wrong.
+        IcmpChecksum = "icmp_checksum",
+        /// ICMP of a type that asks nothing of us.
+        IcmpIgnored = "icmp_ignored",
+        /// Fewer bytes than a UDP header.
+        UdpTruncated = "udp_truncated",
+        /// UDP length below 8 or beyond the IP payload.
+        UdpLength = "udp_length",
+        /// UDP checksum wrong.
+        UdpChecksum = "udp_checksum",
+        /// UDP source port zero where a reply is due.
+        UdpSourcePort = "udp_source_port",
+        /// Nobody listens on the port (answered with "port unreachable" within the rate limit).
+        UdpPortClosed = "udp_port_closed",
+    }
+}
+
+reasons! {
+    /// Why a frame that the stack built was not sent.
+    UnsentReason {
+        /// No connected prefix and no gateway leads to the destination.
+        NoRoute = "no_route",
+        /// The neighbor did not answer in time.
+        NeighborUnreachable = "neighbor_unreachable",
+        /// Too many frames wait for the neighbor already.
+        NeighborQueueFull = "neighbor_queue_full",
+        /// Too many neighbors are being looked for already.
+        NeighborTableFull = "neighbor_table_full",
+        /// Longer than the interface's MTU.
+        TooLong = "too_long",
+        /// The device took no frame for so long that it counts as stalled.
+        DeviceStalled = "device_stalled",
+        /// The worker stopped before the device took it.
+        Shutdown = "shutdown",
+    }
+}

@@ -1,0 +1,177 @@
+//! Ownership of packet memory: one frame, a burst of them, a queue of them.
+
+use arrayvec::ArrayVec;
+
+use super::umem::{NONE, Place, Umem};
+
+/// The most frames that one turn takes in, and the most it puts out.
+///
+/// 64 descriptors are what one cache-resident pass over a batch costs least with on AF_XDP (the kernel's
+/// own copy-mode transmit works in batches of 32), and a burst at 1 Mpps is then 64 us of work.
+pub const BURST: usize = 64;
+
+/// Ownership of one chunk of a [`Umem`], or of a chain of them, holding a packet.
+///
+/// Neither `Copy` nor `Clone`: whoever has the frame, and nobody else, may touch the chunk's bytes, and has
+/// to pass it on: to a burst, a ring, a [`FrameQueue`] or back with [`Umem::free`]. A frame that is merely
+/// dropped is a leaked chunk, which the simulator's account of all chunks finds.
+///
+/// `offset` and `len` say where in the first chunk the packet lies (bytes). The memory before it is headroom.
+#[must_use = "a frame that is dropped is a chunk lost: pass it on or free it"]
+#[derive(Debug)]
+pub struct Frame {
+    pub(super) chunk: u32,
+    pub(super) offset: u16,
+    pub(super) len: u16,
+}
+
+const _: () = assert!(size_of::<Frame>() == 8);
+
+impl Frame {
+    /// Number of the chunk in its UMEM.
+    #[must_use]
+    pub const fn chunk(&self) -> u32 {
+        self.chunk
+    }
+
+    /// Where the packet starts, in bytes from the start of the chunk.
+    #[must_use]
+    pub const fn offset(&self) -> u16 {
+        self.offset
+    }
+
+    /// Bytes of the packet in this chunk: all of them unless the frame is a chain.
+    #[must_use]
+    pub const fn len(&self) -> u16 {
+        self.len
+    }
+
+    /// Whether the packet has no bytes.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// Up to [`BURST`] frames on their way between device and stack.
+#[derive(Debug, Default)]
+pub struct Burst(ArrayVec<Frame, BURST>);
+
+impl Burst {
+    /// A burst without frames.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Frames in the burst.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no frame in the burst.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Frames that can still be pushed.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.0.remaining_capacity()
+    }
+
+    /// Appends a frame, or gives it back when the burst is full.
+    ///
+    /// # Errors
+    /// The frame itself, when there is no room.
+    #[inline]
+    pub fn push(&mut self, frame: Frame) -> Result<(), Frame> {
+        self.0.try_push(frame).map_err(|full| full.element())
+    }
+
+    /// Takes out the first `count` frames, or all if there are fewer, in order.
+    #[inline]
+    pub fn take(&mut self, count: usize) -> impl Iterator<Item = Frame> + '_ {
+        let count = count.min(self.0.len());
+        self.0.drain(..count)
+    }
+
+    /// Takes out all frames, in order.
+    #[inline]
+    pub fn drain(&mut self) -> impl Iterator<Item = Frame> + '_ {
+        self.0.drain(..)
+    }
+
+    /// The frames, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Frame> {
+        self.0.iter()
+    }
+}
+
+/// A first-in first-out queue of frames, linked through their chunks' metadata: no allocation, O(1).
+///
+/// The queue belongs to the [`Umem`] whose frames it holds and has to be emptied into it before it goes.
+#[derive(Debug)]
+pub struct FrameQueue {
+    head: u32,
+    tail: u32,
+    len: u32,
+}
+
+impl Default for FrameQueue {
+    fn default() -> Self {
+        Self { head: NONE, tail: NONE, len: 0 }
+    }
+}
+
+impl FrameQueue {
+    /// Frames in the queue.
+    #[must_use]
+    pub const fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether there is no frame in the queue.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Appends a frame.
+    pub fn push(&mut self, umem: &mut Umem, frame: Frame) {
+        let chunk = umem.park(frame, Place::Queue);
+        if self.tail == NONE {
+            self.head = chunk;
+        } else {
+            umem.set_next(self.tail, chunk);
+        }
+        self.tail = chunk;
+        self.len += 1;
+    }
+
+    /// Takes out the oldest frame.
+    pub fn pop(&mut self, umem: &mut Umem) -> Option<Frame> {
+        if self.head == NONE {
+            return None;
+        }
+        let (frame, next) = umem.unpark(self.head, Place::Queue)?;
+        self.head = next;
+        if next == NONE {
+            self.tail = NONE;
+        }
+        self.len -= 1;
+        Some(frame)
+    }
+
+    /// Frees all frames and says how many there were.
+    pub fn clear(&mut self, umem: &mut Umem) -> u32 {
+        let mut count = 0;
+        while let Some(frame) = self.pop(umem) {
+            umem.free(frame);
+            count += 1;
+        }
+        count
+    }
+}

@@ -1,0 +1,12 @@
+//! What every layer stands on: frames, the memory they lie in, time, and the closed lists of what can
+//! become of a packet. Imports nothing of the other layers.
+
+mod drop_reason;
+mod frame;
+mod time;
+mod umem;
+
+pub use drop_reason::{DropReason, UnsentReason};
+pub use frame::{BURST, Burst, Frame, FrameQueue};
+pub use time::Instant;
+pub use umem::{Backing, ChunkSize, Descriptor, Place, Umem, UmemConfig, UmemError};

@@ -1,0 +1,586 @@
+//! The packet memory of one worker: chunks of equal size, a free list, and metadata beside every chunk.
+//!
+//! ```text
+//!  memory    | chunk 0       | chunk 1       | chunk 2       | ...        shared with the kernel, chunk-aligned
+//!              ^ headroom ^ packet ^ tailroom
+//!  metadata  | next more place offset len | ...                           ours alone
+//!  free      LIFO: the chunk freed last is the one used next, so few chunks stay in the cache
+//! ```
+//!
+//! Every chunk is in exactly one [`Place`], written down in its metadata. A number that comes back from a
+//! ring is checked against it before it becomes a [`Frame`] again: a NIC that hands out a chunk twice, or
+//! one that it was never given, is told no and counted, and memory stays sound.
+#![allow(unsafe_code)]
+
+use std::any::Any;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
+
+use super::frame::Frame;
+
+/// No chunk: the end of a list.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// Bytes in front of a frame that the stack builds itself: as much as the kernel leaves in front of those it
+/// receives (`XDP_PACKET_HEADROOM`), so that headers can be put before any payload.
+const HEADROOM: u16 = 256;
+
+/// Where a chunk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Place {
+    /// On the free list.
+    Free,
+    /// Owned by a [`Frame`] in somebody's hands: a burst, or a function at work.
+    Held,
+    /// On a [`FrameQueue`](super::FrameQueue).
+    Queue,
+    /// With the device, to receive into: in the fill ring, or received and not yet taken out.
+    Fill,
+    /// With the device, to transmit: in the transmit ring, or sent and not yet completed.
+    Transmit,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ChunkMeta {
+    /// Next chunk of the list that the chunk is on.
+    next: u32,
+    /// The chunk that continues the packet, when it is a chain.
+    more: u32,
+    offset: u16,
+    len: u16,
+    place: Place,
+}
+
+/// Sizes of chunks that AF_XDP accepts in aligned mode: powers of two between 2,048 bytes and a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChunkSize {
+    /// Two chunks a page: what copy mode needs for an MTU of 1,500.
+    Bytes2048,
+    /// One chunk a page: what zero-copy drivers need that round buffers down to whole KiB.
+    Bytes4096,
+}
+
+impl ChunkSize {
+    /// The size in bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u32 {
+        match self {
+            Self::Bytes2048 => 2048,
+            Self::Bytes4096 => 4096,
+        }
+    }
+}
+
+/// How much memory, in what pieces.
+#[derive(Clone, Copy, Debug)]
+pub struct UmemConfig {
+    /// Number of chunks.
+    pub chunks: u32,
+    /// Size of a chunk.
+    pub chunk_size: ChunkSize,
+    /// Try huge pages first.
+    pub huge_pages: bool,
+}
+
+/// What the memory came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backing {
+    /// A memfd on huge pages.
+    HugePages,
+    /// A memfd on ordinary pages.
+    Memfd,
+    /// Memory that a driver library made.
+    Driver,
+}
+
+impl Backing {
+    /// Word for the start line and for metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HugePages => "huge pages",
+            Self::Memfd => "memfd",
+            Self::Driver => "driver memory",
+        }
+    }
+}
+
+/// The memory could not be had.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no memory for packets: {bytes} bytes in {chunks} chunks ({source}); use a smaller --ring-size, \
+     or give the process more memory (ulimit -v, the cgroup's memory.max)"
+)]
+pub struct UmemError {
+    bytes: u64,
+    chunks: u32,
+    source: io::Error,
+}
+
+/// Descriptor of a packet's bytes as AF_XDP rings have it (`struct xdp_desc` without its options).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Descriptor {
+    /// Offset of the first byte from the start of the UMEM, bytes.
+    pub addr: u64,
+    /// Bytes.
+    pub len: u32,
+}
+
+/// The packet memory of one worker. See the module's text.
+pub struct Umem {
+    memory: NonNull<u8>,
+    bytes: usize,
+    chunk_shift: u32,
+    meta: Box<[ChunkMeta]>,
+    free: u32,
+    free_count: u32,
+    backing: Backing,
+    owner: Owner,
+}
+
+/// What has to be released with the memory.
+enum Owner {
+    /// The mapping is ours.
+    Memfd(OwnedFd),
+    /// The value keeps the memory mapped for as long as it lives.
+    Driver { _keep: Box<dyn Any + Send> },
+}
+
+// SAFETY: the memory is owned by the value (through `owner`), which reaches it only through `&self` and `&mut self`.
+unsafe impl Send for Umem {}
+
+impl std::fmt::Debug for Umem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Umem").field("chunks", &self.meta.len()).field("free", &self.free_count).finish_non_exhaustive()
+    }
+}
+
+impl Umem {
+    /// Makes a memory of `config.chunks` chunks, all free, backed by a memfd: on huge pages if asked and there
+    /// are any, on ordinary ones otherwise ([`Umem::backing`] tells).
+    ///
+    /// # Errors
+    /// [`UmemError`] when the kernel refuses the memory.
+    pub fn new(config: UmemConfig) -> Result<Self, UmemError> {
+        let bytes = u64::from(config.chunks) * u64::from(config.chunk_size.bytes());
+        let error = |source| UmemError { bytes, chunks: config.chunks, source };
+        let len = usize::try_from(bytes).map_err(|_| error(io::ErrorKind::OutOfMemory.into()))?;
+        if len == 0 || config.chunks >= NONE {
+            return Err(error(io::ErrorKind::InvalidInput.into()));
+        }
+        let huge = if config.huge_pages { map_memfd(len, libc::MFD_HUGETLB).ok() } else { None };
+        let (backing, (fd, memory)) = match huge {
+            Some(mapped) => (Backing::HugePages, mapped),
+            None => (Backing::Memfd, map_memfd(len, 0).map_err(error)?),
+        };
+        Ok(Self::with_memory(memory, config, len, backing, Owner::Memfd(fd)))
+    }
+
+    /// Takes over memory that a driver library made: `config.chunks` chunks from `memory` on.
+    ///
+    /// # Safety
+    /// The memory must be mapped readable and writable, aligned to the chunk size, and stay so while `keep`
+    /// lives; apart from the kernel, nobody else may touch it.
+    pub unsafe fn from_driver(memory: NonNull<u8>, config: UmemConfig, keep: Box<dyn Any + Send>) -> Self {
+        let bytes = config.chunks as usize * config.chunk_size.bytes() as usize;
+        Self::with_memory(memory, config, bytes, Backing::Driver, Owner::Driver { _keep: keep })
+    }
+
+    fn with_memory(memory: NonNull<u8>, config: UmemConfig, bytes: usize, backing: Backing, owner: Owner) -> Self {
+        let last = config.chunks - 1;
+        let free = |chunk| ChunkMeta {
+            next: if chunk == last { NONE } else { chunk + 1 },
+            more: NONE,
+            offset: 0,
+            len: 0,
+            place: Place::Free,
+        };
+        Self {
+            memory,
+            bytes,
+            chunk_shift: config.chunk_size.bytes().trailing_zeros(),
+            meta: (0..config.chunks).map(free).collect(),
+            free: 0,
+            free_count: config.chunks,
+            backing,
+            owner,
+        }
+    }
+
+    /// Number of chunks in all.
+    #[must_use]
+    pub fn chunks(&self) -> u32 {
+        self.meta.len() as u32
+    }
+
+    /// Number of chunks on the free list.
+    #[must_use]
+    pub fn free_chunks(&self) -> u32 {
+        self.free_count
+    }
+
+    /// Size of a chunk in bytes.
+    #[must_use]
+    pub const fn chunk_bytes(&self) -> u32 {
+        1 << self.chunk_shift
+    }
+
+    /// What the memory came from.
+    #[must_use]
+    pub const fn backing(&self) -> Backing {
+        self.backing
+    }
+
+    /// Address and length in bytes, to register with the kernel.
+    #[must_use]
+    pub fn region(&self) -> (NonNull<u8>, usize) {
+        (self.memory, self.bytes)
+    }
+
+    /// The memfd behind the memory, unless a driver library made it.
+    #[must_use]
+    pub fn memfd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.owner {
+            Owner::Memfd(fd) => Some(fd.as_fd()),
+            Owner::Driver { .. } => None,
+        }
+    }
+
+    /// Takes a chunk from the free list: an empty frame with headroom before it.
+    #[inline]
+    pub fn alloc(&mut self) -> Option<Frame> {
+        let chunk = self.pop_free()?;
+        self.meta[chunk as usize].place = Place::Held;
+        Some(Frame { chunk, offset: HEADROOM, len: 0 })
+    }
+
+    /// Puts the chunks of a frame back on the free list.
+    #[inline]
+    pub fn free(&mut self, frame: Frame) {
+        let mut chunk = frame.chunk;
+        while let Some(meta) = self.meta.get(chunk as usize) {
+            debug_assert_eq!(meta.place, Place::Held, "chunk {chunk}");
+            let more = meta.more;
+            self.push_free(chunk);
+            chunk = more;
+        }
+    }
+
+    /// The packet's bytes (of a chain: those in its first chunk).
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self, frame: &Frame) -> &[u8] {
+        match self.at(frame.chunk, frame.offset, frame.len) {
+            // SAFETY: `at` checked that the range lies in the mapped memory. The shared borrow of `self` keeps
+            // every mutable slice away; the kernel has no descriptor of a chunk that is in a frame.
+            Some(first) => unsafe { std::slice::from_raw_parts(first.as_ptr(), usize::from(frame.len)) },
+            None => &[],
+        }
+    }
+
+    /// The packet's bytes (of a chain: those in its first chunk), to write.
+    #[inline]
+    #[must_use]
+    pub fn bytes_mut(&mut self, frame: &mut Frame) -> &mut [u8] {
+        self.slice_mut(frame.chunk, frame.offset, frame.len)
+    }
+
+    /// All bytes from the packet's start to the end of its chunk, to write a longer packet.
+    #[inline]
+    #[must_use]
+    pub fn room_mut(&mut self, frame: &mut Frame) -> &mut [u8] {
+        let room = self.chunk_bytes().saturating_sub(u32::from(frame.offset));
+        self.slice_mut(frame.chunk, frame.offset, room as u16)
+    }
+
+    /// Makes the packet `len` bytes long; `false`, and no change, if the chunk has no room for it.
+    #[inline]
+    #[must_use]
+    pub fn set_len(&self, frame: &mut Frame, len: usize) -> bool {
+        let fits = len <= (self.chunk_bytes() as usize).saturating_sub(usize::from(frame.offset));
+        if fits {
+            frame.len = len as u16;
+        }
+        fits
+    }
+
+    /// Appends `part` to the chain of `frame`.
+    pub fn append(&mut self, frame: &mut Frame, part: Frame) {
+        let mut last = frame.chunk;
+        while self.meta[last as usize].more != NONE {
+            last = self.meta[last as usize].more;
+        }
+        let meta = &mut self.meta[part.chunk as usize];
+        (meta.offset, meta.len) = (part.offset, part.len);
+        self.meta[last as usize].more = part.chunk;
+    }
+
+    /// Whether the packet goes on in further chunks.
+    #[inline]
+    #[must_use]
+    pub fn is_chain(&self, frame: &Frame) -> bool {
+        self.meta.get(frame.chunk as usize).is_some_and(|meta| meta.more != NONE)
+    }
+
+    /// Hands the first chunk of a packet to the device for transmission; the rest of its chain comes back.
+    #[inline]
+    pub fn lend(&mut self, frame: Frame) -> (Descriptor, Option<Frame>) {
+        let meta = &mut self.meta[frame.chunk as usize];
+        debug_assert_eq!(meta.place, Place::Held);
+        meta.place = Place::Transmit;
+        let more = std::mem::replace(&mut meta.more, NONE);
+        let rest = self.meta.get(more as usize).map(|m| Frame { chunk: more, offset: m.offset, len: m.len });
+        let addr = (u64::from(frame.chunk) << self.chunk_shift) + u64::from(frame.offset);
+        (Descriptor { addr, len: u32::from(frame.len) }, rest)
+    }
+
+    /// Takes back a chunk that the device says is sent, and frees it. `false` if it never had it.
+    #[inline]
+    #[must_use]
+    pub fn complete(&mut self, addr: u64) -> bool {
+        let Some(chunk) = self.chunk_in(addr, Place::Transmit) else { return false };
+        self.push_free(chunk);
+        true
+    }
+
+    /// Hands a free chunk to the device to receive into: its address in the UMEM.
+    #[inline]
+    pub fn lend_empty(&mut self) -> Option<u64> {
+        let chunk = self.pop_free()?;
+        self.meta[chunk as usize].place = Place::Fill;
+        Some(u64::from(chunk) << self.chunk_shift)
+    }
+
+    /// Takes back a chunk that the device says it received into. `None` if it never had it, or if the bytes
+    /// do not lie within the chunk (the chunk is then freed).
+    #[inline]
+    pub fn received(&mut self, descriptor: Descriptor) -> Option<Frame> {
+        let chunk = self.chunk_in(descriptor.addr, Place::Fill)?;
+        let offset = (descriptor.addr as u32) & (self.chunk_bytes() - 1);
+        if u64::from(offset) + u64::from(descriptor.len) > u64::from(self.chunk_bytes()) {
+            self.push_free(chunk);
+            return None;
+        }
+        self.meta[chunk as usize].place = Place::Held;
+        Some(Frame { chunk, offset: offset as u16, len: descriptor.len as u16 })
+    }
+
+    /// Takes back every chunk that the device still has: only when it is closed and can write no more.
+    pub fn reclaim(&mut self) {
+        for chunk in 0..self.chunks() {
+            if matches!(self.meta[chunk as usize].place, Place::Fill | Place::Transmit) {
+                self.push_free(chunk);
+            }
+        }
+    }
+
+    /// Number of chunks in `place`, by looking at every one: for tests and for reports, not for the path.
+    #[must_use]
+    pub fn count(&self, place: Place) -> u32 {
+        self.meta.iter().filter(|meta| meta.place == place).count() as u32
+    }
+
+    pub(super) fn park(&mut self, frame: Frame, place: Place) -> u32 {
+        let meta = &mut self.meta[frame.chunk as usize];
+        debug_assert_eq!(meta.place, Place::Held);
+        (meta.next, meta.offset, meta.len, meta.place) = (NONE, frame.offset, frame.len, place);
+        frame.chunk
+    }
+
+    pub(super) fn unpark(&mut self, chunk: u32, place: Place) -> Option<(Frame, u32)> {
+        let meta = self.meta.get_mut(chunk as usize)?;
+        debug_assert_eq!(meta.place, place);
+        meta.place = Place::Held;
+        Some((Frame { chunk, offset: meta.offset, len: meta.len }, meta.next))
+    }
+
+    pub(super) fn set_next(&mut self, chunk: u32, next: u32) {
+        self.meta[chunk as usize].next = next;
+    }
+
+    #[inline]
+    fn pop_free(&mut self) -> Option<u32> {
+        let chunk = self.free;
+        self.free = self.meta.get(chunk as usize)?.next;
+        self.free_count -= 1;
+        Some(chunk)
+    }
+
+    #[inline]
+    fn push_free(&mut self, chunk: u32) {
+        let meta = &mut self.meta[chunk as usize];
+        (meta.next, meta.more, meta.place) = (self.free, NONE, Place::Free);
+        self.free = chunk;
+        self.free_count += 1;
+    }
+
+    /// The chunk that `addr` lies in, if it is in `place`.
+    #[inline]
+    fn chunk_in(&self, addr: u64, place: Place) -> Option<u32> {
+        let chunk = u32::try_from(addr >> self.chunk_shift).ok()?;
+        (self.meta.get(chunk as usize)?.place == place).then_some(chunk)
+    }
+
+    /// The address of a range within one chunk, if it lies in the memory.
+    #[inline]
+    fn at(&self, chunk: u32, offset: u16, len: u16) -> Option<NonNull<u8>> {
+        let start = ((chunk as usize) << self.chunk_shift) + usize::from(offset);
+        // SAFETY: start + len <= bytes, so the address lies in the mapping.
+        (start + usize::from(len) <= self.bytes).then(|| unsafe { self.memory.add(start) })
+    }
+
+    #[inline]
+    fn slice_mut(&mut self, chunk: u32, offset: u16, len: u16) -> &mut [u8] {
+        match self.at(chunk, offset, len) {
+            // SAFETY: as in `bytes`; the exclusive borrow of `self` keeps every other slice away.
+            Some(first) => unsafe { std::slice::from_raw_parts_mut(first.as_ptr(), usize::from(len)) },
+            None => &mut [],
+        }
+    }
+}
+
+impl Drop for Umem {
+    fn drop(&mut self) {
+        if let Owner::Memfd(_) = self.owner {
+            // SAFETY: the range is the one that `map_memfd` mapped, and no slice of it outlives `self`.
+            unsafe { libc::munmap(self.memory.as_ptr().cast(), self.bytes) };
+        }
+    }
+}
+
+/// A new memfd of `len` bytes and where it is mapped, every page present.
+fn map_memfd(len: usize, flags: libc::c_uint) -> io::Result<(OwnedFd, NonNull<u8>)> {
+    // SAFETY: the name is a C string; the result is checked.
+    let fd = unsafe { libc::memfd_create(c"barewire-umem".as_ptr(), flags | libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is fresh and nobody else's.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let size = libc::off_t::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+    // SAFETY: a plain system call on our own descriptor.
+    if unsafe { libc::ftruncate(fd.as_raw_fd(), size) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let (prot, map) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_POPULATE);
+    // SAFETY: a new mapping at an address of the kernel's choice; the result is checked.
+    let address = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, map, fd.as_raw_fd(), 0) };
+    if address == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    let memory = NonNull::new(address.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+    Ok((fd, memory))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::FrameQueue;
+    use super::*;
+
+    fn umem(chunks: u32) -> Umem {
+        Umem::new(UmemConfig { chunks, chunk_size: ChunkSize::Bytes2048, huge_pages: false }).unwrap()
+    }
+
+    #[test]
+    fn the_chunk_freed_last_is_used_next() {
+        let mut umem = umem(4);
+        let (a, b) = (umem.alloc().unwrap(), umem.alloc().unwrap());
+        let last = a.chunk();
+        umem.free(b);
+        umem.free(a);
+        let again = umem.alloc().unwrap();
+        assert_eq!(again.chunk(), last);
+        umem.free(again);
+        assert_eq!(umem.free_chunks(), 4);
+    }
+
+    #[test]
+    fn an_empty_umem_says_so() {
+        let mut umem = umem(1);
+        let frame = umem.alloc().unwrap();
+        assert!(umem.alloc().is_none());
+        assert!(umem.lend_empty().is_none());
+        umem.free(frame);
+    }
+
+    #[test]
+    fn a_device_cannot_return_what_it_never_had() {
+        let mut umem = umem(4);
+        assert!(!umem.complete(0), "free chunk");
+        assert!(!umem.complete(4 * 2048), "beyond the end");
+        assert!(!umem.complete(u64::MAX), "far beyond the end");
+        let addr = umem.lend_empty().unwrap();
+        assert!(!umem.complete(addr), "lent to receive, not to transmit");
+        let frame = umem.received(Descriptor { addr: addr + 256, len: 60 }).unwrap();
+        assert!(umem.received(Descriptor { addr, len: 60 }).is_none(), "twice");
+        let (descriptor, rest) = umem.lend(frame);
+        assert!(rest.is_none());
+        assert!(umem.complete(descriptor.addr));
+        assert!(!umem.complete(descriptor.addr), "twice");
+        assert_eq!(umem.free_chunks(), 4);
+    }
+
+    #[test]
+    fn a_descriptor_that_leaves_its_chunk_is_refused_and_the_chunk_kept() {
+        let mut umem = umem(2);
+        let addr = umem.lend_empty().unwrap();
+        assert!(umem.received(Descriptor { addr: addr + 2000, len: 49 }).is_none());
+        assert_eq!(umem.free_chunks(), 2);
+    }
+
+    #[test]
+    fn a_chain_is_lent_piece_by_piece_and_freed_whole() {
+        let mut umem = umem(3);
+        let mut head = umem.alloc().unwrap();
+        for _ in 0..2 {
+            let part = umem.alloc().unwrap();
+            umem.append(&mut head, part);
+        }
+        assert!(umem.is_chain(&head));
+        let (first, rest) = umem.lend(head);
+        umem.free(rest.unwrap());
+        assert_eq!(umem.count(Place::Free), 2);
+        assert!(umem.complete(first.addr));
+        assert_eq!(umem.count(Place::Free), 3);
+    }
+
+    #[test]
+    fn a_queue_keeps_order_bytes_and_every_chunk() {
+        let mut umem = umem(3);
+        let mut queue = FrameQueue::default();
+        for byte in [1, 2, 3] {
+            let mut frame = umem.alloc().unwrap();
+            assert!(umem.set_len(&mut frame, 1));
+            umem.bytes_mut(&mut frame)[0] = byte;
+            queue.push(&mut umem, frame);
+        }
+        assert_eq!((queue.len(), umem.count(Place::Queue)), (3, 3));
+        let first = queue.pop(&mut umem).unwrap();
+        assert_eq!(umem.bytes(&first), [1]);
+        umem.free(first);
+        assert_eq!(queue.clear(&mut umem), 2);
+        assert!(queue.is_empty());
+        assert_eq!(umem.count(Place::Free), 3);
+    }
+
+    #[test]
+    fn length_is_bounded_by_the_chunk() {
+        let mut umem = umem(1);
+        let mut frame = umem.alloc().unwrap();
+        let room = umem.room_mut(&mut frame).len();
+        assert_eq!(room, 2048 - usize::from(HEADROOM));
+        assert!(umem.set_len(&mut frame, room));
+        assert!(!umem.set_len(&mut frame, room + 1));
+        umem.free(frame);
+    }
+
+    #[test]
+    fn a_frame_of_another_umem_reads_nothing_beyond_the_end() {
+        let (mut big, small) = (umem(8), umem(1));
+        let frames: Vec<Frame> = std::iter::from_fn(|| big.alloc()).collect();
+        assert!(frames.iter().skip(1).all(|frame| small.bytes(frame).is_empty()));
+        frames.into_iter().for_each(|frame| big.free(frame));
+    }
+}

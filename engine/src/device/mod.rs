@@ -1,0 +1,51 @@
+//! Devices: what frames come from and go to. Sees frames and memory, never the stack.
+
+use crate::base::{Burst, Umem};
+
+/// A queue of a network interface, or what stands for one.
+///
+/// The worker calls, once a turn each: [`receive`](Device::receive), then [`transmit`](Device::transmit).
+/// Neither waits, and each makes at most a bounded number of system calls per burst.
+pub trait Device {
+    /// Takes back chunks that were sent, gives free ones to receive into, and appends received frames to
+    /// `burst` as far as it has room.
+    fn receive(&mut self, umem: &mut Umem, burst: &mut Burst);
+
+    /// Sends frames from the front of `burst`, in order. Those for which there is no room stay in it:
+    /// the caller offers them again or frees them.
+    fn transmit(&mut self, umem: &mut Umem, burst: &mut Burst);
+
+    /// What the device counted since it was opened.
+    fn counters(&mut self) -> DeviceCounters;
+}
+
+/// What a device counts, in frames unless it says otherwise; every one only ever grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceCounters {
+    /// Frames taken out of the receive ring.
+    pub received: u64,
+    /// Frames put into the transmit ring.
+    pub transmitted: u64,
+    /// Frames completed by the device.
+    pub completed: u64,
+    /// Descriptors from a ring that named memory which was not the device's to return.
+    pub invalid_descriptors: u64,
+    /// System calls made to start transmission.
+    pub kicks: u64,
+    /// Times that a kick was refused for a reason other than "again".
+    pub kick_errors: u64,
+    /// Times that there was no free chunk to receive into while the fill ring had room.
+    pub fill_starved: u64,
+    /// `xdp_statistics.rx_dropped`: dropped by the kernel for other reasons, among them a frame too long.
+    pub kernel_rx_dropped: u64,
+    /// `xdp_statistics.rx_invalid_descs`.
+    pub kernel_rx_invalid_descs: u64,
+    /// `xdp_statistics.tx_invalid_descs`.
+    pub kernel_tx_invalid_descs: u64,
+    /// `xdp_statistics.rx_ring_full`: dropped by the kernel because the receive ring was full.
+    pub kernel_rx_ring_full: u64,
+    /// `xdp_statistics.rx_fill_ring_empty_descs`: times that the kernel found no chunk to receive into.
+    pub kernel_rx_fill_ring_empty: u64,
+    /// `xdp_statistics.tx_ring_empty_descs`: times that the kernel found nothing to send.
+    pub kernel_tx_ring_empty: u64,
+}

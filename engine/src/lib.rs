@@ -1,0 +1,4 @@
+//! skeleton
+
+pub mod base;
+pub mod device;
