@@ -1,0 +1,206 @@
+//! Ethernet II with up to two VLAN tags (IEEE 802.3, 802.1Q, 802.1ad).
+//!
+//! ```text
+//!  | destination 6 | source 6 | [tpid 2 | tci 2] x 0..2 | ethertype 2 | payload
+//! ```
+
+use std::fmt;
+
+use super::be16;
+use crate::base::DropReason;
+
+/// Bytes of a header without tags.
+pub const LEN: usize = 14;
+/// Bytes of one VLAN tag.
+pub const TAG_LEN: usize = 4;
+/// Bytes of a header with two tags: the longest there is.
+pub const MAX_LEN: usize = LEN + 2 * TAG_LEN;
+
+/// IPv4.
+pub const IPV4: u16 = 0x0800;
+/// ARP.
+pub const ARP: u16 = 0x0806;
+/// IPv6.
+pub const IPV6: u16 = 0x86dd;
+/// Tag of IEEE 802.1Q.
+pub const VLAN: u16 = 0x8100;
+/// Service tag of IEEE 802.1ad.
+pub const SERVICE_VLAN: u16 = 0x88a8;
+
+/// A MAC address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// All stations on the link.
+    pub const BROADCAST: Self = Self([0xff; 6]);
+    /// The address that ARP has where none is known.
+    pub const ZERO: Self = Self([0; 6]);
+
+    /// Whether it names a group, broadcast included.
+    #[must_use]
+    pub const fn is_multicast(self) -> bool {
+        self.0[0] & 1 != 0
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// The tags of a frame, outer first, as they stand on the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tags {
+    bytes: [[u8; TAG_LEN]; 2],
+    count: u8,
+}
+
+impl Tags {
+    /// How many there are.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether any of them names a VLAN. One that does not only carries a priority.
+    #[must_use]
+    pub fn name_a_vlan(&self) -> bool {
+        self.bytes[..self.count()].iter().any(|tag| be16(tag, 2) & 0x0fff != 0)
+    }
+}
+
+/// A received frame's header.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet {
+    /// Receiver.
+    pub destination: Mac,
+    /// Sender.
+    pub source: Mac,
+    /// VLAN tags.
+    pub tags: Tags,
+    /// What the payload is.
+    pub ethertype: u16,
+}
+
+impl Packet {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// [`DropReason::FrameTooShort`] when the header or its tags are cut off.
+    #[inline]
+    pub fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
+        let (header, mut rest) = bytes.split_first_chunk::<LEN>().ok_or(DropReason::FrameTooShort)?;
+        let mut tags = Tags::default();
+        let mut ethertype = be16(header, 12);
+        while matches!(ethertype, VLAN | SERVICE_VLAN) && tags.count() < 2 {
+            let (tag, after) = rest.split_first_chunk::<TAG_LEN>().ok_or(DropReason::FrameTooShort)?;
+            let [tci_high, tci_low, type_high, type_low] = *tag;
+            let [tpid_high, tpid_low] = ethertype.to_be_bytes();
+            tags.bytes[tags.count()] = [tpid_high, tpid_low, tci_high, tci_low];
+            tags.count += 1;
+            ethertype = u16::from_be_bytes([type_high, type_low]);
+            rest = after;
+        }
+        Ok(Self { destination: mac(header, 0), source: mac(header, 6), tags, ethertype })
+    }
+
+    /// Bytes of the header, tags included.
+    #[inline]
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        LEN + TAG_LEN * self.tags.count()
+    }
+}
+
+/// A header to send.
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// Receiver.
+    pub destination: Mac,
+    /// Sender.
+    pub source: Mac,
+    /// VLAN tags.
+    pub tags: Tags,
+    /// What the payload is.
+    pub ethertype: u16,
+}
+
+impl Header {
+    /// Bytes of the header, tags included.
+    #[inline]
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        LEN + TAG_LEN * self.tags.count()
+    }
+
+    /// Writes the header into the first [`len`](Self::len) bytes of `out`; `false` if they are not there.
+    #[inline]
+    #[must_use]
+    pub fn write(&self, out: &mut [u8]) -> bool {
+        let Some((addresses, mut rest)) = out.split_first_chunk_mut::<12>() else { return false };
+        addresses[..6].copy_from_slice(&self.destination.0);
+        addresses[6..].copy_from_slice(&self.source.0);
+        for tag in self.tags.bytes.iter().take(self.tags.count()) {
+            let Some((place, after)) = rest.split_first_chunk_mut::<TAG_LEN>() else { return false };
+            *place = *tag;
+            rest = after;
+        }
+        let Some(place) = rest.first_chunk_mut::<2>() else { return false };
+        *place = self.ethertype.to_be_bytes();
+        true
+    }
+}
+
+#[inline]
+fn mac<const N: usize>(bytes: &[u8; N], at: usize) -> Mac {
+    Mac([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3], bytes[at + 4], bytes[at + 5]])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tagged(tags: &[[u8; 4]]) -> Vec<u8> {
+        let mut frame = vec![0xff; 6];
+        frame.extend([2, 0, 0, 0, 0, 1]);
+        frame.extend(tags.iter().flatten());
+        frame.extend([0x08, 0x00]);
+        frame
+    }
+
+    #[test]
+    fn what_is_parsed_is_what_is_written() {
+        for tags in [&[][..], &[[0x81, 0, 0xe0, 0]], &[[0x88, 0xa8, 0, 5], [0x81, 0, 0, 7]]] {
+            let frame = tagged(tags);
+            let packet = Packet::parse(&frame).unwrap();
+            assert_eq!((packet.len(), packet.ethertype), (frame.len(), IPV4));
+            let Packet { destination, source, tags, ethertype } = packet;
+            let mut out = vec![0; frame.len()];
+            assert!(Header { destination, source, tags, ethertype }.write(&mut out));
+            assert_eq!(out, frame);
+        }
+    }
+
+    #[test]
+    fn every_truncation_is_too_short() {
+        let frame = tagged(&[[0x88, 0xa8, 0, 5], [0x81, 0, 0, 7]]);
+        for len in 0..frame.len() {
+            assert_eq!(Packet::parse(&frame[..len]).unwrap_err(), DropReason::FrameTooShort, "{len}");
+        }
+    }
+
+    #[test]
+    fn a_third_tag_is_an_ethertype_nobody_speaks() {
+        let frame = tagged(&[[0x81, 0, 0, 5], [0x81, 0, 0, 7], [0x81, 0, 0, 9]]);
+        assert_eq!(Packet::parse(&frame).unwrap().ethertype, VLAN);
+    }
+
+    #[test]
+    fn a_priority_tag_names_no_vlan() {
+        assert!(!Packet::parse(&tagged(&[[0x81, 0, 0xe0, 0]])).unwrap().tags.name_a_vlan());
+        assert!(Packet::parse(&tagged(&[[0x81, 0, 0xe0, 1]])).unwrap().tags.name_a_vlan());
+    }
+}

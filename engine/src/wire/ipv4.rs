@@ -1,0 +1,228 @@
+//! IPv4 (RFC 791).
+//!
+//! ```text
+//!  | version 4, ihl 4 | dscp 6, ecn 2 | total length 2 | identification 2 | flags 3, offset 13
+//!  | ttl 1 | protocol 1 | checksum 2 | source 4 | destination 4 | options 0..40 | payload
+//! ```
+
+use std::net::Ipv4Addr;
+
+use super::checksum::Sum;
+use super::{be16, four};
+use crate::base::DropReason;
+
+/// Bytes of a header without options.
+pub const LEN: usize = 20;
+
+/// ICMP.
+pub const ICMP: u8 = 1;
+/// TCP.
+pub const TCP: u8 = 6;
+/// UDP.
+pub const UDP: u8 = 17;
+
+const DONT_FRAGMENT: u16 = 0x4000;
+/// "More fragments" and the fragment offset: zero in a whole datagram.
+const FRAGMENT: u16 = 0x3fff;
+
+/// A received packet: header, options and payload, with any padding behind its total length cut off.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<'a> {
+    header: &'a [u8; LEN],
+    header_len: usize,
+    payload: &'a [u8],
+}
+
+impl<'a> Packet<'a> {
+    /// Checks version, lengths and header checksum. Options are not looked into.
+    ///
+    /// # Errors
+    /// The [`DropReason`] of the first check that fails, in the order of the header's fields.
+    #[inline]
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
+        let header = bytes.first_chunk::<LEN>().ok_or(DropReason::Ipv4Truncated)?;
+        if header[0] >> 4 != 4 {
+            return Err(DropReason::Ipv4Version);
+        }
+        let header_len = usize::from(header[0] & 0x0f) * 4;
+        if header_len < LEN {
+            return Err(DropReason::Ipv4HeaderLength);
+        }
+        let with_options = bytes.get(..header_len).ok_or(DropReason::Ipv4HeaderLength)?;
+        let total_len = usize::from(be16(header, 2));
+        let payload = bytes.get(header_len..total_len).ok_or(DropReason::Ipv4TotalLength)?;
+        // RFC 1122, section 3.2.1.2: a host MUST verify the checksum and silently discard every bad datagram.
+        if !Sum::default().add_bytes(with_options).is_valid() {
+            return Err(DropReason::Ipv4Checksum);
+        }
+        Ok(Self { header, header_len, payload })
+    }
+
+    /// Bytes of the header, options included.
+    #[inline]
+    #[must_use]
+    pub const fn header_len(&self) -> usize {
+        self.header_len
+    }
+
+    /// The former type-of-service byte: DSCP and ECN.
+    #[inline]
+    #[must_use]
+    pub const fn traffic_class(&self) -> u8 {
+        self.header[1]
+    }
+
+    /// Whether it is a fragment of a datagram, first or later.
+    #[inline]
+    #[must_use]
+    pub const fn is_fragment(&self) -> bool {
+        be16(self.header, 6) & FRAGMENT != 0
+    }
+
+    /// Hops left.
+    #[inline]
+    #[must_use]
+    pub const fn ttl(&self) -> u8 {
+        self.header[8]
+    }
+
+    /// What the payload is.
+    #[inline]
+    #[must_use]
+    pub const fn protocol(&self) -> u8 {
+        self.header[9]
+    }
+
+    /// Sender.
+    #[inline]
+    #[must_use]
+    pub fn source(&self) -> Ipv4Addr {
+        four(self.header, 12).into()
+    }
+
+    /// Receiver.
+    #[inline]
+    #[must_use]
+    pub fn destination(&self) -> Ipv4Addr {
+        four(self.header, 16).into()
+    }
+
+    /// What the datagram carries.
+    #[inline]
+    #[must_use]
+    pub const fn payload(&self) -> &'a [u8] {
+        self.payload
+    }
+}
+
+/// A header to send: without options, "don't fragment" set.
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// DSCP and ECN.
+    pub traffic_class: u8,
+    /// Bytes behind the header.
+    pub payload_len: u16,
+    /// Hops it may take.
+    pub ttl: u8,
+    /// What the payload is.
+    pub protocol: u8,
+    /// Sender.
+    pub source: Ipv4Addr,
+    /// Receiver.
+    pub destination: Ipv4Addr,
+}
+
+impl Header {
+    /// Writes the header with its checksum.
+    ///
+    /// The identification is zero: a datagram that may not be fragmented is atomic, and its field has no
+    /// meaning (RFC 6864, section 4.1).
+    #[inline]
+    pub fn write(&self, out: &mut [u8; LEN]) {
+        let [length_high, length_low] = (self.payload_len + LEN as u16).to_be_bytes();
+        let [flags_high, flags_low] = DONT_FRAGMENT.to_be_bytes();
+        *out = [0; LEN];
+        out[..4].copy_from_slice(&[0x45, self.traffic_class, length_high, length_low]);
+        out[6..10].copy_from_slice(&[flags_high, flags_low, self.ttl, self.protocol]);
+        out[12..16].copy_from_slice(&self.source.octets());
+        out[16..20].copy_from_slice(&self.destination.octets());
+        let checksum = Sum::default().add_bytes(&out[..]).checksum();
+        out[10..12].copy_from_slice(&checksum.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(payload: &[u8]) -> Vec<u8> {
+        let header = Header {
+            traffic_class: 0xb8,
+            payload_len: payload.len() as u16,
+            ttl: 64,
+            protocol: UDP,
+            source: Ipv4Addr::new(10, 0, 0, 1),
+            destination: Ipv4Addr::new(10, 0, 0, 2),
+        };
+        let mut out = [0; LEN];
+        header.write(&mut out);
+        [&out[..], payload].concat()
+    }
+
+    /// Sets a byte and mends the checksum, so that only the field under test is wrong.
+    fn with(mut bytes: Vec<u8>, at: usize, value: u8) -> Vec<u8> {
+        bytes[at] = value;
+        bytes[10..12].fill(0);
+        let header_len = (usize::from(bytes[0] & 15) * 4).min(bytes.len());
+        let checksum = Sum::default().add_bytes(&bytes[..header_len]).checksum();
+        bytes[10..12].copy_from_slice(&checksum.to_be_bytes());
+        bytes
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_parsed() {
+        let bytes = packet(b"hello");
+        let parsed = Packet::parse(&bytes).unwrap();
+        assert_eq!(parsed.payload(), b"hello");
+        assert_eq!((parsed.ttl(), parsed.protocol(), parsed.traffic_class()), (64, UDP, 0xb8));
+        assert_eq!(parsed.source(), Ipv4Addr::new(10, 0, 0, 1));
+        assert_eq!(parsed.destination(), Ipv4Addr::new(10, 0, 0, 2));
+        assert!(!parsed.is_fragment());
+    }
+
+    #[test]
+    fn each_wrong_field_has_its_reason() {
+        let good = packet(b"hello");
+        let reason = |bytes: &[u8]| Packet::parse(bytes).unwrap_err();
+        for len in 0..LEN {
+            assert_eq!(reason(&good[..len]), DropReason::Ipv4Truncated);
+        }
+        assert_eq!(reason(&with(good.clone(), 0, 0x65)), DropReason::Ipv4Version);
+        assert_eq!(reason(&with(good.clone(), 0, 0x44)), DropReason::Ipv4HeaderLength);
+        assert_eq!(reason(&with(good.clone(), 0, 0x4f)), DropReason::Ipv4HeaderLength);
+        assert_eq!(reason(&with(good.clone(), 3, 19)), DropReason::Ipv4TotalLength);
+        assert_eq!(reason(&with(good.clone(), 3, 26)), DropReason::Ipv4TotalLength);
+        let mut damaged = good;
+        damaged[8] ^= 1;
+        assert_eq!(reason(&damaged), DropReason::Ipv4Checksum);
+    }
+
+    #[test]
+    fn padding_is_cut_and_options_are_tolerated() {
+        let padded = [packet(b"hi"), vec![0; 20]].concat();
+        assert_eq!(Packet::parse(&padded).unwrap().payload(), b"hi");
+        // Four no-operation options (RFC 791, section 3.1) between header and payload.
+        let mut bytes = packet(b"hi");
+        bytes.splice(LEN..LEN, [1; 4]);
+        let bytes = with(with(bytes, 0, 0x46), 3, 26);
+        let parsed = Packet::parse(&bytes).unwrap();
+        assert_eq!((parsed.header_len(), parsed.payload()), (24, &b"hi"[..]));
+    }
+
+    #[test]
+    fn both_ends_of_a_fragmented_datagram_are_fragments() {
+        assert!(Packet::parse(&with(packet(b"a"), 6, 0x20)).unwrap().is_fragment(), "more fragments");
+        assert!(Packet::parse(&with(packet(b"a"), 7, 1)).unwrap().is_fragment(), "offset");
+        assert!(!Packet::parse(&with(packet(b"a"), 6, 0x40)).unwrap().is_fragment(), "don't fragment");
+    }
+}

@@ -1,0 +1,156 @@
+//! UDP (RFC 768).
+//!
+//! ```text
+//!  | source port 2 | destination port 2 | length 2 | checksum 2 | payload
+//! ```
+
+use std::net::Ipv4Addr;
+
+use super::be16;
+use super::checksum::pseudo_header;
+use super::ipv4::UDP;
+use crate::base::DropReason;
+
+/// Bytes of a header.
+pub const LEN: usize = 8;
+
+/// A received datagram; bytes behind its length are cut off.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<'a> {
+    header: &'a [u8; LEN],
+    datagram: &'a [u8],
+}
+
+impl<'a> Packet<'a> {
+    /// Checks the length.
+    ///
+    /// # Errors
+    /// [`DropReason::UdpTruncated`] or [`DropReason::UdpLength`].
+    #[inline]
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
+        let header = bytes.first_chunk::<LEN>().ok_or(DropReason::UdpTruncated)?;
+        let len = usize::from(be16(header, 4));
+        let datagram = bytes.get(..len).filter(|_| len >= LEN).ok_or(DropReason::UdpLength)?;
+        Ok(Self { header, datagram })
+    }
+
+    /// Port of the sender; zero if it expects no reply.
+    #[inline]
+    #[must_use]
+    pub const fn source_port(&self) -> u16 {
+        be16(self.header, 0)
+    }
+
+    /// Port of the receiver.
+    #[inline]
+    #[must_use]
+    pub const fn destination_port(&self) -> u16 {
+        be16(self.header, 2)
+    }
+
+    /// The checksum field; zero if the sender made none.
+    #[inline]
+    #[must_use]
+    pub const fn checksum(&self) -> u16 {
+        be16(self.header, 6)
+    }
+
+    /// Whether the checksum is right for these addresses.
+    #[inline]
+    #[must_use]
+    pub fn checksum_is_valid(&self, source: Ipv4Addr, destination: Ipv4Addr) -> bool {
+        pseudo_header(source, destination, UDP, self.datagram.len() as u16).add_bytes(self.datagram).is_valid()
+    }
+
+    /// Whether the field holds only the sum of the pseudo header: what Linux leaves there for a NIC to
+    /// complete, and what arrives when there was none on the way (`CHECKSUM_PARTIAL`).
+    #[inline]
+    #[must_use]
+    pub fn checksum_is_partial(&self, source: Ipv4Addr, destination: Ipv4Addr) -> bool {
+        self.checksum() == pseudo_header(source, destination, UDP, self.datagram.len() as u16).fold()
+    }
+
+    /// What the datagram carries.
+    #[inline]
+    #[must_use]
+    pub fn payload(&self) -> &'a [u8] {
+        self.datagram.get(LEN..).unwrap_or_default()
+    }
+}
+
+/// Writes the header of a datagram with its checksum.
+#[inline]
+pub fn write(out: &mut [u8; LEN], source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16), payload: &[u8]) {
+    let len = (LEN + payload.len()) as u16;
+    out[..2].copy_from_slice(&source.1.to_be_bytes());
+    out[2..4].copy_from_slice(&destination.1.to_be_bytes());
+    out[4..6].copy_from_slice(&len.to_be_bytes());
+    out[6..].fill(0);
+    let sum = pseudo_header(source.0, destination.0, UDP, len).add_bytes(&out[..]).add_bytes(payload);
+    // RFC 768: if the computed checksum is zero, it is transmitted as all ones.
+    let checksum = match sum.checksum() {
+        0 => 0xffff,
+        checksum => checksum,
+    };
+    out[6..].copy_from_slice(&checksum.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+    const B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+
+    fn datagram(payload: &[u8]) -> Vec<u8> {
+        let mut header = [0; LEN];
+        write(&mut header, (A, 4000), (B, 7), payload);
+        [&header[..], payload].concat()
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_parsed() {
+        let bytes = datagram(b"hello");
+        let packet = Packet::parse(&bytes).unwrap();
+        assert_eq!((packet.source_port(), packet.destination_port(), packet.payload()), (4000, 7, &b"hello"[..]));
+        assert!(packet.checksum_is_valid(A, B));
+        assert!(!packet.checksum_is_valid(A, A));
+        assert!(!packet.checksum_is_partial(A, B));
+    }
+
+    #[test]
+    fn a_checksum_of_zero_goes_out_as_all_ones() {
+        // Of all two-byte payloads exactly one makes the sum come out so.
+        let zero = (0..=u16::MAX).filter(|value| {
+            let bytes = datagram(&value.to_be_bytes());
+            let packet = Packet::parse(&bytes).unwrap();
+            assert_ne!(packet.checksum(), 0);
+            packet.checksum() == 0xffff && packet.checksum_is_valid(A, B)
+        });
+        assert_eq!(zero.count(), 1);
+    }
+
+    #[test]
+    fn lengths_that_lie_are_refused() {
+        let good = datagram(b"hello");
+        for len in 0..LEN {
+            assert_eq!(Packet::parse(&good[..len]).unwrap_err(), DropReason::UdpTruncated);
+        }
+        for (length, ok) in [(0, false), (7, false), (8, true), (13, true), (14, false)] {
+            let mut bytes = good.clone();
+            bytes[5] = length;
+            assert_eq!(Packet::parse(&bytes).is_ok(), ok, "{length}");
+        }
+        let padded = [good, vec![0; 9]].concat();
+        assert_eq!(Packet::parse(&padded).unwrap().payload(), b"hello");
+    }
+
+    #[test]
+    fn the_sum_of_the_pseudo_header_alone_is_partial() {
+        let mut bytes = datagram(b"hello");
+        let partial = pseudo_header(A, B, UDP, bytes.len() as u16).fold();
+        bytes[6..8].copy_from_slice(&partial.to_be_bytes());
+        let packet = Packet::parse(&bytes).unwrap();
+        assert!(packet.checksum_is_partial(A, B) && !packet.checksum_is_valid(A, B));
+    }
+}
