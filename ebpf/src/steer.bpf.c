@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * steer: hands the frames that the engine owns to its AF_XDP sockets, and everything else to the kernel.
+ *
+ *   Ethernet -> up to two VLAN tags -+-> IPv4: destination owned?           --+
+ *                                    +-> IPv6: destination owned?             +-- yes --> sockets[rx_queue_index]
+ *                                    |         or neighbor discovery whose    |
+ *                                    |         target is owned?               +-- no  --> XDP_PASS
+ *                                    +-> ARP:  target or sender owned?      --+
+ *
+ * In doubt a frame is passed: whatever is truncated, contradicts itself or is not understood stays with the
+ * kernel, and so does what no living worker would take. Each frame is counted in one verdict, and none is changed.
+ *
+ * All header fields are read from the first buffer of the frame. Drivers put at least the headers there, and
+ * a frame whose headers continue in a further buffer counts as truncated.
+ */
+#include <stdbool.h>
+
+#include <linux/bpf.h>
+#include <linux/icmpv6.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "steer.h"
+
+/* More addresses than one interface has any use for; the tables take about 100 bytes an entry. */
+#define MAX_ADDRESSES 1024
+
+/* Replaced by the number of receive queues when the program is loaded. */
+#define DEFAULT_QUEUES 64
+
+#define ARP_HARDWARE_ETHERNET 1
+
+#define VLAN_TAGS_MAX 2
+#define VLAN_ID_MASK 0x0fff
+
+/* RFC 4861 section 4.3 and 4.4. */
+#define ICMPV6_NEIGHBOR_SOLICITATION 135
+#define ICMPV6_NEIGHBOR_ADVERTISEMENT 136
+
+const volatile struct steer_config config;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_ADDRESSES);
+	__type(key, __be32);
+	__type(value, __u8);
+} owned_ipv4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_ADDRESSES);
+	__type(key, struct in6_addr);
+	__type(value, __u8);
+} owned_ipv6 SEC(".maps");
+
+/* The AF_XDP socket of each receive queue. */
+struct {
+	__uint(type, BPF_MAP_TYPE_XSKMAP);
+	__uint(max_entries, DEFAULT_QUEUES);
+	__type(key, __u32);
+	__type(value, __u32);
+} sockets SEC(".maps");
+
+/* When the worker of each receive queue last beat: CLOCK_MONOTONIC, ns. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DEFAULT_QUEUES);
+	__type(key, __u32);
+	__type(value, __u64);
+} heartbeat SEC(".maps");
+
+/* Frames by enum steer_verdict. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, STEER_VERDICTS);
+	__type(key, __u32);
+	__type(value, __u64);
+} verdicts SEC(".maps");
+
+struct vlan_tag {
+	__be16 control;
+	__be16 protocol; /* of what follows */
+};
+
+/* What every ARP begins with, RFC 826. <linux/if_arp.h> would drag the C library in. */
+struct arp_fixed {
+	__be16 hardware_type;
+	__be16 protocol_type;
+	__u8 hardware_len;
+	__u8 protocol_len;
+	__be16 operation;
+};
+
+/* ARP for IPv4 over Ethernet. */
+struct arp_ipv4 {
+	struct arp_fixed fixed;
+	__u8 sender_mac[ETH_ALEN];
+	__be32 sender;
+	__u8 target_mac[ETH_ALEN];
+	__be32 target;
+} __attribute__((packed));
+
+struct ndp_message {
+	struct icmp6hdr icmp;
+	struct in6_addr target;
+};
+
+/* A frame, parsed as far as `header`, where the network layer begins. */
+struct frame {
+	struct xdp_md *ctx;
+	void *header;
+	void *end; /* of the first buffer */
+	__u32 header_offset;
+	__be16 protocol;
+};
+
+static __always_inline enum steer_verdict classify(struct xdp_md *ctx);
+static __always_inline enum steer_verdict classify_ipv4(const struct frame *frame);
+static __always_inline enum steer_verdict classify_ipv6(const struct frame *frame);
+static __always_inline enum steer_verdict classify_arp(const struct frame *frame);
+static __always_inline enum steer_verdict redirect(struct xdp_md *ctx, enum steer_verdict verdict);
+
+static __always_inline bool redirects(enum steer_verdict verdict)
+{
+	return verdict <= STEER_REDIRECT_NDP;
+}
+
+SEC("xdp.frags")
+int steer(struct xdp_md *ctx)
+{
+	enum steer_verdict verdict = classify(ctx);
+	__u32 index;
+	__u64 *frames;
+
+	if (redirects(verdict))
+		verdict = redirect(ctx, verdict);
+
+	index = verdict;
+	frames = bpf_map_lookup_elem(&verdicts, &index);
+	if (frames)
+		(*frames)++; /* this CPU's own, and XDP does not interrupt XDP */
+
+	return redirects(verdict) ? XDP_REDIRECT : XDP_PASS;
+}
+
+static __always_inline bool is_vlan(__be16 protocol)
+{
+	return protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD);
+}
+
+/* What would become of the frame if its worker is there to take it. */
+static __always_inline enum steer_verdict classify(struct xdp_md *ctx)
+{
+	struct ethhdr *ethernet = (void *)(long)ctx->data;
+	struct frame frame = { .ctx = ctx, .end = (void *)(long)ctx->data_end };
+	__u16 outer = 0, inner = 0;
+
+	if ((void *)(ethernet + 1) > frame.end)
+		return STEER_PASS_MALFORMED;
+	frame.protocol = ethernet->h_proto;
+	frame.header = ethernet + 1;
+	frame.header_offset = sizeof(*ethernet);
+
+	for (int i = 0; i < VLAN_TAGS_MAX && is_vlan(frame.protocol); i++) {
+		struct vlan_tag *tag = frame.header;
+		__u16 id;
+
+		if ((void *)(tag + 1) > frame.end)
+			return STEER_PASS_MALFORMED;
+		/* IEEE 802.1Q: VID 0 only carries a priority; the frame belongs to no VLAN. */
+		id = bpf_ntohs(tag->control) & VLAN_ID_MASK;
+		if (outer)
+			inner = id;
+		else
+			outer = id;
+		frame.protocol = tag->protocol;
+		frame.header = tag + 1;
+		frame.header_offset += sizeof(*tag);
+	}
+	if (is_vlan(frame.protocol) || outer != config.outer_vlan || inner != config.inner_vlan)
+		return STEER_PASS_OTHER_VLAN;
+
+	switch (frame.protocol) {
+	case bpf_htons(ETH_P_IP):
+		return classify_ipv4(&frame);
+	case bpf_htons(ETH_P_IPV6):
+		return classify_ipv6(&frame);
+	case bpf_htons(ETH_P_ARP):
+		return classify_arp(&frame);
+	default:
+		return STEER_PASS_OTHER_PROTOCOL;
+	}
+}
+
+/* Whether the frame has `len` bytes from the network header on; further buffers count. */
+static __always_inline bool holds(const struct frame *frame, __u32 len)
+{
+	if (frame->header + len <= frame->end)
+		return true;
+	return frame->header_offset + len <= bpf_xdp_get_buff_len(frame->ctx);
+}
+
+/* Only unicast addresses are ever put into the table, so this needs no check for multicast and broadcast. */
+static __always_inline bool owns_ipv4(__be32 address)
+{
+	return bpf_map_lookup_elem(&owned_ipv4, &address) != NULL;
+}
+
+static __always_inline bool owns_ipv6(const struct in6_addr *address)
+{
+	return bpf_map_lookup_elem(&owned_ipv6, address) != NULL;
+}
+
+/* Fragments and options make no difference: all that is sent to the address is the engine's. */
+static __always_inline enum steer_verdict classify_ipv4(const struct frame *frame)
+{
+	struct iphdr *ip = frame->header;
+	__u32 header_len, total_len;
+
+	if ((void *)(ip + 1) > frame->end)
+		return STEER_PASS_MALFORMED;
+	header_len = ip->ihl * 4;
+	total_len = bpf_ntohs(ip->tot_len);
+	if (ip->version != 4 || header_len < sizeof(*ip) || total_len < header_len || !holds(frame, total_len))
+		return STEER_PASS_MALFORMED;
+
+	return owns_ipv4(ip->daddr) ? STEER_REDIRECT_IPV4 : STEER_PASS_NOT_OWNED;
+}
+
+static __always_inline enum steer_verdict classify_ipv6(const struct frame *frame)
+{
+	struct ipv6hdr *ip = frame->header;
+	__u32 payload_len;
+
+	if ((void *)(ip + 1) > frame->end)
+		return STEER_PASS_MALFORMED;
+	payload_len = bpf_ntohs(ip->payload_len);
+	if (ip->version != 6 || !holds(frame, sizeof(*ip) + payload_len))
+		return STEER_PASS_MALFORMED;
+
+	/*
+	 * Solicitations are sent to multicast addresses, and the advertisement that tells of a duplicate to all
+	 * nodes. An advertisement that answers the engine has another's target and is owned by its destination.
+	 */
+	if (ip->nexthdr == IPPROTO_ICMPV6 && payload_len >= sizeof(struct icmp6hdr)) {
+		struct ndp_message *ndp = (void *)(ip + 1);
+		__u8 type;
+
+		if ((void *)(&ndp->icmp + 1) > frame->end)
+			return STEER_PASS_MALFORMED;
+		type = ndp->icmp.icmp6_type;
+		if (type == ICMPV6_NEIGHBOR_SOLICITATION || type == ICMPV6_NEIGHBOR_ADVERTISEMENT) {
+			if (payload_len < sizeof(*ndp) || (void *)(ndp + 1) > frame->end)
+				return STEER_PASS_MALFORMED;
+			if (owns_ipv6(&ndp->target))
+				return STEER_REDIRECT_NDP;
+		}
+	}
+	return owns_ipv6(&ip->daddr) ? STEER_REDIRECT_IPV6 : STEER_PASS_NOT_OWNED;
+}
+
+/*
+ * Who asks for an owned address, and who claims it: a conflict, RFC 5227. An answer to the engine's own
+ * question has an owned target.
+ */
+static __always_inline enum steer_verdict classify_arp(const struct frame *frame)
+{
+	struct arp_fixed *fixed = frame->header;
+	struct arp_ipv4 *arp = frame->header;
+
+	if ((void *)(fixed + 1) > frame->end)
+		return STEER_PASS_MALFORMED;
+	if (fixed->hardware_type != bpf_htons(ARP_HARDWARE_ETHERNET) || fixed->protocol_type != bpf_htons(ETH_P_IP))
+		return STEER_PASS_OTHER_PROTOCOL;
+	if (fixed->hardware_len != ETH_ALEN || fixed->protocol_len != sizeof(arp->target) ||
+	    (void *)(arp + 1) > frame->end)
+		return STEER_PASS_MALFORMED;
+
+	return owns_ipv4(arp->target) || owns_ipv4(arp->sender) ? STEER_REDIRECT_ARP : STEER_PASS_NOT_OWNED;
+}
+
+/* Whether the queue's worker has not beaten for longer than the limit. */
+static __always_inline bool is_stale(__u32 queue)
+{
+	__u64 *beat;
+	__u64 now, last;
+
+	if (!config.heartbeat_limit_ns)
+		return false;
+	beat = bpf_map_lookup_elem(&heartbeat, &queue);
+	if (!beat)
+		return true;
+	last = *(volatile __u64 *)beat;
+	/* CLOCK_MONOTONIC as of the last timer tick, at 1-10 ms: a fresh beat may lie ahead of it. */
+	now = bpf_ktime_get_coarse_ns();
+	return now > last && now - last > config.heartbeat_limit_ns;
+}
+
+/* `verdict` if a living worker serves the frame's queue. */
+static __always_inline enum steer_verdict redirect(struct xdp_md *ctx, enum steer_verdict verdict)
+{
+	__u32 queue = ctx->rx_queue_index;
+
+	if (bpf_redirect_map(&sockets, queue, XDP_PASS) != XDP_REDIRECT)
+		return STEER_PASS_NO_SOCKET;
+	/* The redirection takes place only if the program ends with XDP_REDIRECT. */
+	return is_stale(queue) ? STEER_PASS_STALE : verdict;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

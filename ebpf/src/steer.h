@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* What the program steer and user space share. lib.rs says the same in Rust, and its tests compare the two. */
+#ifndef BAREWIRE_STEER_H
+#define BAREWIRE_STEER_H
+
+#include <linux/types.h>
+
+/*
+ * What became of a frame; the number is the index into the map `verdicts`. Every frame is counted once.
+ * The verdicts that redirect come first.
+ */
+enum steer_verdict {
+	STEER_REDIRECT_IPV4,	   /* to the socket: IPv4 to an owned address */
+	STEER_REDIRECT_IPV6,	   /* to the socket: IPv6 to an owned address */
+	STEER_REDIRECT_ARP,	   /* to the socket: ARP about an owned address */
+	STEER_REDIRECT_NDP,	   /* to the socket: neighbor discovery about an owned address */
+	STEER_PASS_NOT_OWNED,	   /* to the kernel: well-formed, about addresses that are not owned */
+	STEER_PASS_OTHER_PROTOCOL, /* to the kernel: none of IPv4, IPv6 and ARP for IPv4 over Ethernet */
+	STEER_PASS_MALFORMED,	   /* to the kernel: truncated headers, wrong version or length fields */
+	STEER_PASS_OTHER_VLAN,	   /* to the kernel: not tagged as configured */
+	STEER_PASS_NO_SOCKET,	   /* to the kernel: owned, but nobody serves the queue that it came in on */
+	STEER_PASS_STALE,	   /* to the kernel: owned, but the queue's worker has not beaten for too long */
+	STEER_VERDICTS,
+};
+
+/* Fixed when the program is loaded. */
+struct steer_config {
+	/* Age of a worker's last beat from which on its frames are passed, in ns; 0: never. */
+	__u64 heartbeat_limit_ns;
+	/* VLAN ids in host byte order; 0: no such tag. An inner one without an outer one matches nothing. */
+	__u16 outer_vlan;
+	__u16 inner_vlan;
+	__u32 reserved;
+};
+
+#endif
