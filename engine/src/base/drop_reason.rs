@@ -44,6 +44,10 @@ reasons! {
         Ipv6NotConfigured = "ipv6_not_configured",
         /// ARP that is truncated or not about IPv4 over Ethernet.
         ArpMalformed = "arp_malformed",
+        /// ARP whose sender has no MAC address of its own: zero, multicast, or ours.
+        ArpSenderInvalid = "arp_sender_invalid",
+        /// ARP that claims an address of ours for another host (answered by the defence of RFC 5227).
+        ArpConflict = "arp_conflict",
         /// ARP about other hosts' addresses that taught nothing.
         ArpNotForUs = "arp_not_for_us",
         /// Fewer bytes than an IPv4 header.
@@ -62,6 +66,8 @@ reasons! {
         Ipv4OtherDestination = "ipv4_other_destination",
         /// Broadcast or multicast, which nobody here has asked for.
         Ipv4Broadcast = "ipv4_broadcast",
+        /// Addressed to us alone, but in a frame to everybody (RFC 1122, section 3.3.6).
+        Ipv4LinkBroadcast = "ipv4_link_broadcast",
         /// A fragment; reassembly is not done.
         Ipv4Fragment = "ipv4_fragment",
         /// Our address is still being probed for duplicates.

@@ -306,6 +306,29 @@ impl Umem {
         fits
     }
 
+    /// Cuts `front` bytes off the packet's start, which become headroom, and everything behind the next `len`.
+    /// `false`, and no change, if the packet is shorter than that.
+    #[inline]
+    #[must_use]
+    pub const fn narrow(frame: &mut Frame, front: usize, len: usize) -> bool {
+        let fits = front + len <= frame.len as usize;
+        if fits {
+            frame.offset += front as u16;
+            frame.len = len as u16;
+        }
+        fits
+    }
+
+    /// Makes the packet `N` bytes longer at its start, out of the headroom: those bytes, to write a header
+    /// into. `None`, and no change, if the headroom is shorter than that.
+    #[inline]
+    #[must_use]
+    pub fn prepend<const N: usize>(&mut self, frame: &mut Frame) -> Option<&mut [u8; N]> {
+        frame.offset = frame.offset.checked_sub(N as u16)?;
+        frame.len += N as u16;
+        self.bytes_mut(frame).first_chunk_mut()
+    }
+
     /// Appends `part` to the chain of `frame`.
     pub fn append(&mut self, frame: &mut Frame, part: Frame) {
         let mut last = frame.chunk;
@@ -573,6 +596,21 @@ mod tests {
         assert_eq!(room, 2048 - usize::from(HEADROOM));
         assert!(umem.set_len(&mut frame, room));
         assert!(!umem.set_len(&mut frame, room + 1));
+        umem.free(frame);
+    }
+
+    #[test]
+    fn headers_are_cut_off_and_put_on_within_the_chunk() {
+        let mut umem = umem(1);
+        let mut frame = umem.alloc().unwrap();
+        assert!(umem.set_len(&mut frame, 10));
+        assert!(!Umem::narrow(&mut frame, 4, 7));
+        assert!(Umem::narrow(&mut frame, 4, 5));
+        assert_eq!((frame.offset(), frame.len()), (HEADROOM + 4, 5));
+        assert_eq!(umem.prepend::<4>(&mut frame).unwrap().len(), 4);
+        assert_eq!((frame.offset(), frame.len()), (HEADROOM, 9));
+        assert!(umem.prepend::<257>(&mut frame).is_none());
+        assert_eq!((frame.offset(), frame.len()), (HEADROOM, 9));
         umem.free(frame);
     }
 

@@ -72,9 +72,9 @@ impl Tags {
     }
 }
 
-/// A received frame's header.
-#[derive(Clone, Copy, Debug)]
-pub struct Packet {
+/// A header, received or to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
     /// Receiver.
     pub destination: Mac,
     /// Sender.
@@ -85,7 +85,7 @@ pub struct Packet {
     pub ethertype: u16,
 }
 
-impl Packet {
+impl Header {
     /// Reads the header.
     ///
     /// # Errors
@@ -107,28 +107,6 @@ impl Packet {
         Ok(Self { destination: mac(header, 0), source: mac(header, 6), tags, ethertype })
     }
 
-    /// Bytes of the header, tags included.
-    #[inline]
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        LEN + TAG_LEN * self.tags.count()
-    }
-}
-
-/// A header to send.
-#[derive(Clone, Copy, Debug)]
-pub struct Header {
-    /// Receiver.
-    pub destination: Mac,
-    /// Sender.
-    pub source: Mac,
-    /// VLAN tags.
-    pub tags: Tags,
-    /// What the payload is.
-    pub ethertype: u16,
-}
-
-impl Header {
     /// Bytes of the header, tags included.
     #[inline]
     #[must_use]
@@ -175,11 +153,10 @@ mod tests {
     fn what_is_parsed_is_what_is_written() {
         for tags in [&[][..], &[[0x81, 0, 0xe0, 0]], &[[0x88, 0xa8, 0, 5], [0x81, 0, 0, 7]]] {
             let frame = tagged(tags);
-            let packet = Packet::parse(&frame).unwrap();
+            let packet = Header::parse(&frame).unwrap();
             assert_eq!((packet.len(), packet.ethertype), (frame.len(), IPV4));
-            let Packet { destination, source, tags, ethertype } = packet;
             let mut out = vec![0; frame.len()];
-            assert!(Header { destination, source, tags, ethertype }.write(&mut out));
+            assert!(packet.write(&mut out));
             assert_eq!(out, frame);
         }
     }
@@ -188,19 +165,19 @@ mod tests {
     fn every_truncation_is_too_short() {
         let frame = tagged(&[[0x88, 0xa8, 0, 5], [0x81, 0, 0, 7]]);
         for len in 0..frame.len() {
-            assert_eq!(Packet::parse(&frame[..len]).unwrap_err(), DropReason::FrameTooShort, "{len}");
+            assert_eq!(Header::parse(&frame[..len]).unwrap_err(), DropReason::FrameTooShort, "{len}");
         }
     }
 
     #[test]
     fn a_third_tag_is_an_ethertype_nobody_speaks() {
         let frame = tagged(&[[0x81, 0, 0, 5], [0x81, 0, 0, 7], [0x81, 0, 0, 9]]);
-        assert_eq!(Packet::parse(&frame).unwrap().ethertype, VLAN);
+        assert_eq!(Header::parse(&frame).unwrap().ethertype, VLAN);
     }
 
     #[test]
     fn a_priority_tag_names_no_vlan() {
-        assert!(!Packet::parse(&tagged(&[[0x81, 0, 0xe0, 0]])).unwrap().tags.name_a_vlan());
-        assert!(Packet::parse(&tagged(&[[0x81, 0, 0xe0, 1]])).unwrap().tags.name_a_vlan());
+        assert!(!Header::parse(&tagged(&[[0x81, 0, 0xe0, 0]])).unwrap().tags.name_a_vlan());
+        assert!(Header::parse(&tagged(&[[0x81, 0, 0xe0, 1]])).unwrap().tags.name_a_vlan());
     }
 }

@@ -1,0 +1,247 @@
+//! Our own IPv4 addresses, from the first probe for duplicates to their defence (RFC 5227).
+//!
+//! ```text
+//!   Tentative --(probes unanswered)--> Preferred --(somebody else claims it)--> Preferred, defended
+//!       |
+//!       +------(somebody else has it)--> Duplicate: the engine gives up and says who has it
+//! ```
+//!
+//! RFC 5227 spreads its probes over 4 to 7 seconds, for networks with minutes-long outages of the spanning
+//! tree. An engine that takes over an address on a running link cannot be silent for that long; three probes
+//! 100 ms apart find every host that answers ARP at all, as Linux's own duplicate detection for IPv6 does
+//! with a single one. Defence goes by the RFC's letter.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+
+use crate::base::Instant;
+use crate::wire::ethernet::Mac;
+
+/// Probes sent before an address is used (RFC 5227, PROBE_NUM).
+const PROBE_COUNT: u8 = 3;
+/// Time between two probes, and from the last one until the address is ours.
+const PROBE_INTERVAL: Duration = Duration::from_millis(100);
+/// Announcements sent once the address is ours (RFC 5227, ANNOUNCE_NUM).
+const ANNOUNCE_COUNT: u8 = 2;
+/// Time between announcements (RFC 5227, ANNOUNCE_INTERVAL).
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
+/// The least time between two defences of an address (RFC 5227, DEFEND_INTERVAL).
+const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What is known of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressState {
+    /// Being probed: not used yet.
+    Tentative,
+    /// Ours.
+    Preferred,
+    /// Another host has it: not used.
+    Duplicate,
+}
+
+/// What the stack has to send about an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Does anybody have it? (RFC 5227, section 2.1.1: sender address zero.)
+    Probe(Ipv4Addr),
+    /// It is ours. (RFC 5227, section 2.3: sender and target address alike.)
+    Announce(Ipv4Addr),
+}
+
+/// What a claim of ours that somebody else makes leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conflict {
+    /// It was still being probed: it is theirs.
+    Duplicate,
+    /// It is ours: say so.
+    Defend,
+    /// We said so less than ten seconds ago: nothing, lest two hosts shout at each other for ever.
+    Ignore,
+}
+
+/// One address of ours.
+#[derive(Clone, Debug)]
+struct Own {
+    prefix: Ipv4Net,
+    state: AddressState,
+    probes_left: u8,
+    announcements_left: u8,
+    next: Option<Instant>,
+    last_defence: Option<Instant>,
+}
+
+/// All addresses of ours.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    own: Box<[Own]>,
+}
+
+impl Addresses {
+    /// Addresses with the prefixes of their links. Where `probe` is set they are probed from `now` on;
+    /// otherwise they are ours at once, and nothing is sent about them: another worker does that.
+    #[must_use]
+    pub fn new(prefixes: &[Ipv4Net], probe: bool, now: Instant) -> Self {
+        let own = |&prefix: &Ipv4Net| Own {
+            prefix,
+            state: if probe { AddressState::Tentative } else { AddressState::Preferred },
+            probes_left: if probe { PROBE_COUNT } else { 0 },
+            announcements_left: if probe { ANNOUNCE_COUNT } else { 0 },
+            next: probe.then_some(now),
+            last_defence: None,
+        };
+        Self { own: prefixes.iter().map(own).collect() }
+    }
+
+    /// The state of an address; `None` if it is not ours.
+    #[inline]
+    #[must_use]
+    pub fn state(&self, address: Ipv4Addr) -> Option<AddressState> {
+        self.own.iter().find(|own| own.prefix.addr() == address).map(|own| own.state)
+    }
+
+    /// Whether an address is ours to use.
+    #[inline]
+    #[must_use]
+    pub fn is_ours(&self, address: Ipv4Addr) -> bool {
+        self.state(address) == Some(AddressState::Preferred)
+    }
+
+    /// Whether every address is ours to use.
+    #[must_use]
+    pub fn all_preferred(&self) -> bool {
+        self.own.iter().all(|own| own.state == AddressState::Preferred)
+    }
+
+    /// Whether an address is the directed broadcast address of a link of ours (RFC 919).
+    #[inline]
+    #[must_use]
+    pub fn is_directed_broadcast(&self, address: Ipv4Addr) -> bool {
+        self.own.iter().any(|own| own.prefix.prefix_len() < 31 && own.prefix.broadcast() == address)
+    }
+
+    /// The prefixes, with the addresses in them.
+    pub fn prefixes(&self) -> impl Iterator<Item = Ipv4Net> + '_ {
+        self.own.iter().map(|own| own.prefix)
+    }
+
+    /// The first usable address, preferring one on the same link as `destination`.
+    #[must_use]
+    pub fn source_for(&self, destination: Ipv4Addr) -> Option<Ipv4Addr> {
+        let usable = || self.own.iter().filter(|own| own.state == AddressState::Preferred);
+        usable().find(|own| own.prefix.contains(&destination)).or_else(|| usable().next()).map(|own| own.prefix.addr())
+    }
+
+    /// Takes note that a host with `mac`, which is not ours, claims `address`; `None` if it is not ours.
+    pub fn claimed(&mut self, address: Ipv4Addr, now: Instant) -> Option<Conflict> {
+        let own = self.own.iter_mut().find(|own| own.prefix.addr() == address)?;
+        if own.state != AddressState::Preferred {
+            (own.state, own.next) = (AddressState::Duplicate, None);
+            return Some(Conflict::Duplicate);
+        }
+        // RFC 5227, section 2.4 (b): broadcast one single ARP Announcement, if none was seen in DEFEND_INTERVAL.
+        if own.last_defence.is_some_and(|last| now.since(last) < DEFEND_INTERVAL) {
+            return Some(Conflict::Ignore);
+        }
+        own.last_defence = Some(now);
+        own.announcements_left = own.announcements_left.max(1);
+        own.next = Some(now);
+        Some(Conflict::Defend)
+    }
+
+    /// The next thing to send about an address that is due, after its state has been brought up to `now`.
+    pub fn due(&mut self, now: Instant) -> Option<Claim> {
+        let own = self.own.iter_mut().find(|own| own.next.is_some_and(|next| next <= now))?;
+        let address = own.prefix.addr();
+        if own.probes_left > 0 {
+            own.probes_left -= 1;
+            own.next = Some(now + PROBE_INTERVAL);
+            return Some(Claim::Probe(address));
+        }
+        own.state = AddressState::Preferred;
+        own.announcements_left = own.announcements_left.saturating_sub(1);
+        own.next = (own.announcements_left > 0).then_some(now + ANNOUNCE_INTERVAL);
+        Some(Claim::Announce(address))
+    }
+
+    /// When [`due`](Self::due) has something next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.own.iter().filter_map(|own| own.next).min()
+    }
+}
+
+/// Whether `mac` may be another host's claim: one that is neither ours nor nobody's.
+#[must_use]
+pub fn is_foreign(mac: Mac, ours: Mac) -> bool {
+    mac != ours && !mac.is_multicast() && mac != Mac::ZERO
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+
+    fn addresses(probe: bool) -> Addresses {
+        Addresses::new(&["10.0.0.2/24".parse().unwrap()], probe, Instant::ZERO)
+    }
+
+    /// Runs until `until` and says what was sent when, in milliseconds.
+    fn run(addresses: &mut Addresses, until: Duration) -> Vec<(u64, Claim)> {
+        let mut sent = Vec::new();
+        while let Some(now) = addresses.next_deadline().filter(|&next| next <= Instant::ZERO + until) {
+            while let Some(claim) = addresses.due(now) {
+                sent.push((now.as_ns() / 1_000_000, claim));
+            }
+        }
+        sent
+    }
+
+    #[test]
+    fn an_unanswered_address_becomes_ours_after_three_probes() {
+        let mut addresses = addresses(true);
+        assert!(!addresses.is_ours(OURS));
+        let sent = run(&mut addresses, Duration::from_secs(60));
+        let (probe, announce) = (Claim::Probe(OURS), Claim::Announce(OURS));
+        assert_eq!(sent, [(0, probe), (100, probe), (200, probe), (300, announce), (2300, announce)]);
+        assert!(addresses.all_preferred());
+    }
+
+    #[test]
+    fn an_answered_probe_makes_a_duplicate_that_is_never_used() {
+        let mut addresses = addresses(true);
+        assert_eq!(addresses.due(Instant::ZERO), Some(Claim::Probe(OURS)));
+        assert_eq!(addresses.claimed(OURS, Instant::from_ns(5)), Some(Conflict::Duplicate));
+        assert_eq!(addresses.state(OURS), Some(AddressState::Duplicate));
+        assert_eq!(addresses.next_deadline(), None);
+        assert_eq!(addresses.source_for(Ipv4Addr::new(10, 0, 0, 9)), None);
+    }
+
+    #[test]
+    fn an_address_in_use_is_defended_at_most_every_ten_seconds() {
+        let mut addresses = addresses(false);
+        let at = |seconds| Instant::ZERO + Duration::from_secs(seconds);
+        assert_eq!(addresses.claimed(OURS, at(1)), Some(Conflict::Defend));
+        assert_eq!(addresses.due(at(1)), Some(Claim::Announce(OURS)));
+        assert_eq!(addresses.due(at(1)), None);
+        assert_eq!(addresses.claimed(OURS, at(10)), Some(Conflict::Ignore));
+        assert_eq!(addresses.claimed(OURS, at(11)), Some(Conflict::Defend));
+        assert!(addresses.is_ours(OURS));
+    }
+
+    #[test]
+    fn strangers_addresses_are_not_our_business() {
+        assert_eq!(addresses(false).claimed(Ipv4Addr::new(10, 0, 0, 3), Instant::ZERO), None);
+    }
+
+    #[test]
+    fn the_directed_broadcast_address_is_the_last_of_the_prefix() {
+        let addresses = addresses(false);
+        assert!(addresses.is_directed_broadcast(Ipv4Addr::new(10, 0, 0, 255)));
+        assert!(!addresses.is_directed_broadcast(Ipv4Addr::new(10, 0, 0, 254)));
+        let pair = Addresses::new(&["10.0.0.0/31".parse().unwrap()], false, Instant::ZERO);
+        assert!(!pair.is_directed_broadcast(Ipv4Addr::new(10, 0, 0, 1)), "RFC 3021: a /31 has none");
+    }
+}

@@ -1,0 +1,84 @@
+//! Which IPv4 datagrams are for us (RFC 1122, section 3.2).
+
+use std::net::Ipv4Addr;
+
+use crate::base::DropReason;
+use crate::link::address::{AddressState, Addresses};
+use crate::wire::ipv4::Packet;
+
+/// Hops of a datagram of ours (RFC 1700 and Linux: 64).
+pub const DEFAULT_TTL: u8 = 64;
+/// Bytes that every host can reassemble (RFC 1122, section 3.3.2), and to which ICMP errors are clamped.
+pub const MIN_REASSEMBLY_LEN: usize = 576;
+
+/// Checks that a datagram is whole, ours, and from somebody who can be answered. `to_everybody` says that
+/// its frame was sent to a multicast or broadcast MAC address.
+///
+/// The time to live is not looked at: RFC 1122, section 3.2.1.7 forbids a host to discard a datagram for it.
+///
+/// # Errors
+/// The [`DropReason`] of the first check that fails.
+#[inline]
+pub fn accept(packet: &Packet<'_>, addresses: &Addresses, to_everybody: bool) -> Result<(), DropReason> {
+    let (source, destination) = (packet.source(), packet.destination());
+    match addresses.state(destination) {
+        Some(AddressState::Preferred) => {}
+        Some(_) => return Err(DropReason::AddressTentative),
+        None if destination.is_broadcast() || destination.is_multicast() => return Err(DropReason::Ipv4Broadcast),
+        None if addresses.is_directed_broadcast(destination) => return Err(DropReason::Ipv4Broadcast),
+        None => return Err(DropReason::Ipv4OtherDestination),
+    }
+    // RFC 1122, section 3.3.6: a host SHOULD silently discard a datagram that is received via a link-layer
+    // broadcast but does not specify an IP multicast or broadcast destination address.
+    if to_everybody {
+        return Err(DropReason::Ipv4LinkBroadcast);
+    }
+    // RFC 1122, section 3.2.1.3: a host MUST silently discard an incoming datagram containing an IP source
+    // address that is invalid.
+    if !is_valid_source(source) || addresses.is_directed_broadcast(source) || addresses.state(source).is_some() {
+        return Err(DropReason::Ipv4SourceInvalid);
+    }
+    if packet.is_fragment() { Err(DropReason::Ipv4Fragment) } else { Ok(()) }
+}
+
+/// Whether a single host may send from the address: not zero, loopback, multicast or reserved.
+fn is_valid_source(source: Ipv4Addr) -> bool {
+    let first = source.octets()[0];
+    first != 0 && first != 127 && first < 224
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Instant;
+    use crate::wire::ipv4::{Header, LEN, UDP};
+
+    fn verdict(source: &str, destination: &str, to_everybody: bool) -> Result<(), DropReason> {
+        let addresses = Addresses::new(&["10.0.0.2/24".parse().unwrap()], false, Instant::ZERO);
+        let mut bytes = [0; LEN];
+        let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
+        Header { traffic_class: 0, payload_len: 0, ttl: 0, protocol: UDP, source, destination }.write(&mut bytes);
+        accept(&Packet::parse(&bytes).unwrap(), &addresses, to_everybody)
+    }
+
+    #[test]
+    fn a_datagram_for_us_is_taken_whatever_its_time_to_live() {
+        assert_eq!(verdict("10.0.0.1", "10.0.0.2", false), Ok(()));
+    }
+
+    #[test]
+    fn other_destinations_have_their_reasons() {
+        assert_eq!(verdict("10.0.0.1", "10.0.0.3", false), Err(DropReason::Ipv4OtherDestination));
+        for everybody in ["255.255.255.255", "10.0.0.255", "224.0.0.1"] {
+            assert_eq!(verdict("10.0.0.1", everybody, true), Err(DropReason::Ipv4Broadcast), "{everybody}");
+        }
+        assert_eq!(verdict("10.0.0.1", "10.0.0.2", true), Err(DropReason::Ipv4LinkBroadcast));
+    }
+
+    #[test]
+    fn nobody_sends_from_these_addresses() {
+        for source in ["0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "10.0.0.255", "10.0.0.2"] {
+            assert_eq!(verdict(source, "10.0.0.2", false), Err(DropReason::Ipv4SourceInvalid), "{source}");
+        }
+    }
+}

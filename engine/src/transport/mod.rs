@@ -1,0 +1,3 @@
+//! Transport: UDP. TCP's place is `transport/tcp/`.
+
+pub mod udp;

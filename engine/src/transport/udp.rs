@@ -1,0 +1,114 @@
+//! Which UDP datagrams are for an application (RFC 768, RFC 1122 section 4.1).
+
+use std::net::Ipv4Addr;
+
+use crate::base::DropReason;
+use crate::wire::udp::Packet;
+
+/// How the checksum of a received datagram is judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChecksumPolicy {
+    /// It must be right, or absent (RFC 1122, section 4.1.3.4). For NICs.
+    Verify,
+    /// It may also be the one that Linux leaves for a NIC to complete: what arrives from a peer on the same
+    /// machine (veth, virtio), where no wire could have damaged it.
+    #[default]
+    AcceptPartial,
+    /// It is not looked at.
+    Trust,
+}
+
+/// The UDP ports that an application listens on.
+#[derive(Clone, Debug)]
+pub struct Ports(Box<[u64; 1024]>);
+
+impl Ports {
+    /// A set of ports.
+    #[must_use]
+    pub fn new(ports: impl IntoIterator<Item = u16>) -> Self {
+        let mut bits = Box::new([0; 1024]);
+        for port in ports {
+            bits[usize::from(port >> 6)] |= 1 << (port & 63);
+        }
+        Self(bits)
+    }
+
+    /// Whether somebody listens on the port.
+    #[inline]
+    #[must_use]
+    pub fn contains(&self, port: u16) -> bool {
+        // The index has ten bits, so it lies within the 1,024 words.
+        self.0[usize::from(port >> 6)] >> (port & 63) & 1 == 1
+    }
+}
+
+/// Checks that a datagram is intact and that somebody listens.
+///
+/// # Errors
+/// [`DropReason::UdpChecksum`] or [`DropReason::UdpPortClosed`].
+#[inline]
+pub fn accept(
+    packet: &Packet<'_>,
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    policy: ChecksumPolicy,
+    ports: &Ports,
+) -> Result<(), DropReason> {
+    // RFC 768: an all zero transmitted checksum value means that the transmitter generated no checksum.
+    let intact = match policy {
+        _ if packet.checksum() == 0 => true,
+        ChecksumPolicy::Trust => true,
+        ChecksumPolicy::Verify => packet.checksum_is_valid(source, destination),
+        ChecksumPolicy::AcceptPartial => {
+            packet.checksum_is_valid(source, destination) || packet.checksum_is_partial(source, destination)
+        }
+    };
+    if !intact {
+        return Err(DropReason::UdpChecksum);
+    }
+    if ports.contains(packet.destination_port()) { Ok(()) } else { Err(DropReason::UdpPortClosed) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::checksum::pseudo_header;
+    use crate::wire::ipv4::UDP;
+    use crate::wire::udp::{LEN, write};
+
+    const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+    const B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+
+    fn verdict(port: u16, checksum: Option<u16>, policy: ChecksumPolicy) -> Result<(), DropReason> {
+        let mut bytes = [0; LEN];
+        write(&mut bytes, (A, 9), (B, port), &[]);
+        if let Some(checksum) = checksum {
+            bytes[6..].copy_from_slice(&checksum.to_be_bytes());
+        }
+        accept(&Packet::parse(&bytes).unwrap(), A, B, policy, &Ports::new([7]))
+    }
+
+    #[test]
+    fn each_policy_takes_what_it_says() {
+        use ChecksumPolicy::{AcceptPartial, Trust, Verify};
+        let partial = Some(pseudo_header(A, B, UDP, LEN as u16).fold());
+        let wrong = Err(DropReason::UdpChecksum);
+        let table = [
+            (None, [Ok(()), Ok(()), Ok(())]),
+            (Some(0), [Ok(()), Ok(()), Ok(())]),
+            (partial, [wrong, Ok(()), Ok(())]),
+            (Some(0x1234), [wrong, wrong, Ok(())]),
+        ];
+        for (checksum, expected) in table {
+            assert_eq!([Verify, AcceptPartial, Trust].map(|policy| verdict(7, checksum, policy)), expected);
+        }
+    }
+
+    #[test]
+    fn exactly_the_ports_named_are_open() {
+        let ports = Ports::new([0, 7, 63, 64, 65535]);
+        assert_eq!((0..=u16::MAX).filter(|&port| ports.contains(port)).collect::<Vec<_>>(), [0, 7, 63, 64, 65535]);
+        assert_eq!(verdict(8, None, ChecksumPolicy::Verify), Err(DropReason::UdpPortClosed));
+    }
+}
