@@ -347,6 +347,38 @@ impl Umem {
         self.meta.get(frame.chunk as usize).is_some_and(|meta| meta.more != NONE)
     }
 
+    /// Number of chunks that the packet is spread over.
+    #[must_use]
+    pub fn parts(&self, frame: &Frame) -> u32 {
+        let mut parts = 1;
+        let mut chunk = frame.chunk;
+        while let Some(meta) = self.meta.get(chunk as usize)
+            && meta.more != NONE
+        {
+            chunk = meta.more;
+            parts += 1;
+        }
+        parts
+    }
+
+    /// Moves the packet's bytes within its (first) chunk, to start at `offset`; `false`, and no change, if they
+    /// do not fit there.
+    #[must_use]
+    pub fn shift(&mut self, frame: &mut Frame, offset: u16) -> bool {
+        let chunk_bytes = self.chunk_bytes() as usize;
+        let (from, len) = (usize::from(frame.offset), usize::from(frame.len));
+        if usize::from(offset) + len > chunk_bytes {
+            return false;
+        }
+        let chunk = self.slice_mut(frame.chunk, 0, chunk_bytes as u16);
+        if from + len > chunk.len() {
+            return false;
+        }
+        chunk.copy_within(from..from + len, usize::from(offset));
+        frame.offset = offset;
+        true
+    }
+
     /// Hands the first chunk of a packet to the device for transmission; the rest of its chain comes back.
     #[inline]
     pub fn lend(&mut self, frame: Frame) -> (Descriptor, Option<Frame>) {
@@ -567,6 +599,34 @@ mod tests {
         assert_eq!(umem.count(Place::Free), 2);
         assert!(umem.complete(first.addr));
         assert_eq!(umem.count(Place::Free), 3);
+    }
+
+    #[test]
+    fn parts_counts_the_chunks_of_a_chain() {
+        let mut umem = umem(3);
+        let mut head = umem.alloc().unwrap();
+        assert_eq!(umem.parts(&head), 1);
+        for parts in [2, 3] {
+            let part = umem.alloc().unwrap();
+            umem.append(&mut head, part);
+            assert_eq!(umem.parts(&head), parts);
+        }
+        umem.free(head);
+    }
+
+    #[test]
+    fn shift_moves_the_bytes_and_stays_in_the_chunk() {
+        let mut umem = umem(1);
+        let mut frame = umem.alloc().unwrap();
+        assert!(umem.set_len(&mut frame, 4));
+        umem.bytes_mut(&mut frame).copy_from_slice(&[1, 2, 3, 4]);
+        for offset in [HEADROOM - 2, 0, 2044, HEADROOM + 1] {
+            assert!(umem.shift(&mut frame, offset));
+            assert_eq!((frame.offset(), umem.bytes(&frame)), (offset, &[1, 2, 3, 4][..]));
+        }
+        assert!(!umem.shift(&mut frame, 2045));
+        assert_eq!(frame.offset(), HEADROOM + 1);
+        umem.free(frame);
     }
 
     #[test]

@@ -1,5 +1,18 @@
 //! Devices: what frames come from and go to. Sees frames and memory, never the stack.
+//!
+//! [`AfXdp`] is the device for production, on rings of our own. With the cargo feature `xsk-rs` there is a
+//! second one on the crate of that name: the same in everything but speed, to check the first one against.
 
+mod af_xdp;
+mod bind;
+mod config;
+mod error;
+
+use std::time::Duration;
+
+pub use self::af_xdp::AfXdp;
+pub use self::config::{BindMode, Granted, RingSizes, SocketConfig};
+pub use self::error::OpenError;
 use crate::base::{Burst, Umem};
 
 /// A queue of a network interface, or what stands for one.
@@ -15,7 +28,13 @@ pub trait Device {
     /// the caller offers them again or frees them.
     fn transmit(&mut self, umem: &mut Umem, burst: &mut Burst);
 
-    /// What the device counted since it was opened.
+    /// Waits until there may be something to receive, or for `timeout`. A device that cannot wait returns at
+    /// once.
+    fn wait(&mut self, timeout: Duration) {
+        let _ = timeout;
+    }
+
+    /// What the device counted since it was opened. Asks the kernel: for housekeeping, not for every turn.
     fn counters(&mut self) -> DeviceCounters;
 }
 
@@ -32,8 +51,16 @@ pub struct DeviceCounters {
     pub invalid_descriptors: u64,
     /// System calls made to start transmission.
     pub kicks: u64,
-    /// Times that a kick was refused for a reason other than "again".
+    /// Times that one of them was refused for a reason other than "again".
     pub kick_errors: u64,
+    /// System calls made to have the fill ring looked at.
+    pub fill_kicks: u64,
+    /// Frames given to [`Device::transmit`] that no kernel would send, and freed: shorter than an Ethernet
+    /// header, or a chain where the device has no multi-buffer support.
+    pub unsendable: u64,
+    /// Frames whose bytes had to be moved within their chunk before they could be sent: the price of a driver
+    /// library that cannot describe a frame that starts elsewhere.
+    pub moved: u64,
     /// Times that there was no free chunk to receive into while the fill ring had room.
     pub fill_starved: u64,
     /// `xdp_statistics.rx_dropped`: dropped by the kernel for other reasons, among them a frame too long.

@@ -1,0 +1,346 @@
+//! The device on our own rings: an AF_XDP socket on one queue of an interface.
+//!
+//! ```text
+//!            free list of the Umem
+//!        lend_empty |           ^ complete
+//!                   v           |
+//!           fill ring          completion ring
+//!                |                  ^
+//!  NIC  ---------v--> rx ring       |   tx ring <--- lend ----+
+//!                        |                                    |
+//!                        +--> received --> Frame --> stack ---+
+//! ```
+//!
+//! Every turn drains the completion ring, tops up the fill ring, takes received frames out and puts frames
+//! to send in: each ring's index is read once and published once. Numbers that come out of a ring are checked
+//! by the [`Umem`] before they become a [`Frame`]; what it refuses is counted and dropped.
+
+mod ring;
+mod socket;
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use self::socket::{Socket, XdpDesc, kick_fill, kick_transmit, statistics};
+pub(super) use self::socket::{granted, wait_readable};
+use super::bind::{BindError, bind};
+use super::{Device, DeviceCounters, Granted, OpenError, SocketConfig};
+use crate::base::{BURST, Burst, Descriptor, Frame, Umem};
+
+/// Chunks of a received frame. Linux builds packets of up to 18; what has more is not a frame but a fault.
+const MAX_RECEIVED_PARTS: u32 = 32;
+
+/// Chunks of a frame to send: as many as every kernel with multi-buffer support takes (`MAX_SKB_FRAGS` can be
+/// configured down to 17, and the limit of the copy path is one below it).
+const MAX_SENT_PARTS: u32 = 16;
+
+/// What a frame has at least; the kernel refuses empty ones, and drivers are not written for less.
+const ETHERNET_HEADER_BYTES: u16 = 14;
+
+/// System calls that one turn spends on a transmit ring that keeps draining. With a budget of 32 packets a
+/// call, of kernels without `XDP_MAX_TX_SKB_BUDGET`, that is four bursts; the next turn goes on.
+const MAX_KICKS: u32 = 8;
+
+/// A queue of an interface, through our own rings.
+pub struct AfXdp {
+    socket: Socket,
+    granted: Granted,
+    multi_buffer: bool,
+    /// Chunks that are not given to the fill ring.
+    reserve: u32,
+    /// Entries that the fill ring has room for, as far as known without looking at the kernel's index.
+    fill_due: u32,
+    counters: DeviceCounters,
+}
+
+impl std::fmt::Debug for AfXdp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AfXdp").field("granted", &self.granted).finish_non_exhaustive()
+    }
+}
+
+impl AfXdp {
+    /// Opens a queue, with memory for its frames. Nothing is received before the XDP program redirects to
+    /// [`fd`](Self::fd).
+    ///
+    /// To close, drop the device; then [`Umem::reclaim`] takes back what it still had.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what the operator can do.
+    pub fn open(config: &SocketConfig) -> Result<(Self, Umem), OpenError> {
+        config.check()?;
+        let mut umem = Umem::new(config.umem())?;
+        let mut unbound: Option<Self> = None;
+        let device = bind(config, |mode| {
+            let device = match unbound.take() {
+                Some(device) => device,
+                None => Self::unbound(config, &mut umem).map_err(BindError::Fatal)?,
+            };
+            match device.socket.bind(config, mode) {
+                Ok(()) => Ok(device),
+                Err(source) => {
+                    // A socket can be bound after a refusal. But a driver that got as far as taking chunks
+                    // does not put them back into the fill ring: then it has to be a new socket.
+                    let mut device = device;
+                    if device.socket.fill.look() == device.socket.fill.size() - device.fill_due {
+                        unbound = Some(device);
+                    } else {
+                        drop(device);
+                        umem.reclaim();
+                    }
+                    Err(BindError::Refused(source))
+                }
+            }
+        })?;
+        let granted = granted(device.fd()).map_err(|source| OpenError::other(config, "XDP_OPTIONS", source))?;
+        Ok((Self { granted, ..device }, umem))
+    }
+
+    /// A socket with a full fill ring that belongs to no queue yet.
+    fn unbound(config: &SocketConfig, umem: &mut Umem) -> Result<Self, OpenError> {
+        let socket = Socket::new(config, umem)?;
+        let mut device = Self {
+            granted: Granted::Copy,
+            multi_buffer: config.multi_buffer,
+            reserve: config.reserve(),
+            fill_due: socket.fill.size(),
+            counters: DeviceCounters::default(),
+            socket,
+        };
+        device.fill(umem);
+        Ok(device)
+    }
+
+    /// The socket, for the map of the XDP program and for `poll`.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// What the kernel granted.
+    #[must_use]
+    pub const fn granted(&self) -> Granted {
+        self.granted
+    }
+
+    /// Frees what was sent.
+    fn complete(&mut self, umem: &mut Umem) {
+        let ring = &mut self.socket.completion;
+        if ring.ready(ring.size()) == 0 {
+            return;
+        }
+        while let Some(addr) = ring.pop() {
+            if umem.complete(addr) {
+                self.counters.completed += 1;
+            } else {
+                self.counters.invalid_descriptors += 1;
+            }
+        }
+        ring.release();
+    }
+
+    /// Tops up the fill ring, when a batch is due.
+    fn fill(&mut self, umem: &mut Umem) {
+        let ring = &mut self.socket.fill;
+        let batch = (BURST as u32).min(ring.size() / 2);
+        if self.fill_due < batch {
+            return;
+        }
+        let spare = umem.free_chunks().saturating_sub(self.reserve);
+        let room = ring.room(self.fill_due).min(self.fill_due);
+        self.counters.fill_starved += u64::from(spare < room);
+        let mut filled = 0;
+        while filled < room.min(spare) {
+            let Some(addr) = umem.lend_empty() else { break };
+            ring.push(addr);
+            filled += 1;
+        }
+        if filled > 0 {
+            ring.publish();
+            self.fill_due -= filled;
+        }
+    }
+
+    /// Takes received frames out of the ring.
+    fn take(&mut self, umem: &mut Umem, burst: &mut Burst) {
+        if self.socket.rx.ready(burst.room() as u32) == 0 {
+            return;
+        }
+        let mut popped = 0;
+        while burst.room() > 0 {
+            let Some(parts) = self.next_frame() else { break };
+            popped += parts;
+            let Some(frame) = self.take_frame(umem, parts) else { continue };
+            if let Err(frame) = burst.push(frame) {
+                umem.free(frame);
+            } else {
+                self.counters.received += 1;
+            }
+        }
+        if popped > 0 {
+            self.socket.rx.release();
+            self.fill_due = self.fill_due.saturating_add(popped).min(self.socket.fill.size());
+        }
+    }
+
+    /// Descriptors of the next frame. `None` if there is no frame, or its end is not there yet.
+    #[inline]
+    fn next_frame(&mut self) -> Option<u32> {
+        let more = |desc: XdpDesc| desc.options & libc::XDP_PKT_CONTD != 0;
+        if !more(self.socket.rx.peek(0)?) {
+            return Some(1);
+        }
+        let limit = MAX_RECEIVED_PARTS.min(self.socket.rx.size());
+        self.socket.rx.ready(limit);
+        for part in 1..limit {
+            if !more(self.socket.rx.peek(part)?) {
+                return Some(part + 1);
+            }
+        }
+        Some(limit)
+    }
+
+    /// Takes a frame of `parts` descriptors out. `None`, and counted, if one of them is not what it should be.
+    #[inline]
+    fn take_frame(&mut self, umem: &mut Umem, parts: u32) -> Option<Frame> {
+        let mut head: Option<Frame> = None;
+        let mut whole = true;
+        let mut more = false;
+        for _ in 0..parts {
+            let desc = self.socket.rx.pop()?;
+            more = desc.options & libc::XDP_PKT_CONTD != 0;
+            match (umem.received(Descriptor { addr: desc.addr, len: desc.len }), &mut head) {
+                (None, _) => whole = false,
+                (Some(frame), None) => head = Some(frame),
+                (Some(part), Some(head)) => umem.append(head, part),
+            }
+        }
+        if whole && !more {
+            return head;
+        }
+        self.counters.invalid_descriptors += 1;
+        if let Some(frame) = head {
+            umem.free(frame);
+        }
+        None
+    }
+
+    /// Frames from the front of `burst` that the transmit ring has room for, chains whole or not at all.
+    #[inline]
+    fn fit(&mut self, umem: &Umem, burst: &Burst) -> usize {
+        let (limit, multi_buffer) = (self.part_limit(), self.multi_buffer);
+        let mut room = self.socket.tx.room(BURST as u32);
+        let fits = |frame: &&Frame| {
+            let parts = parts_to_send(umem, frame, multi_buffer, limit).unwrap_or(0);
+            let fits = parts <= room;
+            room = room.saturating_sub(parts);
+            fits
+        };
+        burst.iter().take_while(fits).count()
+    }
+
+    /// Most descriptors of one frame to send.
+    #[inline]
+    fn part_limit(&self) -> u32 {
+        MAX_SENT_PARTS.min(self.socket.tx.size())
+    }
+
+    /// Gives the kernel the processor to send, if it wants a system call for that.
+    fn kick(&mut self) {
+        let mut waiting = self.socket.tx.look();
+        for _ in 0..MAX_KICKS {
+            if waiting == 0 || !self.socket.tx.needs_wakeup() {
+                return;
+            }
+            self.counters.kicks += 1;
+            if let Err(error) = kick_transmit(self.socket.as_fd())
+                && error.raw_os_error() != Some(libc::EAGAIN)
+            {
+                // Busy, without buffers, or down: the frames stay in the ring, and the next turn kicks again.
+                self.counters.kick_errors += 1;
+                return;
+            }
+            let left = self.socket.tx.look();
+            if left >= waiting {
+                return;
+            }
+            waiting = left;
+        }
+    }
+}
+
+/// Descriptors that a frame takes, or `None` if the kernel would refuse it: then it would never complete it
+/// either, and the chunk would be lost.
+#[inline]
+fn parts_to_send(umem: &Umem, frame: &Frame, multi_buffer: bool, limit: u32) -> Option<u32> {
+    if frame.len() < ETHERNET_HEADER_BYTES {
+        return None;
+    }
+    if !umem.is_chain(frame) {
+        return Some(1);
+    }
+    let parts = umem.parts(frame);
+    (multi_buffer && parts <= limit).then_some(parts)
+}
+
+impl Device for AfXdp {
+    #[inline]
+    fn receive(&mut self, umem: &mut Umem, burst: &mut Burst) {
+        if self.socket.tx.waiting() > 0 {
+            self.kick();
+        }
+        self.complete(umem);
+        self.fill(umem);
+        self.take(umem, burst);
+        if self.socket.fill.needs_wakeup() {
+            self.counters.fill_kicks += 1;
+            kick_fill(self.socket.as_fd());
+        }
+    }
+
+    #[inline]
+    fn transmit(&mut self, umem: &mut Umem, burst: &mut Burst) {
+        if burst.is_empty() {
+            return;
+        }
+        let fit = self.fit(umem, burst);
+        let (limit, multi_buffer) = (self.part_limit(), self.multi_buffer);
+        let ring = &mut self.socket.tx;
+        let before = self.counters.transmitted;
+        for frame in burst.take(fit) {
+            if parts_to_send(umem, &frame, multi_buffer, limit).is_none() {
+                self.counters.unsendable += 1;
+                umem.free(frame);
+                continue;
+            }
+            let mut next = Some(frame);
+            while let Some(part) = next {
+                let (Descriptor { addr, len }, rest) = umem.lend(part);
+                let options = if rest.is_some() { libc::XDP_PKT_CONTD } else { 0 };
+                ring.push(XdpDesc { addr, len, options });
+                next = rest;
+            }
+            self.counters.transmitted += 1;
+        }
+        if self.counters.transmitted != before {
+            ring.publish();
+        }
+        self.kick();
+    }
+
+    fn wait(&mut self, timeout: Duration) {
+        wait_readable(self.socket.as_fd(), timeout);
+    }
+
+    fn counters(&mut self) -> DeviceCounters {
+        if let Ok(kernel) = statistics(self.fd().as_fd()) {
+            self.counters.kernel_rx_dropped = kernel.rx_dropped;
+            self.counters.kernel_rx_invalid_descs = kernel.rx_invalid_descs;
+            self.counters.kernel_tx_invalid_descs = kernel.tx_invalid_descs;
+            self.counters.kernel_rx_ring_full = kernel.rx_ring_full;
+            self.counters.kernel_rx_fill_ring_empty = kernel.rx_fill_ring_empty_descs;
+            self.counters.kernel_tx_ring_empty = kernel.tx_ring_empty_descs;
+        }
+        self.counters
+    }
+}
