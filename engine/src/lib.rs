@@ -11,3 +11,4 @@ pub mod app;
 pub mod apps;
 pub mod counters;
 pub mod stack;
+pub mod worker;

@@ -86,8 +86,6 @@ reasons! {
         UdpLength = "udp_length",
         /// UDP checksum wrong.
         UdpChecksum = "udp_checksum",
-        /// UDP source port zero where a reply is due.
-        UdpSourcePort = "udp_source_port",
         /// Nobody listens on the port (answered with "port unreachable" within the rate limit).
         UdpPortClosed = "udp_port_closed",
     }
@@ -104,6 +102,10 @@ reasons! {
         NeighborQueueFull = "neighbor_queue_full",
         /// Too many neighbors are being looked for already.
         NeighborTableFull = "neighbor_table_full",
+        /// The request came from UDP port zero, which takes no reply (RFC 768).
+        NoReplyPort = "no_reply_port",
+        /// No chunk of packet memory was free.
+        NoChunk = "no_chunk",
         /// Longer than the interface's MTU.
         TooLong = "too_long",
         /// The device took no frame for so long that it counts as stalled.

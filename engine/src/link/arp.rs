@@ -13,8 +13,16 @@ use crate::wire::ethernet::Mac;
 pub enum Verdict {
     /// Send this back to its sender.
     Answer(Packet),
-    /// A neighbor's address was learned or confirmed.
-    Learned(Ipv4Addr, Mac),
+    /// A neighbor told its MAC address: one that was known or searched for here, or else maybe by another
+    /// worker of the same addresses, for the answer to a request comes to whichever queue the NIC chooses.
+    Heard {
+        /// The neighbor.
+        address: Ipv4Addr,
+        /// Its MAC address.
+        mac: Mac,
+        /// Whether it was known or searched for here.
+        known: bool,
+    },
     /// Another host claims an address of ours.
     Conflict(Ipv4Addr, Mac, Conflict),
     /// Nothing.
@@ -26,7 +34,13 @@ pub enum Verdict {
 /// RFC 826 merges the sender's address into the table *if it is there already*, and enters it anew only when
 /// we are the target. So nobody can fill the table with addresses that we never spoke to, or that never
 /// spoke to us.
-pub fn receive(packet: &Packet, ours: Mac, addresses: &mut Addresses, neighbors: &mut Neighbors, now: Instant) -> Verdict {
+pub fn receive(
+    packet: &Packet,
+    ours: Mac,
+    addresses: &mut Addresses,
+    neighbors: &mut Neighbors,
+    now: Instant,
+) -> Verdict {
     if is_foreign(packet.sender_mac, ours)
         && let Some(conflict) = conflict(packet, addresses, now)
     {
@@ -50,7 +64,11 @@ pub fn receive(packet: &Packet, ours: Mac, addresses: &mut Addresses, neighbors:
             target: packet.sender,
         });
     }
-    if known { Verdict::Learned(packet.sender, packet.sender_mac) } else { Verdict::Drop(DropReason::ArpNotForUs) }
+    if known || for_us {
+        Verdict::Heard { address: packet.sender, mac: packet.sender_mac, known }
+    } else {
+        Verdict::Drop(DropReason::ArpNotForUs)
+    }
 }
 
 /// Whether the packet claims an address of ours, or probes for one that we are probing for ourselves.
@@ -120,7 +138,8 @@ mod tests {
     #[test]
     fn an_unsolicited_reply_teaches_nothing() {
         let mut host = Host::new(false);
-        assert_eq!(host.receive(Operation::Reply, PEER, OURS), Verdict::Drop(DropReason::ArpNotForUs));
+        let expected = Verdict::Heard { address: PEER, mac: PEER_MAC, known: false };
+        assert_eq!(host.receive(Operation::Reply, PEER, OURS), expected);
         assert_eq!(host.receive(Operation::Request, PEER, PEER), Verdict::Drop(DropReason::ArpNotForUs), "gratuitous");
         assert_eq!(host.mac(PEER), None);
     }

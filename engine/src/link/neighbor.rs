@@ -145,7 +145,13 @@ impl Neighbors {
     ///
     /// # Errors
     /// The frame and the reason, when it cannot wait.
-    pub fn wait(&mut self, address: Ipv4Addr, frame: Frame, umem: &mut Umem, now: Instant) -> Result<(), (Frame, UnsentReason)> {
+    pub fn wait(
+        &mut self,
+        address: Ipv4Addr,
+        frame: Frame,
+        umem: &mut Umem,
+        now: Instant,
+    ) -> Result<(), (Frame, UnsentReason)> {
         let limit = self.queue_limit;
         let Some(search) = self.search(address, Mac::BROADCAST, now) else {
             return Err((frame, UnsentReason::NeighborTableFull));

@@ -15,8 +15,7 @@ pub struct ErrorMessage {
 
 impl ErrorMessage {
     /// Nobody here speaks the protocol.
-    pub const PROTOCOL_UNREACHABLE: Self =
-        Self { kind: icmpv4::UNREACHABLE, code: icmpv4::PROTOCOL_UNREACHABLE };
+    pub const PROTOCOL_UNREACHABLE: Self = Self { kind: icmpv4::UNREACHABLE, code: icmpv4::PROTOCOL_UNREACHABLE };
     /// Nobody listens on the port.
     pub const PORT_UNREACHABLE: Self = Self { kind: icmpv4::UNREACHABLE, code: icmpv4::PORT_UNREACHABLE };
 }

@@ -77,7 +77,9 @@ mod tests {
 
     #[test]
     fn nobody_sends_from_these_addresses() {
-        for source in ["0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "10.0.0.255", "10.0.0.2"] {
+        for source in
+            ["0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "10.0.0.255", "10.0.0.2"]
+        {
             assert_eq!(verdict(source, "10.0.0.2", false), Err(DropReason::Ipv4SourceInvalid), "{source}");
         }
     }

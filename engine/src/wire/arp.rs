@@ -57,13 +57,7 @@ impl Packet {
         }
         let mac = |at: usize| Mac(std::array::from_fn(|i| bytes[at + i]));
         let (sender_mac, target_mac) = (mac(8), mac(18));
-        Ok(Self {
-            operation,
-            sender_mac,
-            sender: four(bytes, 14).into(),
-            target_mac,
-            target: four(bytes, 24).into(),
-        })
+        Ok(Self { operation, sender_mac, sender: four(bytes, 14).into(), target_mac, target: four(bytes, 24).into() })
     }
 
     /// Writes the packet.

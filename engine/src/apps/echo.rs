@@ -1,0 +1,51 @@
+//! The echo service (RFC 862): whatever arrives goes back to where it came from.
+//!
+//! This is the smallest whole application, and the tutorial. An application implements [`App`]; the stack
+//! calls [`datagram`](App::datagram) with each datagram for a port that the endpoint listens on. The payload
+//! lies in the very frame that the NIC received, and `Answer::Reply` sends that frame back: the stack writes
+//! new headers in front of the payload, of which no byte is moved.
+
+use crate::app::{Answer, App, Datagram};
+use crate::base::Instant;
+
+/// Ports of services that answer whatever they are sent: echo, daytime, quote of the day, chargen, time.
+///
+/// One forged datagram from such a port would make two servers answer each other for ever, so these ports
+/// get no answer (CERT advisory CA-1996-01).
+const ANSWERING_PORTS: [u16; 5] = [7, 13, 17, 19, 37];
+
+/// Sends every datagram back.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Echo;
+
+impl App for Echo {
+    fn datagram(&mut self, _now: Instant, datagram: &mut Datagram<'_>) -> Answer {
+        if ANSWERING_PORTS.contains(&datagram.source().port()) {
+            return Answer::None;
+        }
+        Answer::Reply(datagram.payload().len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(source_port: u16) -> Answer {
+        let mut room = *b"hello, and room behind it";
+        let source = ([10, 0, 0, 1], source_port).into();
+        let mut datagram = Datagram::new(source, ([10, 0, 0, 2], 7).into(), &mut room, 5);
+        Echo.datagram(Instant::ZERO, &mut datagram)
+    }
+
+    #[test]
+    fn the_payload_goes_back_as_long_as_it_came() {
+        assert_eq!(answer(40_000), Answer::Reply(5));
+    }
+
+    #[test]
+    fn two_echo_servers_cannot_be_set_upon_each_other() {
+        assert_eq!(answer(7), Answer::None);
+        assert_eq!(answer(19), Answer::None);
+    }
+}

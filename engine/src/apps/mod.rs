@@ -1,0 +1,3 @@
+//! Applications that come with the engine.
+
+pub mod echo;

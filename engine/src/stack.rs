@@ -1,0 +1,430 @@
+//! The stack: the only place where the layers meet.
+//!
+//! ```text
+//!   receive:  ethernet -> arp
+//!                      -> ipv4 -> icmp
+//!                              -> udp -> App::datagram
+//!   transmit: answers go out in the frame that the request came in; what waits for a neighbor, ARP requests
+//!             and the application's own datagrams follow when there is room
+//! ```
+//!
+//! Sans-IO: time, randomness and frames come in as arguments, frames go out. Each turn, call
+//! [`Stack::receive`] with the frames that arrived, then [`Stack::transmit`]; and call again at the latest at
+//! [`Stack::next_deadline`]. `receive` puts at most one frame out for each that it takes.
+#![forbid(unsafe_code)]
+
+mod egress;
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use arrayvec::ArrayVec;
+use ipnet::Ipv4Net;
+
+use crate::app::{Answer, App, Datagram};
+use crate::base::{Burst, DropReason, Frame, Instant, Umem, UnsentReason};
+use crate::counters::StackCounters;
+use crate::link::address::{Addresses, Conflict};
+use crate::link::arp;
+use crate::link::neighbor::{NeighborConfig, Neighbors};
+use crate::network::icmp::{self, ErrorMessage};
+use crate::network::ipv4::{self, DEFAULT_TTL};
+use crate::network::rate_limit::RateLimit;
+use crate::network::route::Routes;
+use crate::transport::udp::{self, ChecksumPolicy, Ports};
+use crate::wire::ethernet::{self, Mac};
+use crate::wire::{self, icmpv4};
+use egress::{Egress, Turn};
+
+/// Everything a stack has to be told.
+#[derive(Clone, Debug)]
+pub struct StackConfig {
+    /// MAC address of the interface.
+    pub mac: Mac,
+    /// Longest IP packet that the interface sends, bytes.
+    pub mtu: u16,
+    /// Addresses of ours, each with the prefix of its link.
+    pub addresses: Vec<Ipv4Net>,
+    /// The way to everything that is not on a link of ours.
+    pub gateway: Option<Ipv4Addr>,
+    /// Whether to probe for duplicates of the addresses and announce them. Of several workers with the same
+    /// addresses one does.
+    pub probe: bool,
+    /// Ports that the application listens on.
+    pub udp_ports: Vec<u16>,
+    /// How received UDP checksums are judged.
+    pub udp_checksum: ChecksumPolicy,
+    /// Neighbor tables.
+    pub neighbors: NeighborConfig,
+    /// Unpredictable bits, which key the hashes of the tables.
+    pub secret: [u64; 2],
+}
+
+/// What happened that somebody outside has to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// All addresses are ours to use.
+    Ready,
+    /// Another host has the address: it was not taken.
+    Duplicate(Ipv4Addr, Mac),
+    /// Another host claims an address that we use; it was told that it is ours.
+    Contested(Ipv4Addr, Mac),
+    /// A neighbor told its MAC address: another worker of the same addresses may be searching for it.
+    Neighbor(Ipv4Addr, Mac),
+}
+
+/// Events kept until they are taken out: more would be news about the same few things.
+const EVENTS: usize = 32;
+
+/// An IPv4 host on one interface, with an application on it.
+#[derive(Debug)]
+pub struct Stack<A> {
+    app: A,
+    mac: Mac,
+    udp_ports: Ports,
+    udp_checksum: ChecksumPolicy,
+    icmp_limit: RateLimit,
+    egress: Egress,
+    events: ArrayVec<Event, EVENTS>,
+    ready: bool,
+}
+
+/// What becomes of a received frame.
+enum Outcome {
+    /// It served its purpose.
+    Delivered,
+    /// It served its purpose and now holds the answer.
+    Answered,
+    /// It is dropped.
+    Dropped(DropReason),
+    /// It is dropped and now holds an ICMP error about it.
+    Refused(DropReason),
+}
+
+/// A received IPv4 datagram, as far as an answer to it needs to know.
+#[derive(Clone, Copy)]
+struct Inbound {
+    ethernet: ethernet::Header,
+    /// Bytes in front of the IP payload, from the frame's start.
+    payload_at: usize,
+    payload_len: usize,
+    traffic_class: u8,
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+}
+
+impl<A: App> Stack<A> {
+    /// A stack with an application. With `config.probe` its addresses are tentative until they were probed:
+    /// [`Event::Ready`] tells when.
+    #[must_use]
+    pub fn new(config: &StackConfig, app: A, now: Instant) -> Self {
+        let addresses = Addresses::new(&config.addresses, config.probe, now);
+        Self {
+            app,
+            mac: config.mac,
+            udp_ports: Ports::new(config.udp_ports.iter().copied()),
+            udp_checksum: config.udp_checksum,
+            icmp_limit: RateLimit::new(config.secret),
+            egress: Egress {
+                mac: config.mac,
+                mtu: config.mtu,
+                routes: Routes::new(addresses.prefixes(), config.gateway),
+                addresses,
+                neighbors: Neighbors::new(config.neighbors, config.secret),
+                counters: StackCounters::default(),
+            },
+            events: ArrayVec::new(),
+            ready: false,
+        }
+    }
+
+    /// Digests as many received frames as `out` has room for answers; the others stay in `received`.
+    pub fn receive(&mut self, now: Instant, received: &mut Burst, umem: &mut Umem, out: &mut Burst) {
+        for mut frame in received.take(out.room()) {
+            self.egress.counters.received += 1;
+            let outcome = self.digest(now, &mut frame, umem);
+            let counters = &mut self.egress.counters;
+            match outcome {
+                Outcome::Delivered | Outcome::Answered => counters.delivered += 1,
+                Outcome::Dropped(reason) | Outcome::Refused(reason) => counters.drop(reason),
+            }
+            match outcome {
+                Outcome::Answered | Outcome::Refused(_) => self.egress.push(frame, umem, out),
+                Outcome::Delivered | Outcome::Dropped(_) => umem.free(frame),
+            }
+        }
+    }
+
+    /// Appends to `out`, as far as it has room: frames whose neighbor was found, ARP requests that are due,
+    /// and what the application wants to send.
+    pub fn transmit(&mut self, now: Instant, umem: &mut Umem, out: &mut Burst) {
+        self.egress.flush_found(umem, out);
+        self.egress.transmit_arp(now, umem, out);
+        if !self.ready && self.egress.addresses.all_preferred() {
+            self.ready = true;
+            self.tell(Event::Ready);
+        }
+        self.app.poll(now, &mut Turn { now, egress: &mut self.egress, umem, out });
+    }
+
+    /// When the stack has something to do next, if no frame comes before.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        [self.egress.next_deadline(), self.app.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// Takes out the oldest event.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_at(0)
+    }
+
+    /// Hears of a neighbor from another worker: it is entered if it is known or searched for here.
+    pub fn confirm_neighbor(&mut self, address: Ipv4Addr, mac: Mac, now: Instant) {
+        self.egress.neighbors.confirm(address, mac, now);
+    }
+
+    /// Counts frames of the last bursts that the device did not take.
+    pub const fn count_unsent(&mut self, reason: UnsentReason, frames: u64) {
+        self.egress.counters.unsent(reason, frames);
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub const fn counters(&self) -> &StackCounters {
+        &self.egress.counters
+    }
+
+    /// Frames that wait for a neighbor.
+    #[must_use]
+    pub fn waiting(&self) -> u32 {
+        self.egress.neighbors.waiting()
+    }
+
+    /// The application.
+    #[must_use]
+    pub const fn app(&self) -> &A {
+        &self.app
+    }
+
+    /// The application, to talk to it between turns.
+    #[must_use]
+    pub const fn app_mut(&mut self) -> &mut A {
+        &mut self.app
+    }
+
+    fn digest(&mut self, now: Instant, frame: &mut Frame, umem: &mut Umem) -> Outcome {
+        let bytes = umem.bytes(frame);
+        let header = match self.accept_frame(bytes) {
+            _ if umem.is_chain(frame) => return Outcome::Dropped(DropReason::FrameTooLong),
+            Ok(header) => header,
+            Err(reason) => return Outcome::Dropped(reason),
+        };
+        match header.ethertype {
+            ethernet::ARP => self.arp(now, header, frame, umem),
+            ethernet::IPV4 => match self.accept_ipv4(header, bytes) {
+                Ok((inbound, wire::ipv4::UDP)) => self.udp(now, inbound, frame, umem),
+                Ok((inbound, wire::ipv4::ICMP)) => self.icmp(inbound, frame, umem),
+                Ok((inbound, _)) => {
+                    let error = ErrorMessage::PROTOCOL_UNREACHABLE;
+                    self.refuse(now, DropReason::ProtocolUnknown, error, inbound, frame, umem)
+                }
+                Err(reason) => Outcome::Dropped(reason),
+            },
+            ethernet::IPV6 => Outcome::Dropped(DropReason::Ipv6NotConfigured),
+            _ => Outcome::Dropped(DropReason::EtherTypeUnknown),
+        }
+    }
+
+    /// Checks that a frame is for us.
+    fn accept_frame(&self, bytes: &[u8]) -> Result<ethernet::Header, DropReason> {
+        let header = ethernet::Header::parse(bytes)?;
+        if header.destination != self.mac && !header.destination.is_multicast() {
+            return Err(DropReason::OtherDestinationMac);
+        }
+        if header.source.is_multicast() {
+            return Err(DropReason::SourceMacInvalid);
+        }
+        if header.tags.name_a_vlan() { Err(DropReason::OtherVlan) } else { Ok(header) }
+    }
+
+    fn accept_ipv4(&self, ethernet: ethernet::Header, bytes: &[u8]) -> Result<(Inbound, u8), DropReason> {
+        let packet = wire::ipv4::Packet::parse(bytes.get(ethernet.len()..).unwrap_or_default())?;
+        ipv4::accept(&packet, &self.egress.addresses, ethernet.destination.is_multicast())?;
+        let inbound = Inbound {
+            ethernet,
+            payload_at: ethernet.len() + packet.header_len(),
+            payload_len: packet.payload().len(),
+            traffic_class: packet.traffic_class(),
+            source: packet.source(),
+            destination: packet.destination(),
+        };
+        Ok((inbound, packet.protocol()))
+    }
+
+    fn arp(&mut self, now: Instant, header: ethernet::Header, frame: &mut Frame, umem: &mut Umem) -> Outcome {
+        let bytes = umem.bytes(frame).get(header.len()..).unwrap_or_default();
+        let packet = match wire::arp::Packet::parse(bytes) {
+            Ok(packet) => packet,
+            Err(reason) => return Outcome::Dropped(reason),
+        };
+        let Egress { addresses, neighbors, .. } = &mut self.egress;
+        match arp::receive(&packet, self.mac, addresses, neighbors, now) {
+            arp::Verdict::Answer(reply) => {
+                if !self.egress.write_arp(frame, umem, header.tags, header.source, &reply) {
+                    return Outcome::Delivered;
+                }
+                self.egress.counters.arp_requests_answered += 1;
+                Outcome::Answered
+            }
+            arp::Verdict::Heard { address, mac, known } => {
+                self.tell(Event::Neighbor(address, mac));
+                if known { Outcome::Delivered } else { Outcome::Dropped(DropReason::ArpNotForUs) }
+            }
+            arp::Verdict::Conflict(address, mac, conflict) => {
+                self.egress.counters.address_conflicts += 1;
+                match conflict {
+                    Conflict::Duplicate => self.tell(Event::Duplicate(address, mac)),
+                    Conflict::Defend => self.tell(Event::Contested(address, mac)),
+                    Conflict::Ignore => {}
+                }
+                Outcome::Dropped(DropReason::ArpConflict)
+            }
+            arp::Verdict::Drop(reason) => Outcome::Dropped(reason),
+        }
+    }
+
+    fn icmp(&mut self, inbound: Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
+        let message = payload(umem.bytes(frame), &inbound);
+        if let Err(reason) = icmpv4::Packet::parse(message).and_then(|packet| icmp::accept(&packet)) {
+            return Outcome::Dropped(reason);
+        }
+        if !Umem::narrow(frame, inbound.payload_at, inbound.payload_len) {
+            return Outcome::Dropped(DropReason::IcmpTruncated);
+        }
+        let Some(header) = umem.bytes_mut(frame).first_chunk_mut() else {
+            return Outcome::Dropped(DropReason::IcmpTruncated);
+        };
+        icmpv4::make_echo_reply(header);
+        let answered = self.answer(wire::ipv4::ICMP, inbound, frame, umem);
+        self.egress.counters.icmp_echoes_answered += u64::from(matches!(answered, Outcome::Answered));
+        answered
+    }
+
+    fn udp(&mut self, now: Instant, inbound: Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
+        let (source, destination) = (inbound.source, inbound.destination);
+        let datagram = match wire::udp::Packet::parse(payload(umem.bytes(frame), &inbound)) {
+            Ok(datagram) => datagram,
+            Err(reason) => return Outcome::Dropped(reason),
+        };
+        match udp::accept(&datagram, source, destination, self.udp_checksum, &self.udp_ports) {
+            Ok(()) => {}
+            Err(reason @ DropReason::UdpPortClosed) => {
+                return self.refuse(now, reason, ErrorMessage::PORT_UNREACHABLE, inbound, frame, umem);
+            }
+            Err(reason) => return Outcome::Dropped(reason),
+        }
+        let (from, to) = (datagram.source_port(), datagram.destination_port());
+        let len = datagram.payload().len();
+        if !Umem::narrow(frame, inbound.payload_at + wire::udp::LEN, len) {
+            return Outcome::Dropped(DropReason::UdpLength);
+        }
+        self.egress.counters.udp_delivered += 1;
+        let room = umem.room_mut(frame);
+        let mut datagram =
+            Datagram::new(SocketAddr::from((source, from)), SocketAddr::from((destination, to)), room, len);
+        let Answer::Reply(len) = self.app.datagram(now, &mut datagram) else { return Outcome::Delivered };
+        self.answer_udp((destination, to), (source, from), len, inbound, frame, umem)
+    }
+
+    /// Makes a UDP datagram of the `len` bytes that the frame now starts with, and sends it back.
+    fn answer_udp(
+        &mut self,
+        from: (Ipv4Addr, u16),
+        to: (Ipv4Addr, u16),
+        len: usize,
+        inbound: Inbound,
+        frame: &mut Frame,
+        umem: &mut Umem,
+    ) -> Outcome {
+        if to.1 == 0 {
+            return self.unanswered(UnsentReason::NoReplyPort);
+        }
+        if !umem.set_len(frame, len) || !self.egress.write_udp(frame, umem, from, to) {
+            return self.unanswered(UnsentReason::TooLong);
+        }
+        let answered = self.answer(wire::ipv4::UDP, inbound, frame, umem);
+        self.egress.counters.udp_originated += u64::from(matches!(answered, Outcome::Answered));
+        answered
+    }
+
+    /// Puts headers in front of the IP payload that the frame holds, back to where the request came from.
+    ///
+    /// The answer goes to the MAC address that the request came from, provided that there is a way to the
+    /// sender at all: no neighbor has to be looked up, and none searched for.
+    fn answer(&mut self, protocol: u8, inbound: Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
+        let Inbound { ethernet, source, destination, .. } = inbound;
+        if self.egress.routes.next_hop(source).is_none() {
+            return self.unanswered(UnsentReason::NoRoute);
+        }
+        // RFC 1122, section 3.2.1.6 for ICMP, and as Linux for the rest: the class of the request, without the
+        // congestion mark, which belongs to the packet that carried it.
+        let header = wire::ipv4::Header {
+            traffic_class: inbound.traffic_class & !3,
+            payload_len: frame.len(),
+            ttl: DEFAULT_TTL,
+            protocol,
+            source: destination,
+            destination: source,
+        };
+        let written = self.egress.write_ipv4(frame, umem, &header)
+            && self.egress.write_ethernet(frame, umem, ethernet.source, ethernet.tags, ethernet::IPV4);
+        if written { Outcome::Answered } else { self.unanswered(UnsentReason::TooLong) }
+    }
+
+    /// Drops a datagram and makes an ICMP error of its frame, if the rate limit allows one.
+    fn refuse(
+        &mut self,
+        now: Instant,
+        reason: DropReason,
+        error: ErrorMessage,
+        inbound: Inbound,
+        frame: &mut Frame,
+        umem: &mut Umem,
+    ) -> Outcome {
+        if !self.icmp_limit.allow(inbound.source, now) {
+            self.egress.counters.icmp_errors_suppressed += 1;
+            return Outcome::Dropped(reason);
+        }
+        let datagram_at = inbound.ethernet.len();
+        let quoted = icmp::quoted_len(inbound.payload_at + inbound.payload_len - datagram_at);
+        if !Umem::narrow(frame, datagram_at, quoted) || !egress::write_icmp_error(frame, umem, error) {
+            return Outcome::Dropped(reason);
+        }
+        match self.answer(wire::ipv4::ICMP, inbound, frame, umem) {
+            Outcome::Answered => {
+                self.egress.counters.icmp_errors_originated += 1;
+                Outcome::Refused(reason)
+            }
+            _ => Outcome::Dropped(reason),
+        }
+    }
+
+    /// Counts an answer that cannot be sent; the frame that asked for it was delivered all the same.
+    const fn unanswered(&mut self, reason: UnsentReason) -> Outcome {
+        self.egress.counters.originated += 1;
+        self.egress.counters.unsent(reason, 1);
+        Outcome::Delivered
+    }
+
+    fn tell(&mut self, event: Event) {
+        // When nobody takes events out, the oldest ones are the ones to keep.
+        let _ = self.events.try_push(event);
+    }
+}
+
+/// The IP payload of a frame.
+fn payload<'a>(bytes: &'a [u8], inbound: &Inbound) -> &'a [u8] {
+    bytes.get(inbound.payload_at..inbound.payload_at + inbound.payload_len).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

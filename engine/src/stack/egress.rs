@@ -1,0 +1,248 @@
+//! The way out: headers written right to left into a frame's headroom, and what the stack sends on its own.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use crate::app::{Outbox, SendError};
+use crate::base::{Burst, Frame, Instant, Umem, UnsentReason};
+use crate::counters::StackCounters;
+use crate::link::address::{Addresses, Claim};
+use crate::link::neighbor::{Due, Neighbors};
+use crate::network::icmp::ErrorMessage;
+use crate::network::ipv4::DEFAULT_TTL;
+use crate::network::route::Routes;
+use crate::wire::ethernet::{self, Mac, Tags};
+use crate::wire::{arp, icmpv4, ipv4, udp};
+
+/// What sending needs: who we are, which way things go, and what was counted.
+#[derive(Debug)]
+pub(super) struct Egress {
+    pub(super) mac: Mac,
+    pub(super) mtu: u16,
+    pub(super) addresses: Addresses,
+    pub(super) routes: Routes,
+    pub(super) neighbors: Neighbors,
+    pub(super) counters: StackCounters,
+}
+
+impl Egress {
+    /// Puts a finished frame out.
+    pub(super) fn push(&mut self, frame: Frame, umem: &mut Umem, out: &mut Burst) {
+        self.counters.originated += 1;
+        self.forward(frame, umem, out);
+    }
+
+    /// Puts a frame out that was counted as originated before.
+    fn forward(&mut self, frame: Frame, umem: &mut Umem, out: &mut Burst) {
+        if let Err(frame) = out.push(frame) {
+            umem.free(frame);
+            self.counters.unsent(UnsentReason::DeviceStalled, 1);
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        if self.neighbors.has_found() {
+            return Some(Instant::ZERO);
+        }
+        [self.addresses.next_deadline(), self.neighbors.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// Puts out frames whose neighbor was found.
+    pub(super) fn flush_found(&mut self, umem: &mut Umem, out: &mut Burst) {
+        while out.room() > 0 {
+            let Some((mut frame, mac)) = self.neighbors.next_found(umem) else { return };
+            if self.write_ethernet(&mut frame, umem, mac, Tags::default(), ethernet::IPV4) {
+                self.forward(frame, umem, out);
+            } else {
+                umem.free(frame);
+                self.counters.unsent(UnsentReason::TooLong, 1);
+            }
+        }
+    }
+
+    /// Puts out the ARP packets that are due, and gives up on neighbors that never answered.
+    pub(super) fn transmit_arp(&mut self, now: Instant, umem: &mut Umem, out: &mut Burst) {
+        while out.room() > 0
+            && let Some(claim) = self.addresses.due(now)
+        {
+            // RFC 5227, section 2.1.1: a probe's sender address is zero, so that it pollutes nobody's table.
+            let (sender, target) = match claim {
+                Claim::Probe(address) => (Ipv4Addr::UNSPECIFIED, address),
+                Claim::Announce(address) => (address, address),
+            };
+            self.ask(sender, target, Mac::BROADCAST, umem, out);
+        }
+        while out.room() > 0
+            && let Some(due) = self.neighbors.due(now)
+        {
+            match due {
+                Due::Ask(target, to) => {
+                    let sender = self.addresses.source_for(target).unwrap_or(Ipv4Addr::UNSPECIFIED);
+                    self.ask(sender, target, to, umem, out);
+                }
+                Due::GiveUp(mut waiting) => {
+                    let frames = waiting.clear(umem);
+                    self.counters.unsent(UnsentReason::NeighborUnreachable, u64::from(frames));
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, sender: Ipv4Addr, target: Ipv4Addr, to: Mac, umem: &mut Umem, out: &mut Burst) {
+        let Some(mut frame) = umem.alloc() else {
+            self.counters.originated += 1;
+            self.counters.unsent(UnsentReason::NoChunk, 1);
+            return;
+        };
+        let operation = arp::Operation::Request;
+        let request = arp::Packet { operation, sender_mac: self.mac, sender, target_mac: Mac::ZERO, target };
+        if self.write_arp(&mut frame, umem, Tags::default(), to, &request) {
+            self.counters.arp_requests_originated += 1;
+            self.push(frame, umem, out);
+        } else {
+            umem.free(frame);
+        }
+    }
+
+    /// Makes the frame an ARP packet.
+    pub(super) fn write_arp(
+        &self,
+        frame: &mut Frame,
+        umem: &mut Umem,
+        tags: Tags,
+        to: Mac,
+        packet: &arp::Packet,
+    ) -> bool {
+        let header = ethernet::Header { destination: to, source: self.mac, tags, ethertype: ethernet::ARP };
+        if !umem.set_len(frame, header.len() + arp::LEN) {
+            return false;
+        }
+        let Some((front, back)) = umem.bytes_mut(frame).split_at_mut_checked(header.len()) else { return false };
+        let Some(body) = back.first_chunk_mut() else { return false };
+        packet.write(body);
+        header.write(front)
+    }
+
+    /// Puts a UDP header in front of the payload that the frame holds.
+    pub(super) fn write_udp(
+        &self,
+        frame: &mut Frame,
+        umem: &mut Umem,
+        from: (Ipv4Addr, u16),
+        to: (Ipv4Addr, u16),
+    ) -> bool {
+        if usize::from(frame.len()) + udp::LEN + ipv4::LEN > usize::from(self.mtu)
+            || umem.prepend::<{ udp::LEN }>(frame).is_none()
+        {
+            return false;
+        }
+        let Some((header, payload)) = umem.bytes_mut(frame).split_first_chunk_mut() else { return false };
+        udp::write(header, from, to, payload);
+        true
+    }
+
+    /// Puts an IPv4 header in front of the payload that the frame holds.
+    pub(super) fn write_ipv4(&self, frame: &mut Frame, umem: &mut Umem, header: &ipv4::Header) -> bool {
+        if usize::from(frame.len()) + ipv4::LEN > usize::from(self.mtu) {
+            return false;
+        }
+        umem.prepend::<{ ipv4::LEN }>(frame).map(|out| header.write(out)).is_some()
+    }
+
+    /// Puts an Ethernet header in front of the packet that the frame holds.
+    pub(super) fn write_ethernet(
+        &self,
+        frame: &mut Frame,
+        umem: &mut Umem,
+        to: Mac,
+        tags: Tags,
+        ethertype: u16,
+    ) -> bool {
+        let header = ethernet::Header { destination: to, source: self.mac, tags, ethertype };
+        let room = match tags.count() {
+            0 => umem.prepend::<{ ethernet::LEN }>(frame).map(|out| &mut out[..]),
+            1 => umem.prepend::<{ ethernet::LEN + ethernet::TAG_LEN }>(frame).map(|out| &mut out[..]),
+            _ => umem.prepend::<{ ethernet::MAX_LEN }>(frame).map(|out| &mut out[..]),
+        };
+        room.is_some_and(|out| header.write(out))
+    }
+}
+
+/// Puts the header of an ICMP error in front of the datagram that the frame holds and that it is about.
+pub(super) fn write_icmp_error(frame: &mut Frame, umem: &mut Umem, error: ErrorMessage) -> bool {
+    if umem.prepend::<{ icmpv4::LEN }>(frame).is_none() {
+        return false;
+    }
+    let Some((header, quoted)) = umem.bytes_mut(frame).split_first_chunk_mut() else { return false };
+    icmpv4::write_error(header, error.kind, error.code, quoted);
+    true
+}
+
+/// One turn's way out for an application.
+pub(super) struct Turn<'a> {
+    pub(super) now: Instant,
+    pub(super) egress: &'a mut Egress,
+    pub(super) umem: &'a mut Umem,
+    pub(super) out: &'a mut Burst,
+}
+
+impl Outbox for Turn<'_> {
+    fn send(&mut self, from: u16, to: SocketAddr, write: impl FnOnce(&mut [u8]) -> usize) -> Result<(), SendError> {
+        let SocketAddr::V4(to) = to else { return Err(self.unsent(UnsentReason::NoRoute)) };
+        let Some(next_hop) = self.egress.routes.next_hop(*to.ip()) else {
+            return Err(self.unsent(UnsentReason::NoRoute));
+        };
+        let Some(source) = self.egress.addresses.source_for(*to.ip()) else { return Err(SendError::Later) };
+        if self.out.room() == 0 {
+            return Err(SendError::Later);
+        }
+        let mut frame = self.umem.alloc().ok_or(SendError::Later)?;
+        let len = write(self.umem.room_mut(&mut frame));
+        let header = ipv4::Header {
+            traffic_class: 0,
+            payload_len: (len + udp::LEN) as u16,
+            ttl: DEFAULT_TTL,
+            protocol: ipv4::UDP,
+            source,
+            destination: *to.ip(),
+        };
+        let written = self.umem.set_len(&mut frame, len)
+            && self.egress.write_udp(&mut frame, self.umem, (source, from), (*to.ip(), to.port()))
+            && self.egress.write_ipv4(&mut frame, self.umem, &header);
+        if !written {
+            self.umem.free(frame);
+            return Err(self.unsent(UnsentReason::TooLong));
+        }
+        self.to_neighbor(next_hop, frame)
+    }
+}
+
+impl Turn<'_> {
+    /// Sends a finished IPv4 packet to a neighbor, or lets it wait until the neighbor is found.
+    fn to_neighbor(&mut self, next_hop: Ipv4Addr, mut frame: Frame) -> Result<(), SendError> {
+        let Self { now, egress, umem, out } = self;
+        match egress.neighbors.lookup(next_hop, *now) {
+            Some(mac) if egress.write_ethernet(&mut frame, umem, mac, Tags::default(), ethernet::IPV4) => {
+                egress.push(frame, umem, out);
+            }
+            Some(_) => {
+                umem.free(frame);
+                return Err(self.unsent(UnsentReason::TooLong));
+            }
+            None => {
+                if let Err((frame, reason)) = egress.neighbors.wait(next_hop, frame, umem, *now) {
+                    umem.free(frame);
+                    return Err(self.unsent(reason));
+                }
+                egress.counters.originated += 1;
+            }
+        }
+        self.egress.counters.udp_originated += 1;
+        Ok(())
+    }
+
+    const fn unsent(&mut self, reason: UnsentReason) -> SendError {
+        self.egress.counters.originated += 1;
+        self.egress.counters.unsent(reason, 1);
+        SendError::Unsent(reason)
+    }
+}

@@ -1,0 +1,170 @@
+//! The worker: one loop on one core, and the only place where stack and device meet.
+//!
+//! ```text
+//!   turn(now):  device.receive -> stack.receive -> stack.transmit -> device.transmit
+//! ```
+//!
+//! [`Worker::turn`] is the same function in production, where [`Worker::run`] calls it on a pinned thread,
+//! and in the simulator, where a virtual clock does.
+#![forbid(unsafe_code)]
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use crate::app::App;
+use crate::base::{Burst, Instant, Umem, UnsentReason};
+use crate::device::Device;
+use crate::stack::Stack;
+
+/// Time after which frames that the device does not take are given up. A healthy NIC empties its ring in
+/// well under a millisecond (8,192 frames at 10 Gb/s: 7 ms of the longest ones); a virtual machine may be
+/// halted for some 10 ms; beyond that the link is gone, and old frames are worth nothing.
+const STALL: Duration = Duration::from_millis(100);
+
+/// How often [`Worker::run`] lets its caller do what is not about packets, at the least.
+pub const HOUSEKEEPING: Duration = Duration::from_millis(10);
+
+/// The longest sleep of an idle worker, so that it notices a stop and its heartbeat goes on.
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
+
+/// What a worker does when there is nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Look again at once: lowest latency, and a core at 100 %.
+    Spin,
+    /// Look again for so long, then sleep until a frame comes.
+    Adaptive(Duration),
+    /// Sleep until a frame comes: lowest cost, and a wake-up (some microseconds) for each burst.
+    Poll,
+}
+
+/// A device with a stack on it.
+#[derive(Debug)]
+pub struct Worker<D, A> {
+    device: D,
+    umem: Umem,
+    stack: Stack<A>,
+    received: Burst,
+    out: Burst,
+    /// Since when the device has not taken the frames in `out`.
+    stalled: Option<Instant>,
+}
+
+impl<D: Device, A: App> Worker<D, A> {
+    /// Puts a worker together. `umem` is the memory that the device was opened with.
+    #[must_use]
+    pub fn new(device: D, umem: Umem, stack: Stack<A>) -> Self {
+        Self { device, umem, stack, received: Burst::new(), out: Burst::new(), stalled: None }
+    }
+
+    /// One pass: takes in a burst, digests it, sends what there is to send. Never waits.
+    ///
+    /// Says whether there was anything to do. `now` must never be less than at the turn before.
+    pub fn turn(&mut self, now: Instant) -> bool {
+        self.device.receive(&mut self.umem, &mut self.received);
+        let busy = !self.received.is_empty();
+        self.stack.receive(now, &mut self.received, &mut self.umem, &mut self.out);
+        self.stack.transmit(now, &mut self.umem, &mut self.out);
+        if self.out.is_empty() {
+            return busy;
+        }
+        self.device.transmit(&mut self.umem, &mut self.out);
+        self.watch_for_stall(now);
+        true
+    }
+
+    /// Turns until `housekeep`, which is called every [`HOUSEKEEPING`] or so, says to stop. `clock` is read
+    /// once a turn.
+    ///
+    /// Returns what `housekeep` broke off with.
+    pub fn run<B>(
+        &mut self,
+        idle: Idle,
+        mut clock: impl FnMut() -> Instant,
+        mut housekeep: impl FnMut(&mut Self, Instant) -> ControlFlow<B>,
+    ) -> B {
+        let mut now = clock();
+        let mut last_busy = now;
+        let mut next_housekeeping = now;
+        loop {
+            if self.turn(now) {
+                last_busy = now;
+            } else {
+                self.rest(idle, now, last_busy);
+            }
+            if now >= next_housekeeping {
+                if let ControlFlow::Break(reason) = housekeep(self, now) {
+                    return reason;
+                }
+                next_housekeeping = now + HOUSEKEEPING;
+            }
+            // The clock is monotonic, but a virtual machine's may not be: time never goes back here.
+            now = now.max(clock());
+        }
+    }
+
+    /// Does nothing for a while, if it may.
+    fn rest(&mut self, idle: Idle, now: Instant, last_busy: Instant) {
+        let sleeps = match idle {
+            Idle::Spin => false,
+            Idle::Adaptive(spin) => now.since(last_busy) >= spin,
+            Idle::Poll => true,
+        };
+        if !sleeps {
+            std::hint::spin_loop();
+            return;
+        }
+        let deadline = self.stack.next_deadline().map_or(LONGEST_SLEEP, |deadline| deadline.since(now));
+        if !deadline.is_zero() {
+            self.device.wait(deadline.min(LONGEST_SLEEP));
+        }
+    }
+
+    /// Gives frames up that the device has not taken for too long.
+    fn watch_for_stall(&mut self, now: Instant) {
+        if self.out.is_empty() {
+            self.stalled = None;
+            return;
+        }
+        let since = *self.stalled.get_or_insert(now);
+        if now.since(since) >= STALL {
+            self.stalled = None;
+            self.give_up(UnsentReason::DeviceStalled);
+        }
+    }
+
+    fn give_up(&mut self, reason: UnsentReason) {
+        self.stack.count_unsent(reason, self.out.len() as u64);
+        self.out.drain().for_each(|frame| self.umem.free(frame));
+    }
+
+    /// The stack.
+    #[must_use]
+    pub const fn stack(&self) -> &Stack<A> {
+        &self.stack
+    }
+
+    /// The stack, to talk to it between turns.
+    #[must_use]
+    pub const fn stack_mut(&mut self) -> &mut Stack<A> {
+        &mut self.stack
+    }
+
+    /// The device.
+    #[must_use]
+    pub const fn device_mut(&mut self) -> &mut D {
+        &mut self.device
+    }
+
+    /// The packet memory.
+    #[must_use]
+    pub const fn umem(&self) -> &Umem {
+        &self.umem
+    }
+
+    /// Frames between device and stack: received and not yet digested, and to be sent and not yet taken.
+    #[must_use]
+    pub fn in_bursts(&self) -> (usize, usize) {
+        (self.received.len(), self.out.len())
+    }
+}
