@@ -1,2 +1,64 @@
-//! skeleton
-fn main() {}
+//! `barewire-bench`: a load generator for UDP echo servers, and an honest comparison of several.
+//!
+//! ```text
+//!  udp      one server: rate, goodput, losses by place, latency by intended time
+//!  compare  several servers in turn, in network namespaces of its own, interleaved
+//!  serve    the servers that Barewire is compared with (hidden; `compare` starts them)
+//! ```
+//!
+//! Exit code 0 is a result, 1 a failure at run time, 2 bad arguments.
+
+mod bpf;
+mod error;
+mod histogram;
+mod interface;
+mod losses;
+mod machine;
+mod mmsg;
+mod netns;
+mod pin;
+mod serve;
+mod signals;
+mod udp;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Result;
+
+/// Measures UDP echo servers, and compares them in one interleaved run.
+#[derive(Parser, Debug)]
+#[command(name = "barewire-bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Cmd,
+}
+
+#[derive(Subcommand, Debug)]
+enum Cmd {
+    /// Measure one UDP echo server
+    Udp(udp::UdpArgs),
+    /// A server to compare with
+    #[command(hide = true)]
+    Serve(serve::ServeArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("barewire-bench: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    signals::install()?;
+    match &cli.command {
+        Cmd::Udp(args) => udp::run(args),
+        Cmd::Serve(args) => serve::run(args),
+    }
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* Receiver: counts the replies of the running trial and the time since they were due, then drops them.
+ *
+ * One body behind two hooks. `receive_tc` runs at TC ingress and leaves the path of the server's frames as
+ * it is. `receive_xdp` is for a server that reflects in the driver, which needs an XDP program on this end
+ * of a veth; for every other server it would be unfair: frames from sockets would be copied for it.
+ */
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+
+#include "stamp.h"
+
+/* Log-linear buckets: 64 for each power of two, so that none is wider than 1/64 of its value. The same
+ * arithmetic as histogram.rs. 36 bits of nanoseconds are 68 s. */
+#define SUB_BITS 6
+#define MAX_BITS 36
+#define BUCKETS ((MAX_BITS - SUB_BITS + 1) << SUB_BITS)
+
+/* The same words, in the same order, as `Expect` and `Tally` in receiver.rs. */
+struct expect {
+	__u32 trial;
+	__u16 server_port;	/* network order */
+	__u16 unused;
+	__u64 sample_mask;	/* latency is recorded where sequence & mask is 0 */
+};
+
+struct tally {
+	__u64 received;
+	__u64 stale;		/* replies of another trial */
+	__u64 last_ns;		/* arrival of the last reply */
+	__u64 max_ns;		/* longest latency, exact */
+	__u64 buckets[BUCKETS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct expect);
+} expect SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tally);
+} tally SEC(".maps");
+
+static __always_inline __u32 bucket_of(__u64 value)
+{
+	__u32 bits = 0;
+	__u64 rest = value >> SUB_BITS;
+
+	if (value >> MAX_BITS)
+		return BUCKETS - 1;
+	/* bits = length of `rest` in binary: how far the value exceeds the linear part */
+	if (rest >> 16) { bits += 16; rest >>= 16; }
+	if (rest >> 8) { bits += 8; rest >>= 8; }
+	if (rest >> 4) { bits += 4; rest >>= 4; }
+	if (rest >> 2) { bits += 2; rest >>= 2; }
+	if (rest >> 1) { bits += 1; rest >>= 1; }
+	bits += rest;
+	if (!bits)
+		return value;
+	return (bits << SUB_BITS) + ((value >> (bits - 1)) & ((1 << SUB_BITS) - 1));
+}
+
+/* Whether the frame was a reply to the load generator, and so is used up. */
+static __always_inline int take(void *data, void *data_end)
+{
+	struct stamped_frame *frame = data;
+	const __u8 *bytes = data;
+	struct expect *e;
+	struct tally *t;
+	__u64 now, latency;
+	__u32 zero = 0, bucket;
+
+	if ((void *)(frame + 1) > data_end)
+		return 0;
+	/* IPv4 without options, UDP, from the server's port */
+	if (*(__u16 *)(bytes + 12) != bpf_htons(0x0800) || bytes[14] != 0x45 || bytes[23] != 17)
+		return 0;
+	e = bpf_map_lookup_elem(&expect, &zero);
+	t = bpf_map_lookup_elem(&tally, &zero);
+	if (!e || !t || *(__u16 *)(bytes + 34) != e->server_port)
+		return 0;
+	if (frame->trial != e->trial) {
+		t->stale++;
+		return 1;
+	}
+	now = bpf_ktime_get_ns();
+	t->received++;
+	t->last_ns = now;
+	if (frame->sequence & e->sample_mask)
+		return 1;
+	latency = now > frame->due_ns ? now - frame->due_ns : 0;
+	if (latency > t->max_ns)
+		t->max_ns = latency;
+	bucket = bucket_of(latency);
+	if (bucket < BUCKETS)
+		t->buckets[bucket]++;
+	return 1;
+}
+
+SEC("tcx/ingress")
+int receive_tc(struct __sk_buff *skb)
+{
+	/* Large datagrams of sockets may have their payload in fragments. */
+	if (skb->data_end - skb->data < STAMPED_LEN && skb->len >= STAMPED_LEN)
+		bpf_skb_pull_data(skb, STAMPED_LEN);
+	return take((void *)(long)skb->data, (void *)(long)skb->data_end) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+}
+
+SEC("xdp")
+int receive_xdp(struct xdp_md *ctx)
+{
+	return take((void *)(long)ctx->data, (void *)(long)ctx->data_end) ? XDP_DROP : XDP_PASS;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

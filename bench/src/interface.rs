@@ -1,0 +1,119 @@
+//! What the kernel knows about an interface and a neighbor on its link, asked through `ip -json`.
+
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::error::{Context, Error, Result};
+use crate::signals;
+use crate::udp::frame::Mac;
+
+/// An interface of the network namespace that this thread is in.
+#[derive(Clone, Debug)]
+pub(crate) struct Interface {
+    pub name: String,
+    pub index: u32,
+    pub mac: Mac,
+    /// The first IPv4 address.
+    pub address: Ipv4Addr,
+}
+
+impl Interface {
+    /// Looks the interface up.
+    ///
+    /// # Errors
+    /// It does not exist, is down, or has no IPv4 address.
+    pub(crate) fn find(name: &str) -> Result<Self> {
+        let found = ip(&["address", "show", "dev", name]).map_err(|error| {
+            Error::run(format!("no interface {name} in this network namespace ({error}): `ip link` lists them"))
+        })?;
+        let link = &found[0];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        if !link["flags"].as_array().is_some_and(|flags| flags.iter().any(|flag| flag == "UP")) {
+            return Err(Error::run(format!("{name} is down: `ip link set {name} up`")));
+        }
+        let mac = parse_mac(&text(&link["address"]))
+            .ok_or_else(|| Error::run(format!("{name} has no Ethernet address: take another interface")))?;
+        let addresses = link["addr_info"].as_array().cloned().unwrap_or_default();
+        let address = addresses
+            .iter()
+            .filter(|address| address["family"] == "inet")
+            .find_map(|address| text(&address["local"]).parse().ok())
+            .ok_or_else(|| Error::run(format!("{name} has no IPv4 address: `ip address add A.B.C.D/24 dev {name}`")))?;
+        let index = link["ifindex"].as_u64().and_then(|index| u32::try_from(index).ok()).unwrap_or_default();
+        Ok(Self { name: name.to_owned(), index, mac, address })
+    }
+
+    /// The hardware address of a host on this link: a datagram makes the kernel ask for it.
+    ///
+    /// # Errors
+    /// Nobody answered within two seconds.
+    pub(crate) fn resolve(&self, target: SocketAddrV4) -> Result<Mac> {
+        let socket = UdpSocket::bind((self.address, 0)).context(|| format!("cannot bind to {}", self.address))?;
+        let give_up = Instant::now() + Duration::from_secs(2);
+        loop {
+            if let Some(mac) = self.neighbor(*target.ip()) {
+                return Ok(mac);
+            }
+            if Instant::now() > give_up {
+                return Err(Error::run(format!(
+                    "{} does not answer ARP on {}: is it up and on this very link? (`ping -I {} {}`)",
+                    target.ip(),
+                    self.name,
+                    self.name,
+                    target.ip()
+                )));
+            }
+            signals::check()?;
+            // An empty datagram; whether anything listens does not matter, and an error will show as silence.
+            let _ = socket.send_to(&[], target);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The address in the kernel's neighbor table.
+    fn neighbor(&self, target: Ipv4Addr) -> Option<Mac> {
+        let table = ip(&["neighbor", "show", "to", &target.to_string(), "dev", &self.name]).ok()?;
+        table.as_array()?.iter().find_map(|entry| parse_mac(entry["lladdr"].as_str()?))
+    }
+}
+
+/// Output of `ip -json ARGS`, for the namespace of this thread.
+fn ip(args: &[&str]) -> Result<Value> {
+    let output = Command::new("ip")
+        .arg("-json")
+        .args(args)
+        .output()
+        .context(|| "cannot run `ip` (package iproute2; `deploy/setup.sh demo` installs it)".into())?;
+    if !output.status.success() {
+        return Err(Error::run(String::from_utf8_lossy(&output.stderr).trim()));
+    }
+    if output.stdout.is_empty() {
+        return Ok(Value::Array(Vec::new()));
+    }
+    serde_json::from_slice(&output.stdout).context(|| "cannot read the output of `ip -json`".into())
+}
+
+fn parse_mac(text: &str) -> Option<Mac> {
+    let mut mac = [0; 6];
+    let mut parts = text.split(':');
+    for byte in &mut mac {
+        *byte = u8::from_str_radix(parts.next()?, 16).ok()?;
+    }
+    parts.next().is_none().then_some(mac)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_six_hexadecimal_bytes_are_a_mac() {
+        assert_eq!(parse_mac("02:00:00:0a:ff:01"), Some([2, 0, 0, 10, 255, 1]));
+        for wrong in ["", "02:00:00:0a:ff", "02:00:00:0a:ff:01:02", "02:00:00:0a:ff:gg"] {
+            assert_eq!(parse_mac(wrong), None, "{wrong}");
+        }
+    }
+}

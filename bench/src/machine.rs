@@ -1,0 +1,48 @@
+//! What every figure is printed with: machine, kernel, command and commit.
+
+use std::process::Command;
+
+use serde::Serialize;
+
+/// Where and by what something was measured.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Machine {
+    pub cpu: String,
+    pub cores: usize,
+    pub kernel: String,
+    /// The command line that was run.
+    pub command: String,
+    /// `git describe` of the checkout that the command was run in, or "unknown".
+    pub commit: String,
+    pub version: &'static str,
+}
+
+impl Machine {
+    pub(crate) fn describe() -> Self {
+        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let cpu =
+            cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name));
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Self {
+            cpu: cpu.unwrap_or("unknown").trim().to_owned(),
+            cores: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
+            kernel: kernel.trim().to_owned(),
+            command: std::env::args().collect::<Vec<_>>().join(" "),
+            commit: commit(),
+            version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+}
+
+/// The checkout that this binary lies in (`target/...`), whatever the working directory.
+fn commit() -> String {
+    let here = std::env::current_exe().ok().and_then(|exe| exe.parent().map(ToOwned::to_owned)).unwrap_or_default();
+    let described = Command::new("git")
+        .arg("-C")
+        .arg(here)
+        .args(["describe", "--always", "--dirty", "--tags", "--abbrev=12"])
+        .output()
+        .ok()
+        .filter(|output| output.status.success());
+    described.map_or("unknown".into(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

@@ -1,0 +1,184 @@
+//! Batches of datagrams: `recvmmsg` and `sendmmsg` over buffers that stay where they are.
+//!
+//! ```text
+//!  headers[i] --> vectors[i] --> memory[i * SLOT .. ]       pointers set once: nothing moves after `new`
+//!             \-> addresses[i]
+//! ```
+#![allow(unsafe_code)]
+
+use std::io;
+use std::net::{SocketAddrV4, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+/// Datagrams a system call, as many as a burst of the engine holds.
+pub(crate) const BATCH: usize = 64;
+/// Bytes kept for each: more than the largest frame that is sent.
+const SLOT: usize = 4096;
+
+/// Room for [`BATCH`] datagrams with their addresses.
+pub(crate) struct Datagrams {
+    memory: Box<[u8]>,
+    vectors: Box<[libc::iovec]>,
+    /// Only reached through the pointers in `headers`, except by tests.
+    #[cfg_attr(not(test), expect(dead_code))]
+    addresses: Box<[libc::sockaddr_in]>,
+    headers: Box<[libc::mmsghdr]>,
+}
+
+impl Datagrams {
+    pub(crate) fn new() -> Self {
+        let mut memory = vec![0; BATCH * SLOT].into_boxed_slice();
+        let mut vectors: Box<[libc::iovec]> = memory
+            .chunks_mut(SLOT)
+            .map(|slot| libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: SLOT })
+            .collect();
+        // SAFETY: all-zero socket addresses and message headers are valid: no pointers, no lengths.
+        let (mut addresses, mut headers): (Box<[libc::sockaddr_in]>, Box<[libc::mmsghdr]>) =
+            unsafe { (vec![std::mem::zeroed(); BATCH].into(), vec![std::mem::zeroed(); BATCH].into()) };
+        for (header, (vector, address)) in headers.iter_mut().zip(vectors.iter_mut().zip(addresses.iter_mut())) {
+            header.msg_hdr.msg_iov = vector;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_name = std::ptr::from_mut(address).cast();
+        }
+        Self { memory, vectors, addresses, headers }
+    }
+
+    /// Receives up to `limit` datagrams without waiting; 0 if there are none.
+    pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>, limit: usize) -> io::Result<usize> {
+        let limit = limit.min(BATCH);
+        for (header, vector) in self.headers.iter_mut().zip(&mut self.vectors).take(limit) {
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            vector.iov_len = SLOT;
+        }
+        let flags = libc::MSG_DONTWAIT;
+        // SAFETY: `limit` headers exist; their pointers are to vectors, addresses and memory that `self`
+        // owns, of the lengths set beside them, and no reference to any of these is alive.
+        let count = unsafe {
+            libc::recvmmsg(socket.as_raw_fd(), self.headers.as_mut_ptr(), limit as _, flags as _, std::ptr::null_mut())
+        };
+        count_of(count)
+    }
+
+    /// Sends the first `count` datagrams as they are, without waiting. Says how many the kernel took.
+    pub(crate) fn send(&mut self, socket: BorrowedFd<'_>, count: usize) -> io::Result<usize> {
+        let count = count.min(BATCH);
+        let flags = libc::MSG_DONTWAIT;
+        // SAFETY: as in `receive`; the kernel only reads.
+        let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), self.headers.as_mut_ptr(), count as _, flags as _) };
+        count_of(sent)
+    }
+
+    /// Makes the first `count` datagrams just received the ones to send: same bytes, same addresses.
+    pub(crate) fn turn_around(&mut self, count: usize) {
+        for (header, vector) in self.headers.iter().zip(&mut self.vectors).take(count) {
+            vector.iov_len = header.msg_len as usize;
+        }
+    }
+
+    /// The bytes of a datagram that was received.
+    pub(crate) fn received(&self, index: usize) -> &[u8] {
+        let len = self.headers[index].msg_len as usize;
+        &self.memory[index * SLOT..][..len.min(SLOT)]
+    }
+
+    /// Prepares a datagram of `len` bytes to a connected socket's peer, and hands out its bytes.
+    pub(crate) fn prepare(&mut self, index: usize, len: usize) -> &mut [u8] {
+        self.headers[index].msg_hdr.msg_namelen = 0;
+        self.headers[index].msg_hdr.msg_name = std::ptr::null_mut();
+        self.vectors[index].iov_len = len;
+        &mut self.memory[index * SLOT..][..len]
+    }
+
+    /// Where a datagram came from.
+    #[cfg(test)]
+    pub(crate) fn source(&self, index: usize) -> SocketAddrV4 {
+        let address = &self.addresses[index];
+        SocketAddrV4::new(Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr)), u16::from_be(address.sin_port))
+    }
+}
+
+fn count_of(result: libc::c_int) -> io::Result<usize> {
+    usize::try_from(result).or_else(|_| match io::Error::last_os_error() {
+        error if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
+        // An ICMP error that came back for an earlier datagram.
+        error if error.kind() == io::ErrorKind::ConnectionRefused => Ok(0),
+        error => Err(error),
+    })
+}
+
+/// A UDP socket with `buffer_bytes` of receive and transmit buffer, beyond the system's limit where this
+/// process may.
+pub(crate) fn socket(address: SocketAddrV4, buffer_bytes: u32) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(address)?;
+    for (forced, asked) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
+        if set_option(socket.as_fd(), forced, buffer_bytes).is_err() {
+            set_option(socket.as_fd(), asked, buffer_bytes)?;
+        }
+    }
+    Ok(socket)
+}
+
+fn set_option(socket: BorrowedFd<'_>, option: libc::c_int, value: u32) -> io::Result<()> {
+    let pointer = std::ptr::from_ref(&value).cast();
+    // SAFETY: the option's value is an int of four bytes, and `value` outlives the call.
+    match unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, pointer, 4) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Waits until the socket is readable or `timeout_ms` have passed, by epoll.
+pub(crate) struct Epoll(std::os::fd::OwnedFd);
+
+impl Epoll {
+    pub(crate) fn new(socket: BorrowedFd<'_>) -> io::Result<Self> {
+        use std::os::fd::FromRawFd;
+        // SAFETY: no conditions; the result is checked.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor is fresh and nobody else's.
+        let epoll = Self(unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) });
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+        // SAFETY: both descriptors are open, and the event is a local that is only read.
+        match unsafe { libc::epoll_ctl(fd, libc::EPOLL_CTL_ADD, socket.as_raw_fd(), &raw mut event) } {
+            0 => Ok(epoll),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    pub(crate) fn wait(&self, timeout_ms: i32) {
+        let mut event = libc::epoll_event { events: 0, u64: 0 };
+        // SAFETY: room for one event is given. An error can only be an interruption, which is a reason to look.
+        unsafe { libc::epoll_wait(self.0.as_raw_fd(), &raw mut event, 1, timeout_ms) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn a_batch_comes_back_byte_for_byte_to_whoever_sent_it() {
+        let any = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+        let (server, client) = (socket(any, 1 << 20).unwrap(), socket(any, 1 << 20).unwrap());
+        client.connect(server.local_addr().unwrap()).unwrap();
+        let (mut at_server, mut at_client) = (Datagrams::new(), Datagrams::new());
+        for (index, len) in [0usize, 1, 22, 1472].into_iter().enumerate() {
+            at_client.prepare(index, len).fill(index as u8 + 1);
+        }
+        assert_eq!(at_client.send(client.as_fd(), 4).unwrap(), 4);
+        let count = at_server.receive(server.as_fd(), BATCH).unwrap();
+        assert_eq!(count, 4);
+        assert_eq!(std::net::SocketAddr::V4(at_server.source(3)), client.local_addr().unwrap());
+        at_server.turn_around(count);
+        assert_eq!(at_server.send(server.as_fd(), count).unwrap(), 4);
+        assert_eq!(at_client.receive(client.as_fd(), BATCH).unwrap(), 4);
+        assert_eq!(at_client.received(3), [4; 1472]);
+        assert_eq!(at_client.received(0), []);
+        assert_eq!(at_client.receive(client.as_fd(), BATCH).unwrap(), 0, "nothing is left");
+    }
+}

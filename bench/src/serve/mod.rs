@@ -1,0 +1,52 @@
+//! `barewire-bench serve`: the servers that Barewire is compared with, each in a process of its own.
+
+pub(crate) mod kernel_echo;
+mod reflect;
+
+use std::net::SocketAddrV4;
+
+use clap::{Args, ValueEnum};
+
+use self::kernel_echo::Wait;
+use crate::error::{Error, Result};
+use crate::pin;
+
+/// Which server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// recvmmsg and sendmmsg, waiting with epoll
+    KernelEpoll,
+    /// recvmmsg and sendmmsg, asking again and again
+    KernelSpin,
+    /// XDP_TX reflection in the driver
+    XdpTx,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ServeArgs {
+    #[arg(value_enum)]
+    kind: Kind,
+    /// Address and port to serve
+    #[arg(long, value_name = "ADDR:PORT", default_value = "10.77.0.2:7")]
+    address: SocketAddrV4,
+    /// Interface to serve on (servers below the sockets)
+    #[arg(long, value_name = "IF")]
+    interface: Option<String>,
+    /// Core to run on
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    core: usize,
+}
+
+/// Serves until SIGINT or SIGTERM.
+///
+/// # Errors
+/// What the server says.
+pub(crate) fn run(args: &ServeArgs) -> Result<()> {
+    pin::to_core(args.core)?;
+    let interface = || args.interface.as_deref().ok_or_else(|| Error::usage("this server needs --interface"));
+    match args.kind {
+        Kind::KernelEpoll => kernel_echo::serve(args.address, Wait::Epoll),
+        Kind::KernelSpin => kernel_echo::serve(args.address, Wait::Spin),
+        Kind::XdpTx => reflect::serve(interface()?, args.address.port()),
+    }
+}

@@ -1,0 +1,178 @@
+//! The sender that runs inside the kernel: `BPF_PROG_RUN` with `BPF_F_TEST_XDP_LIVE_FRAMES`.
+//!
+//! ```text
+//!  this thread        kernel, on this core                                    server's core
+//!  BPF_PROG_RUN ----> generate.bpf.c: wait for the due time, stamp, XDP_TX
+//!                       -> peer's receive path (softirq) -> ring or socket -> server
+//!                                     receive.bpf.c: count, time, drop  <------ its transmit path
+//! ```
+//!
+//! One system call sends for the length of a whole trial, because each call builds a page pool. The
+//! program paces itself; a timer's signal ends the call.
+
+use std::time::Duration;
+
+use libbpf_rs::{MapCore, MapFlags, Object};
+
+use super::frame::{self, Path};
+use super::receiver::{Hook, Receiver, words};
+use super::trial::{Offer, Outcome};
+use crate::bpf;
+use crate::error::{Context, Error, Result};
+use crate::interface::Interface;
+use crate::signals::{self, Alarm, monotonic_ns};
+
+/// Time for the first system call before the first frame is due.
+const LEAD: Duration = Duration::from_millis(1);
+/// Replies count as all there when none has come for this long; longer than the stalls of a virtual machine.
+const QUIET: Duration = Duration::from_millis(10);
+/// Longest wait for late replies.
+const DRAIN: Duration = Duration::from_millis(300);
+
+/// Sender and receiver on one interface.
+#[derive(Debug)]
+pub(crate) struct LiveFrames {
+    generate: Object,
+    receiver: Receiver,
+    ifindex: u32,
+    path: Path,
+    trial: u32,
+}
+
+/// What the BPF program is told, then what it counted: `struct plan` in bpf/generate.bpf.c.
+#[derive(Debug, Default)]
+struct Plan {
+    start_ns: u64,
+    interval_q10: u64,
+    limit: u64,
+    end_ns: u64,
+}
+
+/// Words of `struct plan`, and where its counters begin.
+const PLAN_WORDS: usize = 15;
+const COUNTERS: usize = 11;
+
+impl LiveFrames {
+    /// Loads sender and receiver, and attaches the receiver to the interface.
+    ///
+    /// # Errors
+    /// What [`Receiver::attach`] says.
+    pub(crate) fn open(interface: &Interface, path: Path, hook: Hook) -> Result<Self> {
+        let generate = bpf::load(bpf::GENERATE)?;
+        let receiver = Receiver::attach(interface.index, hook)?;
+        // Trials of another process, whose replies may still be on their way, should have other numbers.
+        let trial = (monotonic_ns() >> 10) as u32;
+        Ok(Self { generate, receiver, ifindex: interface.index, path, trial })
+    }
+
+    /// Sends what is offered and waits for the last replies.
+    ///
+    /// # Errors
+    /// The kernel refused; not an interruption, which gives the partial result.
+    pub(crate) fn run(&mut self, offer: &Offer) -> Result<Outcome> {
+        self.trial = self.trial.wrapping_add(1);
+        // The receiver works on the server's core. Timing each reply costs a clock reading there, so a
+        // throughput trial times one in 16.
+        let sample_mask = if offer.batch == 1 { 0 } else { 15 };
+        self.receiver.expect(self.trial, self.path.target.port(), sample_mask)?;
+
+        let request = frame::request(&self.path, offer.frame_len);
+        let start_ns = monotonic_ns() + LEAD.as_nanos() as u64;
+        let duration_ns = offer.duration.as_nanos() as u64;
+        let plan = Plan {
+            start_ns,
+            interval_q10: offer.rate_pps.map_or(0, interval_q10),
+            limit: offer.rate_pps.map_or(u64::MAX, |rate| (rate * offer.duration.as_secs_f64()).round() as u64),
+            end_ns: start_ns + duration_ns,
+        };
+        self.set_plan(&request, &plan)?;
+        self.send(&request, offer, &plan)?;
+
+        let ended_ns = monotonic_ns();
+        let counters = self.counters()?;
+        let tally = self.drain()?;
+        let [sent, _first_ns, _last_ns, deferred] = counters;
+        let send_ns =
+            if signals::stopping() { ended_ns.min(plan.end_ns) - start_ns.min(ended_ns) } else { duration_ns };
+        let window_ns = send_ns.max(tally.last_ns.saturating_sub(start_ns)).max(1);
+        Ok(Outcome {
+            asked_pps: offer.rate_pps,
+            sent,
+            received: tally.received,
+            stale: tally.stale,
+            deferred,
+            seconds: send_ns as f64 / 1e9,
+            goodput_pps: tally.received as f64 * 1e9 / window_ns as f64,
+            latency: tally.latency,
+        })
+    }
+
+    /// Runs the program until the plan's end, or until a signal asks to stop.
+    fn send(&self, request: &[u8], offer: &Offer, plan: &Plan) -> Result<()> {
+        let program = bpf::program(&self.generate, "generate")?;
+        let _alarm = Alarm::after(LEAD + offer.duration)?;
+        while !signals::stopping() && monotonic_ns() < plan.end_ns {
+            bpf::run_live(bpf::descriptor(&program), request, self.ifindex, offer.batch).map_err(|error| {
+                Error::run(format!(
+                    "BPF_PROG_RUN of live frames failed ({error}): it needs root and Linux 5.18 or newer; \
+                     `--sender kernel` sends through a socket instead"
+                ))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn set_plan(&self, request: &[u8], plan: &Plan) -> Result<()> {
+        let mut value = request[..40].to_vec();
+        let constants = [u64::from(self.trial), frame::constant_sum(request, self.trial)];
+        let words = constants.into_iter().chain([plan.start_ns, plan.interval_q10, plan.limit, plan.end_ns]);
+        value.extend(words.flat_map(u64::to_ne_bytes));
+        value.resize(PLAN_WORDS * 8, 0);
+        bpf::map(&self.generate, "plan")?
+            .update(&[0; 4], &value, MapFlags::ANY)
+            .context(|| "cannot hand the sender its plan".into())
+    }
+
+    /// Frames sent, when the first and the last left, frames given back while waiting.
+    fn counters(&self) -> Result<[u64; PLAN_WORDS - COUNTERS]> {
+        let value = bpf::map(&self.generate, "plan")?
+            .lookup(&[0; 4], MapFlags::ANY)
+            .context(|| "cannot read the sender's counters".into())?
+            .unwrap_or_default();
+        let mut counters = [0; PLAN_WORDS - COUNTERS];
+        counters.iter_mut().zip(words(&value).skip(COUNTERS)).for_each(|(counter, word)| *counter = word);
+        Ok(counters)
+    }
+
+    /// Waits until no more replies come, and counts them.
+    fn drain(&self) -> Result<super::receiver::Tally> {
+        let give_up_ns = monotonic_ns() + DRAIN.as_nanos() as u64;
+        let mut before = self.receiver.tally()?;
+        loop {
+            std::thread::sleep(QUIET);
+            let tally = self.receiver.tally()?;
+            if tally.received == before.received || monotonic_ns() > give_up_ns {
+                return Ok(tally);
+            }
+            before = tally;
+        }
+    }
+}
+
+/// Time between two frames in 1/1024 ns, so that a rate is kept to 0.01 % up to 10 Mpps.
+fn interval_q10(rate_pps: f64) -> u64 {
+    (1e9 * 1024.0 / rate_pps).round().max(1.0) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::interval_q10;
+
+    #[test]
+    fn intervals_keep_the_rate_to_a_ten_thousandth() {
+        for rate in [1.0, 1e3, 1e5, 769_231.0, 1.3e6, 6.3e6, 1e7] {
+            let kept = 1e9 * 1024.0 / interval_q10(rate) as f64;
+            assert!((kept / rate - 1.0).abs() < 1e-4, "{kept} for {rate}");
+        }
+    }
+}
