@@ -7,12 +7,16 @@ mod af_xdp;
 mod bind;
 mod config;
 mod error;
+#[cfg(feature = "xsk-rs")]
+mod xsk_rs;
 
 use std::time::Duration;
 
 pub use self::af_xdp::AfXdp;
 pub use self::config::{BindMode, Granted, RingSizes, SocketConfig};
 pub use self::error::OpenError;
+#[cfg(feature = "xsk-rs")]
+pub use self::xsk_rs::XskRs;
 use crate::base::{Burst, Umem};
 
 /// A queue of a network interface, or what stands for one.

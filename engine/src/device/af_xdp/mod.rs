@@ -21,6 +21,8 @@ mod socket;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+#[cfg(feature = "xsk-rs")]
+pub(super) use self::socket::raise_transmit_budget;
 use self::socket::{Socket, XdpDesc, kick_fill, kick_transmit, statistics};
 pub(super) use self::socket::{granted, wait_readable};
 use super::bind::{BindError, bind};
@@ -28,18 +30,18 @@ use super::{Device, DeviceCounters, Granted, OpenError, SocketConfig};
 use crate::base::{BURST, Burst, Descriptor, Frame, Umem};
 
 /// Chunks of a received frame. Linux builds packets of up to 18; what has more is not a frame but a fault.
-const MAX_RECEIVED_PARTS: u32 = 32;
+pub(super) const MAX_RECEIVED_PARTS: u32 = 32;
 
 /// Chunks of a frame to send: as many as every kernel with multi-buffer support takes (`MAX_SKB_FRAGS` can be
 /// configured down to 17, and the limit of the copy path is one below it).
-const MAX_SENT_PARTS: u32 = 16;
+pub(super) const MAX_SENT_PARTS: u32 = 16;
 
 /// What a frame has at least; the kernel refuses empty ones, and drivers are not written for less.
 const ETHERNET_HEADER_BYTES: u16 = 14;
 
 /// System calls that one turn spends on a transmit ring that keeps draining. With a budget of 32 packets a
 /// call, of kernels without `XDP_MAX_TX_SKB_BUDGET`, that is four bursts; the next turn goes on.
-const MAX_KICKS: u32 = 8;
+pub(super) const MAX_KICKS: u32 = 8;
 
 /// A queue of an interface, through our own rings.
 pub struct AfXdp {
@@ -272,7 +274,7 @@ impl AfXdp {
 /// Descriptors that a frame takes, or `None` if the kernel would refuse it: then it would never complete it
 /// either, and the chunk would be lost.
 #[inline]
-fn parts_to_send(umem: &Umem, frame: &Frame, multi_buffer: bool, limit: u32) -> Option<u32> {
+pub(super) fn parts_to_send(umem: &Umem, frame: &Frame, multi_buffer: bool, limit: u32) -> Option<u32> {
     if frame.len() < ETHERNET_HEADER_BYTES {
         return None;
     }

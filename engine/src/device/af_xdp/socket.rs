@@ -49,9 +49,7 @@ impl Socket {
         ] {
             set_option(fd.as_fd(), option, &size).map_err(failed("setting a ring size"))?;
         }
-        // Without this the kernel sends 32 packets a call and says EAGAIN. A kernel that does not know the
-        // option, or a ring below 32, stays at that: then kicks are repeated.
-        let _ = set_option(fd.as_fd(), XDP_MAX_TX_SKB_BUDGET, &config.rings.tx);
+        raise_transmit_budget(fd.as_fd(), config.rings.tx);
 
         // SAFETY: all-zero is a value of this struct of integers.
         let mut offsets: libc::xdp_mmap_offsets = unsafe { std::mem::zeroed() };
@@ -108,6 +106,14 @@ impl Socket {
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Lets one system call send all of a transmit ring of `size` entries, in copy mode.
+///
+/// Without this the kernel sends 32 packets a call and says "again". A kernel that does not know the option,
+/// or a ring below 32, stays at that: then kicks are repeated.
+pub(in crate::device) fn raise_transmit_budget(fd: BorrowedFd<'_>, size: u32) {
+    let _ = set_option(fd, XDP_MAX_TX_SKB_BUDGET, &size);
 }
 
 /// What the kernel granted to a bound socket (`XDP_OPTIONS`).
