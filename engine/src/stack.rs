@@ -23,7 +23,7 @@ use ipnet::Ipv4Net;
 use crate::app::{Answer, App, Datagram};
 use crate::base::{Burst, DropReason, Frame, Instant, Umem, UnsentReason};
 use crate::counters::StackCounters;
-use crate::link::address::{Addresses, Conflict};
+use crate::link::address::{Addresses, Conflict, Probing};
 use crate::link::arp;
 use crate::link::neighbor::{NeighborConfig, Neighbors};
 use crate::network::icmp::{self, ErrorMessage};
@@ -46,9 +46,8 @@ pub struct StackConfig {
     pub addresses: Vec<Ipv4Net>,
     /// The way to everything that is not on a link of ours.
     pub gateway: Option<Ipv4Addr>,
-    /// Whether to probe for duplicates of the addresses and announce them. Of several workers with the same
-    /// addresses one does.
-    pub probe: bool,
+    /// Who finds out whether the addresses are free. Of several workers with the same addresses one leads.
+    pub probing: Probing,
     /// Ports that the application listens on.
     pub udp_ports: Vec<u16>,
     /// How received UDP checksums are judged.
@@ -113,11 +112,11 @@ struct Inbound {
 }
 
 impl<A: App> Stack<A> {
-    /// A stack with an application. With `config.probe` its addresses are tentative until they were probed:
+    /// A stack with an application. Unless `config.probing` is off its addresses are tentative until they were probed:
     /// [`Event::Ready`] tells when.
     #[must_use]
     pub fn new(config: &StackConfig, app: A, now: Instant) -> Self {
-        let addresses = Addresses::new(&config.addresses, config.probe, now);
+        let addresses = Addresses::new(&config.addresses, config.probing, now);
         Self {
             app,
             mac: config.mac,
@@ -175,6 +174,11 @@ impl<A: App> Stack<A> {
     /// Takes out the oldest event.
     pub fn next_event(&mut self) -> Option<Event> {
         self.events.pop_at(0)
+    }
+
+    /// Hears from the worker that leads the probing that the addresses are ours.
+    pub fn settle_addresses(&mut self) {
+        self.egress.addresses.settle();
     }
 
     /// Hears of a neighbor from another worker: it is entered if it is known or searched for here.

@@ -110,7 +110,5 @@ reasons! {
         TooLong = "too_long",
         /// The device took no frame for so long that it counts as stalled.
         DeviceStalled = "device_stalled",
-        /// The worker stopped before the device took it.
-        Shutdown = "shutdown",
     }
 }

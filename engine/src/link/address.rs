@@ -41,6 +41,18 @@ pub enum AddressState {
     Duplicate,
 }
 
+/// Who finds out whether an address is free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Probing {
+    /// Nobody: it is known to be ours.
+    #[default]
+    Off,
+    /// We probe for it, and announce it afterwards.
+    Lead,
+    /// Another worker with the same addresses does: we wait for its word ([`Addresses::settle`]).
+    Follow,
+}
+
 /// What the stack has to send about an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
@@ -79,19 +91,28 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Addresses with the prefixes of their links. Where `probe` is set they are probed from `now` on;
-    /// otherwise they are ours at once, and nothing is sent about them: another worker does that.
+    /// Addresses with the prefixes of their links. Who leads probes for them from `now` on.
     #[must_use]
-    pub fn new(prefixes: &[Ipv4Net], probe: bool, now: Instant) -> Self {
+    pub fn new(prefixes: &[Ipv4Net], probing: Probing, now: Instant) -> Self {
+        let lead = probing == Probing::Lead;
         let own = |&prefix: &Ipv4Net| Own {
             prefix,
-            state: if probe { AddressState::Tentative } else { AddressState::Preferred },
-            probes_left: if probe { PROBE_COUNT } else { 0 },
-            announcements_left: if probe { ANNOUNCE_COUNT } else { 0 },
-            next: probe.then_some(now),
+            state: if probing == Probing::Off { AddressState::Preferred } else { AddressState::Tentative },
+            probes_left: if lead { PROBE_COUNT } else { 0 },
+            announcements_left: if lead { ANNOUNCE_COUNT } else { 0 },
+            next: lead.then_some(now),
             last_defence: None,
         };
         Self { own: prefixes.iter().map(own).collect() }
+    }
+
+    /// Takes the word of the worker that leads: every address that is still tentative is ours.
+    pub fn settle(&mut self) {
+        for own in &mut self.own {
+            if own.state == AddressState::Tentative {
+                (own.state, own.next, own.probes_left) = (AddressState::Preferred, None, 0);
+            }
+        }
     }
 
     /// The state of an address; `None` if it is not ours.
@@ -184,8 +205,8 @@ mod tests {
 
     const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
-    fn addresses(probe: bool) -> Addresses {
-        Addresses::new(&["10.0.0.2/24".parse().unwrap()], probe, Instant::ZERO)
+    fn addresses(probing: Probing) -> Addresses {
+        Addresses::new(&["10.0.0.2/24".parse().unwrap()], probing, Instant::ZERO)
     }
 
     /// Runs until `until` and says what was sent when, in milliseconds.
@@ -201,7 +222,7 @@ mod tests {
 
     #[test]
     fn an_unanswered_address_becomes_ours_after_three_probes() {
-        let mut addresses = addresses(true);
+        let mut addresses = addresses(Probing::Lead);
         assert!(!addresses.is_ours(OURS));
         let sent = run(&mut addresses, Duration::from_secs(60));
         let (probe, announce) = (Claim::Probe(OURS), Claim::Announce(OURS));
@@ -211,7 +232,7 @@ mod tests {
 
     #[test]
     fn an_answered_probe_makes_a_duplicate_that_is_never_used() {
-        let mut addresses = addresses(true);
+        let mut addresses = addresses(Probing::Lead);
         assert_eq!(addresses.due(Instant::ZERO), Some(Claim::Probe(OURS)));
         assert_eq!(addresses.claimed(OURS, Instant::from_ns(5)), Some(Conflict::Duplicate));
         assert_eq!(addresses.state(OURS), Some(AddressState::Duplicate));
@@ -221,7 +242,7 @@ mod tests {
 
     #[test]
     fn an_address_in_use_is_defended_at_most_every_ten_seconds() {
-        let mut addresses = addresses(false);
+        let mut addresses = addresses(Probing::Off);
         let at = |seconds| Instant::ZERO + Duration::from_secs(seconds);
         assert_eq!(addresses.claimed(OURS, at(1)), Some(Conflict::Defend));
         assert_eq!(addresses.due(at(1)), Some(Claim::Announce(OURS)));
@@ -232,16 +253,24 @@ mod tests {
     }
 
     #[test]
+    fn a_follower_sends_nothing_and_waits_for_the_leaders_word() {
+        let mut addresses = addresses(Probing::Follow);
+        assert_eq!((addresses.is_ours(OURS), addresses.next_deadline()), (false, None));
+        addresses.settle();
+        assert_eq!((addresses.is_ours(OURS), addresses.next_deadline()), (true, None));
+    }
+
+    #[test]
     fn strangers_addresses_are_not_our_business() {
-        assert_eq!(addresses(false).claimed(Ipv4Addr::new(10, 0, 0, 3), Instant::ZERO), None);
+        assert_eq!(addresses(Probing::Off).claimed(Ipv4Addr::new(10, 0, 0, 3), Instant::ZERO), None);
     }
 
     #[test]
     fn the_directed_broadcast_address_is_the_last_of_the_prefix() {
-        let addresses = addresses(false);
+        let addresses = addresses(Probing::Off);
         assert!(addresses.is_directed_broadcast(Ipv4Addr::new(10, 0, 0, 255)));
         assert!(!addresses.is_directed_broadcast(Ipv4Addr::new(10, 0, 0, 254)));
-        let pair = Addresses::new(&["10.0.0.0/31".parse().unwrap()], false, Instant::ZERO);
+        let pair = Addresses::new(&["10.0.0.0/31".parse().unwrap()], Probing::Off, Instant::ZERO);
         assert!(!pair.is_directed_broadcast(Ipv4Addr::new(10, 0, 0, 1)), "RFC 3021: a /31 has none");
     }
 }

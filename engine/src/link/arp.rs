@@ -89,6 +89,7 @@ fn contested(packet: &Packet, addresses: &Addresses) -> Ipv4Addr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::link::address::Probing;
     use crate::link::neighbor::NeighborConfig;
 
     const OUR_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
@@ -102,9 +103,9 @@ mod tests {
     }
 
     impl Host {
-        fn new(probe: bool) -> Self {
+        fn new(probing: Probing) -> Self {
             Self {
-                addresses: Addresses::new(&["10.0.0.2/24".parse().unwrap()], probe, Instant::ZERO),
+                addresses: Addresses::new(&["10.0.0.2/24".parse().unwrap()], probing, Instant::ZERO),
                 neighbors: Neighbors::new(NeighborConfig::default(), [1, 2]),
             }
         }
@@ -121,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_request_for_us_is_answered_and_its_sender_learned() {
-        let mut host = Host::new(false);
+        let mut host = Host::new(Probing::Off);
         let Verdict::Answer(reply) = host.receive(Operation::Request, PEER, OURS) else { panic!() };
         assert_eq!((reply.operation, reply.sender_mac, reply.sender), (Operation::Reply, OUR_MAC, OURS));
         assert_eq!((reply.target_mac, reply.target), (PEER_MAC, PEER));
@@ -130,14 +131,14 @@ mod tests {
 
     #[test]
     fn a_probe_is_answered_and_teaches_nothing() {
-        let mut host = Host::new(false);
+        let mut host = Host::new(Probing::Off);
         assert!(matches!(host.receive(Operation::Request, Ipv4Addr::UNSPECIFIED, OURS), Verdict::Answer(_)));
         assert_eq!(host.mac(Ipv4Addr::UNSPECIFIED), None);
     }
 
     #[test]
     fn an_unsolicited_reply_teaches_nothing() {
-        let mut host = Host::new(false);
+        let mut host = Host::new(Probing::Off);
         let expected = Verdict::Heard { address: PEER, mac: PEER_MAC, known: false };
         assert_eq!(host.receive(Operation::Reply, PEER, OURS), expected);
         assert_eq!(host.receive(Operation::Request, PEER, PEER), Verdict::Drop(DropReason::ArpNotForUs), "gratuitous");
@@ -146,24 +147,24 @@ mod tests {
 
     #[test]
     fn a_claim_of_our_address_is_a_conflict() {
-        let mut host = Host::new(false);
+        let mut host = Host::new(Probing::Off);
         let expected = Verdict::Conflict(OURS, PEER_MAC, Conflict::Defend);
         assert_eq!(host.receive(Operation::Request, OURS, OURS), expected);
-        let mut probing = Host::new(true);
+        let mut probing = Host::new(Probing::Lead);
         let expected = Verdict::Conflict(OURS, PEER_MAC, Conflict::Duplicate);
         assert_eq!(probing.receive(Operation::Reply, OURS, Ipv4Addr::UNSPECIFIED), expected);
     }
 
     #[test]
     fn two_hosts_that_probe_for_one_address_both_give_way() {
-        let mut host = Host::new(true);
+        let mut host = Host::new(Probing::Lead);
         let expected = Verdict::Conflict(OURS, PEER_MAC, Conflict::Duplicate);
         assert_eq!(host.receive(Operation::Request, Ipv4Addr::UNSPECIFIED, OURS), expected);
     }
 
     #[test]
     fn our_own_frames_that_come_back_are_no_conflict() {
-        let mut host = Host::new(true);
+        let mut host = Host::new(Probing::Lead);
         let packet = Packet {
             operation: Operation::Request,
             sender_mac: OUR_MAC,

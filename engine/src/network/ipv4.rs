@@ -51,10 +51,11 @@ fn is_valid_source(source: Ipv4Addr) -> bool {
 mod tests {
     use super::*;
     use crate::base::Instant;
+    use crate::link::address::Probing;
     use crate::wire::ipv4::{Header, LEN, UDP};
 
     fn verdict(source: &str, destination: &str, to_everybody: bool) -> Result<(), DropReason> {
-        let addresses = Addresses::new(&["10.0.0.2/24".parse().unwrap()], false, Instant::ZERO);
+        let addresses = Addresses::new(&["10.0.0.2/24".parse().unwrap()], Probing::Off, Instant::ZERO);
         let mut bytes = [0; LEN];
         let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
         Header { traffic_class: 0, payload_len: 0, ttl: 0, protocol: UDP, source, destination }.write(&mut bytes);

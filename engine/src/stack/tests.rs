@@ -20,7 +20,7 @@ fn config() -> StackConfig {
         mtu: 1500,
         addresses: vec!["10.0.0.2/24".parse().unwrap()],
         gateway: None,
-        probe: false,
+        probing: Probing::Off,
         udp_ports: vec![7],
         udp_checksum: ChecksumPolicy::AcceptPartial,
         neighbors: NeighborConfig::default(),
@@ -234,7 +234,7 @@ fn no_answer_goes_to_port_zero() {
 
 #[test]
 fn nothing_is_answered_while_the_address_is_being_probed() {
-    let mut host = Host::new(&StackConfig { probe: true, ..config() }, Echo);
+    let mut host = Host::new(&StackConfig { probing: Probing::Lead, ..config() }, Echo);
     let probe = host.turn(&[]);
     let body = wire::arp::Packet::parse(&probe[0].1[ethernet::LEN..]).unwrap();
     assert_eq!((body.sender, body.target), (Ipv4Addr::UNSPECIFIED, OURS));
@@ -252,7 +252,7 @@ fn nothing_is_answered_while_the_address_is_being_probed() {
 
 #[test]
 fn a_duplicate_is_told_with_the_mac_address_that_has_it() {
-    let mut host = Host::new(&StackConfig { probe: true, ..config() }, Echo);
+    let mut host = Host::new(&StackConfig { probing: Probing::Lead, ..config() }, Echo);
     host.turn(&[&arp(wire::arp::Operation::Reply, OURS, Ipv4Addr::UNSPECIFIED)]);
     assert_eq!(host.stack.next_event(), Some(Event::Duplicate(OURS, PEER_MAC)));
     assert_eq!(host.dropped(DropReason::ArpConflict), 1);
