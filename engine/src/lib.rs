@@ -12,3 +12,5 @@ pub mod apps;
 pub mod counters;
 pub mod stack;
 pub mod worker;
+pub mod clock;
+pub mod nic;

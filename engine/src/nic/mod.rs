@@ -1,0 +1,7 @@
+//! What the kernel knows of a network interface: facts to decide by, none of which is trusted further than
+//! that.
+
+mod ethtool;
+mod facts;
+
+pub use facts::{FactsError, LinkFacts};
