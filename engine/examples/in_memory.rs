@@ -1,0 +1,112 @@
+//! The stack is a library: here it runs without a kernel, a NIC or a clock.
+//!
+//! Run it with `cargo run -p barewire --example in_memory`.
+//!
+//! [`Stack`] turns frames into frames; [`Worker`] moves them between a stack and a [`Device`]. Both take the
+//! time as an argument. So whoever brings a device and a clock of their own (a simulator, a test, another
+//! driver) runs the very code that runs on AF_XDP.
+
+use std::collections::VecDeque;
+use std::error::Error;
+
+use barewire::apps::echo::Echo;
+use barewire::base::{Burst, ChunkSize, Instant, Umem, UmemConfig};
+use barewire::device::{Device, DeviceCounters};
+use barewire::link::address::Probing;
+use barewire::link::neighbor::NeighborConfig;
+use barewire::stack::{Stack, StackConfig};
+use barewire::transport::udp::ChecksumPolicy;
+use barewire::wire::ethernet::{self, Mac, Tags};
+use barewire::wire::{ipv4, udp};
+use barewire::worker::Worker;
+
+const OUR_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
+const PEER_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+
+/// A wire that is two lists of frames.
+#[derive(Default)]
+struct Memory {
+    arriving: VecDeque<Vec<u8>>,
+    sent: Vec<Vec<u8>>,
+}
+
+impl Device for Memory {
+    /// A device brings each frame into a chunk of the packet memory, and gives the chunk away with it.
+    fn receive(&mut self, umem: &mut Umem, burst: &mut Burst) {
+        while burst.room() > 0
+            && let Some(bytes) = self.arriving.pop_front()
+        {
+            let Some(mut frame) = umem.alloc() else { return };
+            assert!(umem.set_len(&mut frame, bytes.len()), "longer than a chunk");
+            umem.bytes_mut(&mut frame).copy_from_slice(&bytes);
+            burst.push(frame).expect("there was room");
+        }
+    }
+
+    /// Whatever it sends it owns, until it has put the chunk back on the free list.
+    fn transmit(&mut self, umem: &mut Umem, burst: &mut Burst) {
+        for frame in burst.drain() {
+            self.sent.push(umem.bytes(&frame).to_vec());
+            umem.free(frame);
+        }
+    }
+
+    fn counters(&mut self) -> DeviceCounters {
+        DeviceCounters::default()
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let config = StackConfig {
+        mac: OUR_MAC,
+        mtu: 1500,
+        addresses: vec!["10.0.0.2/24".parse()?],
+        gateway: None,
+        probing: Probing::Off,
+        udp_ports: vec![7],
+        udp_checksum: ChecksumPolicy::Verify,
+        neighbors: NeighborConfig::default(),
+        secret: [0x0123_4567, 0x89ab_cdef], // unpredictable where peers are strangers
+    };
+    let start = Instant::ZERO;
+    let umem = Umem::new(UmemConfig { chunks: 256, chunk_size: ChunkSize::Bytes2048, huge_pages: false })?;
+    let mut worker = Worker::new(Memory::default(), umem, Stack::new(&config, Echo, start));
+
+    // One datagram comes in, one turn is made a millisecond later by our clock, one datagram goes out.
+    let request = datagram(b"hello, barewire");
+    println!("in:  {} bytes, 10.0.0.1:40000 -> 10.0.0.2:7", request.len());
+    worker.device_mut().arriving.push_back(request);
+    worker.turn(Instant::from_ns(1_000_000));
+
+    let reply = worker.device_mut().sent.pop().ok_or("no answer")?;
+    let header = ethernet::Header::parse(&reply).map_err(|reason| reason.name())?;
+    let packet = ipv4::Packet::parse(&reply[header.len()..]).map_err(|reason| reason.name())?;
+    let echo = udp::Packet::parse(packet.payload()).map_err(|reason| reason.name())?;
+    let (from, to) = ((packet.source(), echo.source_port()), (packet.destination(), echo.destination_port()));
+    println!("out: {} bytes, {}:{} -> {}:{}", reply.len(), from.0, from.1, to.0, to.1);
+    println!("     {:?}", String::from_utf8_lossy(echo.payload()));
+
+    assert_eq!(header.destination, PEER_MAC);
+    assert_eq!((from, to), (([10, 0, 0, 2].into(), 7), ([10, 0, 0, 1].into(), 40_000)));
+    assert!(echo.checksum_is_valid(packet.source(), packet.destination()));
+    assert_eq!(echo.payload(), b"hello, barewire");
+    assert_eq!(worker.stack().counters().udp_delivered, 1);
+    assert_eq!(worker.umem().free_chunks(), 256, "every chunk is back");
+    Ok(())
+}
+
+/// A frame from 10.0.0.1:40000 to port 7 of 10.0.0.2: headers are written into arrays of their exact length.
+fn datagram(payload: &[u8]) -> Vec<u8> {
+    let (source, destination) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+    let mut udp_header = [0; udp::LEN];
+    udp::write(&mut udp_header, (source, 40_000), (destination, 7), payload);
+    let mut ip_header = [0; ipv4::LEN];
+    let payload_len = (udp::LEN + payload.len()) as u16;
+    ipv4::Header { traffic_class: 0, payload_len, ttl: 64, protocol: ipv4::UDP, source, destination }
+        .write(&mut ip_header);
+    let mut ethernet_header = [0; ethernet::LEN];
+    let header =
+        ethernet::Header { destination: OUR_MAC, source: PEER_MAC, tags: Tags::default(), ethertype: ethernet::IPV4 };
+    assert!(header.write(&mut ethernet_header), "the array has the header's length");
+    [&ethernet_header[..], &ip_header, &udp_header, payload].concat()
+}
