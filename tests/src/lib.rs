@@ -1,1 +1,5 @@
 //! skeleton
+pub mod fixtures;
+pub mod kernel;
+pub mod netns;
+pub mod test_run;

@@ -1,0 +1,253 @@
+//! Network namespaces for tests: made with `ip`, entered by a thread, removed on drop.
+//!
+//! ```text
+//!  namespace bw-<pid>-<n>-near            namespace bw-<pid>-<n>-far
+//!      near0  <------------ veth ------------>  far0
+//!      the engine's end                         the peer's end
+//! ```
+//!
+//! Nothing outside these namespaces is touched. Names carry the process id; a namespace whose process is
+//! gone (killed before it could clean up) is removed when the next one is made.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use std::{io, mem, thread};
+
+/// Runs a command and gives its standard output.
+///
+/// # Panics
+/// If it cannot be run or fails: with the command and what it said.
+pub fn run(program: &str, arguments: &[&str]) -> String {
+    let line = || format!("`{program} {}`", arguments.join(" "));
+    let output = Command::new(program).args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("{}: {error}; is it installed?", line()));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{} failed: {error}", line());
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A network namespace, removed on drop with everything in it.
+#[derive(Debug)]
+pub struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    /// A new namespace without addresses and without IPv6, so that nobody sends anything uninvited.
+    ///
+    /// # Panics
+    /// Without root, and if `ip` fails.
+    #[must_use]
+    pub fn new(label: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        // SAFETY: asks for a number.
+        assert_eq!(unsafe { libc::geteuid() }, 0, "this test makes network namespaces: run it as root (sudo)");
+        remove_abandoned();
+        let (pid, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let namespace = Self { name: format!("bw-{pid}-{count}-{label}") };
+        run("ip", &["netns", "add", &namespace.name]);
+        namespace.enter(|| {
+            let path = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
+            // A kernel without IPv6 has nothing to switch off.
+            if Path::new(path).exists() {
+                std::fs::write(path, "1").unwrap();
+            }
+        });
+        namespace.ip(&["link", "set", "lo", "up"]);
+        namespace
+    }
+
+    /// Its name, for `ip netns exec`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs `ip` in the namespace.
+    pub fn ip(&self, arguments: &[&str]) -> String {
+        run("ip", &[&["-n", &self.name], arguments].concat())
+    }
+
+    /// Runs `work` on a thread of its own within the namespace, and waits for it.
+    ///
+    /// # Panics
+    /// As `work` does.
+    pub fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        let result = thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let namespace = File::open(format!("/run/netns/{}", self.name)).unwrap();
+                // SAFETY: a plain system call; it concerns only this thread, which ends with the work.
+                let result = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
+                assert_eq!(result, 0, "setns {}: {}", self.name, io::Error::last_os_error());
+                work()
+            });
+            thread.join()
+        });
+        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+    }
+}
+
+/// Removes namespaces of processes that were killed.
+fn remove_abandoned() {
+    let Ok(names) = std::fs::read_dir("/run/netns") else { return };
+    for name in names.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+        let pid = name.strip_prefix("bw-").and_then(|rest| rest.split('-').next()).and_then(|pid| pid.parse().ok());
+        if let Some(pid) = pid.filter(|pid: &u32| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _ = Command::new("ip").args(["netns", "del", &name]).status();
+            eprintln!("removed namespace {name} of process {pid}, which is gone");
+        }
+    }
+}
+
+/// Two namespaces joined by a veth pair, both ends up.
+#[derive(Debug)]
+pub struct Veth {
+    /// Where the engine is, on interface [`Veth::NEAR`].
+    pub near: Namespace,
+    /// Where its peer is, on interface [`Veth::FAR`].
+    pub far: Namespace,
+}
+
+impl Veth {
+    /// The engine's end.
+    pub const NEAR: &'static str = "near0";
+    /// The peer's end.
+    pub const FAR: &'static str = "far0";
+    /// MAC address of the engine's end.
+    pub const NEAR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    /// MAC address of the peer's end.
+    pub const FAR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+    /// A pair with `queues` queues each way and an MTU of 1,500.
+    ///
+    /// # Panics
+    /// As [`Namespace::new`].
+    #[must_use]
+    pub fn new(queues: u32) -> Self {
+        let (near, far) = (Namespace::new("near"), Namespace::new("far"));
+        let queues = &queues.to_string();
+        near.ip(&[
+            &["link", "add", Self::NEAR, "address", "02:00:00:00:00:01", "numtxqueues", queues][..],
+            &["numrxqueues", queues, "type", "veth", "peer", "name", Self::FAR],
+            &["address", "02:00:00:00:00:02", "numtxqueues", queues, "numrxqueues", queues],
+            &["netns", far.name()],
+        ]
+        .concat());
+        near.ip(&["link", "set", Self::NEAR, "up"]);
+        far.ip(&["link", "set", Self::FAR, "up"]);
+        Self { near, far }
+    }
+
+    /// Gives both ends another MTU.
+    pub fn set_mtu(&self, mtu: u32) {
+        for (namespace, interface) in [(&self.near, Self::NEAR), (&self.far, Self::FAR)] {
+            namespace.ip(&["link", "set", interface, "mtu", &mtu.to_string()]);
+        }
+    }
+
+    /// Index of the engine's interface in its namespace.
+    #[must_use]
+    pub fn near_index(&self) -> u32 {
+        self.near.enter(|| interface_index(Self::NEAR))
+    }
+
+    /// A socket at the peer's end that sends and receives whole frames.
+    #[must_use]
+    pub fn far_socket(&self) -> PacketSocket {
+        self.far.enter(|| PacketSocket::new(Self::FAR))
+    }
+}
+
+/// Index of an interface in the calling thread's namespace.
+///
+/// # Panics
+/// If there is none of that name.
+#[must_use]
+pub fn interface_index(name: &str) -> u32 {
+    let c_name = CString::new(name).unwrap();
+    // SAFETY: the name is a C string.
+    let index = unsafe { libc::if_nametoindex(c_name.as_ptr()) };
+    assert_ne!(index, 0, "no interface {name}");
+    index
+}
+
+/// An AF_PACKET socket on one interface: sends frames, and receives those that come in.
+#[derive(Debug)]
+pub struct PacketSocket {
+    fd: OwnedFd,
+}
+
+impl PacketSocket {
+    /// Bytes of frames that may wait to be received: a test's whole window, with the kernel's overhead.
+    const RECEIVE_BUFFER_BYTES: libc::c_int = 64 << 20;
+    /// `PACKET_IGNORE_OUTGOING`: not to be given what we send ourselves.
+    const IGNORE_OUTGOING: libc::c_int = 23;
+
+    fn new(interface: &str) -> Self {
+        let protocol = (libc::ETH_P_ALL as u16).to_be();
+        // SAFETY: a plain system call; the result is checked.
+        let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, i32::from(protocol)) };
+        assert!(fd >= 0, "packet socket: {}", io::Error::last_os_error());
+        // SAFETY: the descriptor is fresh and nobody else's.
+        let socket = Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } };
+        socket.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, Self::RECEIVE_BUFFER_BYTES);
+        socket.set(libc::SOL_PACKET, Self::IGNORE_OUTGOING, 1);
+        // SAFETY: all-zero is a value of this struct of integers.
+        let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_protocol = protocol;
+        address.sll_ifindex = interface_index(interface).cast_signed();
+        let len = size_of_val(&address) as libc::socklen_t;
+        // SAFETY: the address is a live struct of the given length.
+        let result = unsafe { libc::bind(socket.fd.as_raw_fd(), (&raw const address).cast(), len) };
+        assert_eq!(result, 0, "bind {interface}: {}", io::Error::last_os_error());
+        socket
+    }
+
+    fn set(&self, level: libc::c_int, name: libc::c_int, value: libc::c_int) {
+        let len = size_of_val(&value) as libc::socklen_t;
+        // SAFETY: the value is live and of the given length.
+        let result = unsafe { libc::setsockopt(self.fd.as_raw_fd(), level, name, (&raw const value).cast(), len) };
+        assert_eq!(result, 0, "option {name}: {}", io::Error::last_os_error());
+    }
+
+    /// Sends one frame.
+    ///
+    /// # Panics
+    /// If the kernel refuses it.
+    pub fn send(&self, frame: &[u8]) {
+        // SAFETY: the buffer is live and of the given length.
+        let sent = unsafe { libc::send(self.fd.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+        assert_eq!(sent, frame.len().cast_signed(), "send: {}", io::Error::last_os_error());
+    }
+
+    /// Waits up to `timeout` for a frame, and gives the part of `buffer` that it fills.
+    ///
+    /// # Panics
+    /// If the socket fails.
+    pub fn receive<'a>(&self, buffer: &'a mut [u8], timeout: Duration) -> Option<&'a [u8]> {
+        let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: one live pollfd.
+        if unsafe { libc::poll(&raw mut poll, 1, milliseconds) } == 0 {
+            return None;
+        }
+        let (start, len) = (buffer.as_mut_ptr().cast(), buffer.len());
+        // SAFETY: the buffer is live and of the given length.
+        let received = unsafe { libc::recv(self.fd.as_raw_fd(), start, len, libc::MSG_DONTWAIT) };
+        let received = usize::try_from(received).unwrap_or_else(|_| panic!("recv: {}", io::Error::last_os_error()));
+        Some(&buffer[..received])
+    }
+}
