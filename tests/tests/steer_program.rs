@@ -58,6 +58,8 @@ fn ipv4_to_an_owned_address_is_redirected_and_nothing_else() {
     ] {
         program.expect(Verdict::PassNotOwned, name, &ipv4_to(destination));
     }
+    let from_owned = fixtures::patched(ipv4_to(OTHER), ETHERNET_LEN + 12, &OWNED.octets());
+    program.expect(Verdict::PassNotOwned, "from our address to another", &from_owned);
 }
 
 #[test]
@@ -114,6 +116,8 @@ fn ipv6_to_an_owned_address_is_redirected_and_nothing_else() {
     ] {
         program.expect(Verdict::PassNotOwned, name, &ipv6_to(destination));
     }
+    let from_owned = fixtures::patched(ipv6_to(OTHER_6), ETHERNET_LEN + 8, &OWNED_6.octets());
+    program.expect(Verdict::PassNotOwned, "from our address to another", &from_owned);
     for next_header in 0..=255 {
         let frame = fixtures::patched(ipv6_to(OWNED_6), ETHERNET_LEN + 6, &[next_header]);
         program.expect(Verdict::RedirectIpv6, "next header", &frame);
@@ -161,9 +165,11 @@ fn neighbor_discovery_is_redirected_by_its_target() {
         program.expect(Verdict::PassNotOwned, "other type", &neighbor(group, icmp_type, OWNED_6));
         program.expect(Verdict::RedirectIpv6, "other type to us", &neighbor(OWNED_6, icmp_type, OWNED_6));
     }
+    let message = fixtures::neighbor_message(SOLICITATION, OWNED_6);
+    let not_icmp = fixtures::ipv6(group, protocol::UDP, &message);
+    program.expect(Verdict::PassNotOwned, "the same bytes in another protocol", &not_icmp);
     // RFC 6980 forbids fragments of neighbor discovery; other extension headers nobody puts there.
     let fragment_header = [protocol::ICMPV6, 0, 0, 0, 0, 0, 0, 0];
-    let message = fixtures::neighbor_message(SOLICITATION, OWNED_6);
     let frame = fixtures::ipv6(group, protocol::IPV6_FRAGMENT, &[&fragment_header[..], &message].concat());
     program.expect(Verdict::PassNotOwned, "behind an extension header", &frame);
 }
