@@ -2,4 +2,5 @@
 pub mod fixtures;
 pub mod kernel;
 pub mod netns;
+pub mod source;
 pub mod test_run;
