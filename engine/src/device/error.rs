@@ -44,6 +44,17 @@ pub enum OpenError {
         /// The queue asked for.
         queue: u32,
     },
+    /// The interface has fewer queues, or the kernel cannot spread frames over chunks.
+    #[error(
+        "{interface} has no queue {queue}, or this kernel (before Linux 6.6) has no frames of several chunks; \
+         `ethtool -l {interface}` shows the queues, and an MTU of 1500 needs no such frames"
+    )]
+    NoQueueOrMultiBuffer {
+        /// Name of the interface.
+        interface: String,
+        /// The queue asked for.
+        queue: u32,
+    },
     /// The queue is bound by somebody else.
     #[error("queue {queue} of {interface} is taken by another AF_XDP socket; `ss --xdp -p` shows whose")]
     QueueTaken {
@@ -103,12 +114,16 @@ pub enum OpenError {
     },
 }
 
+/// The step that locks memory, where a missing permission means the limit.
+pub(super) const REGISTER: &str = "XDP_UMEM_REG";
+
 impl OpenError {
     /// The variant for a failed `step` other than binding.
     pub(super) fn at(config: &SocketConfig, step: &'static str, bytes: usize, source: io::Error) -> Self {
         match source.raw_os_error() {
             Some(libc::EAFNOSUPPORT) => Self::NoAfXdp,
             Some(libc::ENOBUFS | libc::ENOMEM) => Self::MemoryLimit { bytes, step, source },
+            Some(libc::EPERM) if step == REGISTER => Self::MemoryLimit { bytes, step, source },
             Some(libc::EPERM | libc::EACCES) => Self::NoPermission { step, source },
             _ => Self::other(config, step, source),
         }
@@ -118,6 +133,7 @@ impl OpenError {
     pub(super) fn bind(config: &SocketConfig, source: io::Error) -> Self {
         let (interface, queue) = (config.interface.clone(), config.queue);
         match source.raw_os_error() {
+            Some(libc::EINVAL) if config.multi_buffer => Self::NoQueueOrMultiBuffer { interface, queue },
             Some(libc::EINVAL) => Self::NoQueue { interface, queue },
             Some(libc::EBUSY) => Self::QueueTaken { interface, queue },
             Some(libc::ENODEV) => Self::NoInterface { interface, ifindex: config.ifindex },

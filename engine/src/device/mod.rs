@@ -10,6 +10,7 @@ mod error;
 #[cfg(feature = "xsk-rs")]
 mod xsk_rs;
 
+use std::io;
 use std::time::Duration;
 
 pub use self::af_xdp::AfXdp;
@@ -40,6 +41,11 @@ pub trait Device {
 
     /// What the device counted since it was opened. Asks the kernel: for housekeeping, not for every turn.
     fn counters(&mut self) -> DeviceCounters;
+
+    /// Why the device can never go on, if it cannot: its interface is gone, say. For housekeeping.
+    fn failure(&mut self) -> Option<io::Error> {
+        None
+    }
 }
 
 /// What a device counts, in frames unless it says otherwise; every one only ever grows.

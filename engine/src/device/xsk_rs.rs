@@ -24,7 +24,7 @@ use ::xsk_rs::config::{BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, 
 use ::xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue};
 
 use super::af_xdp::{MAX_KICKS, MAX_RECEIVED_PARTS, MAX_SENT_PARTS, parts_to_send};
-use super::af_xdp::{granted, raise_transmit_budget, wait_readable};
+use super::af_xdp::{failure, granted, raise_transmit_budget, wait_readable};
 use super::bind::{BindError, bind};
 use super::{Device, DeviceCounters, Granted, OpenError, SocketConfig};
 use crate::base::{BURST, Burst, Descriptor, Frame, Umem};
@@ -330,6 +330,10 @@ impl Device for XskRs {
 
     fn wait(&mut self, timeout: Duration) {
         wait_readable(self.fd(), timeout);
+    }
+
+    fn failure(&mut self) -> Option<io::Error> {
+        failure(self.fd())
     }
 
     fn counters(&mut self) -> DeviceCounters {

@@ -18,13 +18,14 @@
 mod ring;
 mod socket;
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 #[cfg(feature = "xsk-rs")]
 pub(super) use self::socket::raise_transmit_budget;
 use self::socket::{Socket, XdpDesc, kick_fill, kick_transmit, statistics};
-pub(super) use self::socket::{granted, wait_readable};
+pub(super) use self::socket::{failure, granted, wait_readable};
 use super::bind::{BindError, bind};
 use super::{Device, DeviceCounters, Granted, OpenError, SocketConfig};
 use crate::base::{BURST, Burst, Descriptor, Frame, Umem};
@@ -296,7 +297,8 @@ impl Device for AfXdp {
         self.take(umem, burst);
         if self.socket.fill.needs_wakeup() {
             self.counters.fill_kicks += 1;
-            kick_fill(self.socket.as_fd());
+            // An error says nothing that the next turn, or `failure`, does not see.
+            let _ = kick_fill(self.socket.as_fd());
         }
     }
 
@@ -334,8 +336,12 @@ impl Device for AfXdp {
         wait_readable(self.socket.as_fd(), timeout);
     }
 
+    fn failure(&mut self) -> Option<io::Error> {
+        failure(self.fd())
+    }
+
     fn counters(&mut self) -> DeviceCounters {
-        if let Ok(kernel) = statistics(self.fd().as_fd()) {
+        if let Ok(kernel) = statistics(self.fd()) {
             self.counters.kernel_rx_dropped = kernel.rx_dropped;
             self.counters.kernel_rx_invalid_descs = kernel.rx_invalid_descs;
             self.counters.kernel_tx_invalid_descs = kernel.tx_invalid_descs;

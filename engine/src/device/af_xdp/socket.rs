@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::ring::{Consumer, Producer, RingMemory};
 use crate::base::Umem;
+use crate::device::error::REGISTER;
 use crate::device::{Granted, OpenError, SocketConfig};
 
 /// Descriptor in the receive and transmit rings.
@@ -40,7 +41,7 @@ impl Socket {
     pub(super) fn new(config: &SocketConfig, umem: &Umem) -> Result<Self, OpenError> {
         let failed = |step| move |source| OpenError::at(config, step, umem.region().1, source);
         let fd = new_socket().map_err(failed("socket"))?;
-        register(&fd, umem).map_err(failed("XDP_UMEM_REG"))?;
+        register(&fd, umem).map_err(failed(REGISTER))?;
         for (option, size) in [
             (libc::XDP_UMEM_FILL_RING, config.rings.fill),
             (libc::XDP_UMEM_COMPLETION_RING, config.rings.completion),
@@ -142,10 +143,18 @@ pub(super) fn kick_transmit(fd: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Makes the driver look at the fill ring.
 #[inline]
-pub(super) fn kick_fill(fd: BorrowedFd<'_>) {
+pub(super) fn kick_fill(fd: BorrowedFd<'_>) -> io::Result<()> {
     let (none, no_address) = (std::ptr::null_mut(), std::ptr::null_mut());
-    // SAFETY: no buffer and no address are given. The result says nothing that the next turn does not see.
-    unsafe { libc::recvfrom(fd.as_raw_fd(), none, 0, libc::MSG_DONTWAIT, no_address, std::ptr::null_mut()) };
+    let flags = libc::MSG_DONTWAIT;
+    // SAFETY: no buffer and no address are given.
+    let result = unsafe { libc::recvfrom(fd.as_raw_fd(), none, 0, flags, no_address, std::ptr::null_mut()) };
+    if result >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Why the socket is dead, if it is: the kernel unbinds it when its interface goes (`ENXIO`). An interface that
+/// is merely down can come back.
+pub(in crate::device) fn failure(fd: BorrowedFd<'_>) -> Option<io::Error> {
+    kick_fill(fd).err().filter(|error| error.raw_os_error() == Some(libc::ENXIO))
 }
 
 /// Waits until there is something to receive, or for `timeout`.

@@ -1,0 +1,309 @@
+//! What the operator asks for: the same options on the command line and in a TOML file.
+//!
+//! Flags win over the file. Everything is checked here for what can be checked without looking at the
+//! machine; [`plan`](crate::engine::plan) does the rest.
+
+mod values;
+
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+use ipnet::Ipv4Net;
+use serde::Deserialize;
+
+use crate::transport::udp::ChecksumPolicy;
+pub use values::{Cidr, CoreList, Driver, IdleMode, Mode, QueueSet};
+
+/// Port of the echo service (RFC 862).
+const ECHO_PORT: u16 = 7;
+/// Entries of each ring. At 1 Mpps they bridge 8 ms; virtual machines stall for 3 to 6, in which rings of
+/// 2,048 lose packets.
+const RING_SIZE: u32 = 8192;
+/// Largest ring: a million frames are 2 GiB of packet memory.
+const MAX_RING_SIZE: u32 = 1 << 20;
+/// Smallest ring: one burst.
+const MIN_RING_SIZE: u32 = 64;
+
+/// Options of an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Options {
+    /// Network interface to serve on
+    #[arg(long, value_name = "IF")]
+    pub interface: Option<String>,
+    /// Address of the engine, with the prefix length of its link; one that no host on the link has, this
+    /// one's kernel included. May be given several times
+    #[arg(long, value_name = "CIDR")]
+    pub address: Vec<Cidr>,
+    /// Router for everything that is not on the link
+    #[arg(long, value_name = "ADDR")]
+    pub gateway: Option<Ipv4Addr>,
+    /// UDP port to serve [default: 7]
+    #[arg(long, value_name = "PORT")]
+    pub udp_port: Option<u16>,
+    /// TCP port to serve; not served by this version
+    #[arg(long, value_name = "PORT")]
+    pub tcp_port: Option<u16>,
+    /// Receive queues to serve: all, or numbers separated by commas [default: all]
+    #[arg(long, value_name = "all|0,1")]
+    pub queues: Option<QueueSet>,
+    /// Cores to pin the workers to, one for each queue, separated by commas [default: the last ones]
+    #[arg(long, value_name = "1,2")]
+    pub cores: Option<CoreList>,
+    /// How frames get from the NIC to the engine [default: auto]
+    #[arg(long, value_enum)]
+    pub mode: Option<Mode>,
+    /// Who works the rings [default: rings]
+    #[arg(long, value_enum)]
+    pub driver: Option<Driver>,
+    /// What a worker does when there is nothing to do [default: adaptive]
+    #[arg(long, value_enum)]
+    pub idle: Option<IdleMode>,
+    /// Serve Prometheus metrics over HTTP at this address
+    #[arg(long, value_name = "HOST:PORT")]
+    pub metrics: Option<String>,
+    /// Entries of each ring: a power of two [default: 8192]
+    #[arg(long, value_name = "N")]
+    pub ring_size: Option<u32>,
+    /// How received UDP checksums are judged [default: accept-partial on virtual interfaces, else verify]
+    #[arg(long, value_enum)]
+    pub udp_checksum: Option<ChecksumPolicy>,
+    /// Take packet memory from huge pages when there are any
+    #[arg(long)]
+    #[serde(default)]
+    pub huge_pages: bool,
+    /// File with any of these options, as TOML: `udp-port = 7`
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+}
+
+/// Options that are complete and make sense together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Network interface.
+    pub interface: String,
+    /// Addresses of the engine; at least one.
+    pub addresses: Vec<Ipv4Net>,
+    /// Router.
+    pub gateway: Option<Ipv4Addr>,
+    /// UDP port.
+    pub udp_port: u16,
+    /// Receive queues.
+    pub queues: QueueSet,
+    /// Cores to pin workers to.
+    pub cores: Option<Vec<usize>>,
+    /// How frames get from the NIC to the engine.
+    pub mode: Mode,
+    /// Who works the rings.
+    pub driver: Driver,
+    /// What a worker does when there is nothing to do.
+    pub idle: IdleMode,
+    /// Where metrics are served.
+    pub metrics: Option<SocketAddr>,
+    /// Entries of each ring.
+    pub ring_size: u32,
+    /// How received UDP checksums are judged; `None`: as the interface's kind suggests.
+    pub udp_checksum: Option<ChecksumPolicy>,
+    /// Whether to try huge pages.
+    pub huge_pages: bool,
+}
+
+/// Options that cannot be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("{path}: {source}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// Something that must be given is not.
+    #[error("no {what}: give {flag}")]
+    Missing {
+        /// What.
+        what: &'static str,
+        /// By which flag.
+        flag: &'static str,
+    },
+    /// An option's value cannot be.
+    #[error("{flag} {value}: {why}")]
+    Invalid {
+        /// Which option.
+        flag: &'static str,
+        /// Its value.
+        value: String,
+        /// What would be right.
+        why: String,
+    },
+}
+
+impl Options {
+    /// Adds what the file named by `--config` says, checks everything, and fills in the defaults.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn resolve(mut self) -> Result<Settings, ConfigError> {
+        if let Some(path) = self.config.take() {
+            self = self.or(Self::read(&path)?);
+        }
+        self.settings()
+    }
+
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let path = path.to_owned();
+        match std::fs::read_to_string(&path) {
+            Ok(text) => toml::from_str(&text).map_err(|error| ConfigError::Parse { path, source: Box::new(error) }),
+            Err(source) => Err(ConfigError::Read { path, source }),
+        }
+    }
+
+    /// These options where they are given, the others elsewhere.
+    fn or(self, other: Self) -> Self {
+        Self {
+            interface: self.interface.or(other.interface),
+            address: if self.address.is_empty() { other.address } else { self.address },
+            gateway: self.gateway.or(other.gateway),
+            udp_port: self.udp_port.or(other.udp_port),
+            tcp_port: self.tcp_port.or(other.tcp_port),
+            queues: self.queues.or(other.queues),
+            cores: self.cores.or(other.cores),
+            mode: self.mode.or(other.mode),
+            driver: self.driver.or(other.driver),
+            idle: self.idle.or(other.idle),
+            metrics: self.metrics.or(other.metrics),
+            ring_size: self.ring_size.or(other.ring_size),
+            udp_checksum: self.udp_checksum.or(other.udp_checksum),
+            huge_pages: self.huge_pages || other.huge_pages,
+            config: None,
+        }
+    }
+
+    fn settings(self) -> Result<Settings, ConfigError> {
+        let interface = self.interface.ok_or(ConfigError::Missing { what: "interface", flag: "--interface IF" })?;
+        let addresses: Vec<Ipv4Net> = self.address.iter().map(|cidr| cidr.0).collect();
+        if addresses.is_empty() {
+            return Err(ConfigError::Missing { what: "address", flag: "--address CIDR, such as 10.0.0.2/24" });
+        }
+        for (at, address) in addresses.iter().enumerate() {
+            if addresses[..at].iter().any(|earlier| earlier.addr() == address.addr()) {
+                return Err(invalid("--address", address, "it is given twice"));
+            }
+        }
+        if let Some(gateway) = self.gateway
+            && !addresses.iter().any(|prefix| prefix.contains(&gateway) && prefix.addr() != gateway)
+        {
+            return Err(invalid("--gateway", gateway, "a router must be on the link of one of the addresses"));
+        }
+        if self.tcp_port.is_some() {
+            tracing::warn!("this version serves no TCP: segments are answered with \"protocol unreachable\"");
+        }
+        let ring_size = self.ring_size.unwrap_or(RING_SIZE);
+        if !ring_size.is_power_of_two() || !(MIN_RING_SIZE..=MAX_RING_SIZE).contains(&ring_size) {
+            let why = format!("a ring has a power of two from {MIN_RING_SIZE} to {MAX_RING_SIZE} entries");
+            return Err(invalid("--ring-size", ring_size, why));
+        }
+        Ok(Settings {
+            interface,
+            addresses,
+            gateway: self.gateway,
+            udp_port: self.udp_port.unwrap_or(ECHO_PORT),
+            queues: self.queues.unwrap_or_default(),
+            cores: self.cores.map(|cores| cores.0),
+            mode: self.mode.unwrap_or_default(),
+            driver: self.driver.unwrap_or_default(),
+            idle: self.idle.unwrap_or_default(),
+            metrics: self.metrics.map(|metrics| endpoint(&metrics)).transpose()?,
+            ring_size,
+            udp_checksum: self.udp_checksum,
+            huge_pages: self.huge_pages,
+        })
+    }
+}
+
+fn invalid(flag: &'static str, value: impl ToString, why: impl Into<String>) -> ConfigError {
+    ConfigError::Invalid { flag, value: value.to_string(), why: why.into() }
+}
+
+/// Resolves HOST:PORT.
+fn endpoint(text: &str) -> Result<SocketAddr, ConfigError> {
+    let why = "give HOST:PORT, such as 127.0.0.1:9100";
+    let mut found = text.to_socket_addrs().map_err(|error| invalid("--metrics", text, format!("{error}; {why}")))?;
+    found.next().ok_or_else(|| invalid("--metrics", text, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(toml: &str) -> Options {
+        toml::from_str(toml).unwrap()
+    }
+
+    fn minimal() -> Options {
+        parse("interface = 'bw0'\naddress = ['10.0.0.2/24']")
+    }
+
+    fn message(options: Options) -> String {
+        options.settings().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn two_options_are_enough() {
+        let settings = minimal().settings().unwrap();
+        assert_eq!((settings.udp_port, settings.ring_size), (7, 8192));
+        assert_eq!((settings.queues, settings.mode, settings.idle), (QueueSet::All, Mode::Auto, IdleMode::Adaptive));
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let flags = parse("udp-port = 1\naddress = ['10.0.0.3/24']");
+        let file = parse("interface = 'bw0'\nudp-port = 2\nring-size = 64\naddress = ['10.0.0.2/24']");
+        let settings = flags.or(file).settings().unwrap();
+        assert_eq!((settings.udp_port, settings.ring_size, &settings.interface[..]), (1, 64, "bw0"));
+        assert_eq!(settings.addresses, ["10.0.0.3/24".parse().unwrap()]);
+    }
+
+    #[test]
+    fn every_option_can_stand_in_a_file() {
+        let options = parse(
+            "interface = 'bw0'\naddress = ['10.0.0.2/24', '10.0.1.2/24']\ngateway = '10.0.0.1'\nudp-port = 9\n\
+             tcp-port = 9\nqueues = '0,2'\ncores = '1,3'\nmode = 'zero-copy'\ndriver = 'rings'\nidle = 'poll'\n\
+             metrics = '127.0.0.1:9100'\nring-size = 4096\nudp-checksum = 'trust'\nhuge-pages = true",
+        );
+        let settings = options.settings().unwrap();
+        assert_eq!(settings.queues, QueueSet::Some(vec![0, 2]));
+        assert_eq!(settings.cores, Some(vec![1, 3]));
+        assert_eq!((settings.mode, settings.idle), (Mode::ZeroCopy, IdleMode::Poll));
+        assert!(settings.huge_pages);
+    }
+
+    #[test]
+    fn a_misspelt_option_is_named() {
+        let error = toml::from_str::<Options>("udp_port = 7").unwrap_err().to_string();
+        assert!(error.contains("udp_port") && error.contains("udp-port"), "{error}");
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_named_with_its_flag() {
+        assert!(message(Options::default()).contains("--interface"));
+        assert!(message(parse("interface = 'bw0'")).contains("--address"));
+        let with = |more: &str| message(minimal().or(parse(more)));
+        assert!(with("ring-size = 1000").contains("power of two"));
+        assert!(with("gateway = '10.1.0.1'").contains("on the link"));
+        assert!(with("gateway = '10.0.0.2'").contains("on the link"), "ourselves");
+        assert!(with("metrics = 'nowhere'").contains("HOST:PORT"));
+        let twice = parse("interface = 'bw0'\naddress = ['10.0.0.2/24', '10.0.0.2/16']");
+        assert!(message(twice).contains("twice"));
+    }
+}

@@ -1,0 +1,188 @@
+//! The values of options, each read once and then right.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::{IpNet, Ipv4Net};
+use serde::Deserialize;
+
+/// An address with the prefix length of its link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Cidr(pub Ipv4Net);
+
+impl FromStr for Cidr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Err(format!("the length of the link's prefix is missing; for example {address}/24"));
+        }
+        let net = match text.parse::<IpNet>() {
+            Ok(IpNet::V4(net)) => net,
+            Ok(IpNet::V6(_)) => return Err("this version speaks IPv4 only; give an IPv4 address".into()),
+            Err(_) => return Err("not an address with a prefix length; for example 10.0.0.2/24".into()),
+        };
+        let address = net.addr();
+        let first = address.octets()[0];
+        if first == 0 || first == 127 || first >= 224 {
+            return Err(format!("{address} is not an address that a host can have"));
+        }
+        if net.prefix_len() == 0 {
+            return Err(format!("a link with every address on it cannot be; for example {address}/24"));
+        }
+        if net.prefix_len() < 31 && (address == net.network() || address == net.broadcast()) {
+            let host = Ipv4Net::new(net.hosts().next().unwrap_or(address), net.prefix_len()).unwrap_or(net);
+            return Err(format!("{address} names the whole link, not a host on it; for example {host}"));
+        }
+        Ok(Self(net))
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Receive queues.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum QueueSet {
+    /// Every queue that the interface has.
+    #[default]
+    All,
+    /// These.
+    Some(Vec<u32>),
+}
+
+impl FromStr for QueueSet {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "all" { Ok(Self::All) } else { numbers(text).map(Self::Some) }
+    }
+}
+
+/// Cores, in the order of the workers.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct CoreList(pub Vec<usize>);
+
+impl FromStr for CoreList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        numbers(text).map(Self)
+    }
+}
+
+/// Different numbers separated by commas.
+fn numbers<T: FromStr + PartialEq>(text: &str) -> Result<Vec<T>, String> {
+    let mut list = Vec::new();
+    for part in text.split(',') {
+        let number = part.trim().parse().map_err(|_| format!("{part:?} is not a number; for example 0,1"))?;
+        if list.contains(&number) {
+            return Err(format!("{part} is given twice"));
+        }
+        list.push(number);
+    }
+    Ok(list)
+}
+
+macro_rules! try_from_string {
+    ($($name:ty),+) => {$(
+        impl TryFrom<String> for $name {
+            type Error = String;
+            fn try_from(text: String) -> Result<Self, String> {
+                text.parse()
+            }
+        }
+    )+};
+}
+try_from_string!(Cidr, QueueSet, CoreList);
+
+/// How frames get from the NIC to the engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// The first of the following that works; which one it is, is printed
+    #[default]
+    Auto,
+    /// The NIC writes into the engine's memory
+    ZeroCopy,
+    /// The driver runs the XDP program, and the kernel copies
+    Copy,
+    /// The kernel's network stack runs the XDP program: on any interface, and slow
+    Generic,
+}
+
+/// Who works the rings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Driver {
+    /// Barewire's own code
+    #[default]
+    Rings,
+    /// The xsk-rs crate and libxdp
+    XskRs,
+}
+
+impl Driver {
+    /// Word for the start line and for metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rings => "rings",
+            Self::XskRs => "xsk-rs",
+        }
+    }
+}
+
+/// What a worker does when there is nothing to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum IdleMode {
+    /// Look again at once: lowest latency, and a core at 100 %
+    Spin,
+    /// Look again for 50 us, then sleep until a frame comes
+    #[default]
+    Adaptive,
+    /// Sleep until a frame comes: lowest cost, and a wake-up for each burst
+    Poll,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn why(text: &str) -> String {
+        text.parse::<Cidr>().unwrap_err()
+    }
+
+    #[test]
+    fn a_bad_cidr_is_told_what_is_wrong_with_it() {
+        assert!(why("10.0.0.2").contains("10.0.0.2/24"));
+        assert!(why("10.0.0.300/24").contains("for example"));
+        assert!(why("10.0.0.2/33").contains("for example"));
+        assert!(why("fd00::2/64").contains("IPv4"));
+        assert!(why("224.0.0.1/24").contains("host"));
+        assert!(why("10.0.0.0/24").contains("10.0.0.1/24"));
+        assert!(why("10.0.0.255/24").contains("10.0.0.1/24"));
+        assert!(why("10.0.0.2/0").contains("link"));
+        for fine in ["10.0.0.2/24", "10.0.0.2/32", "10.0.0.2/31", "10.0.0.3/31"] {
+            assert_eq!(fine.parse::<Cidr>().unwrap().to_string(), fine);
+        }
+    }
+
+    #[test]
+    fn lists_are_of_different_numbers() {
+        assert_eq!("all".parse(), Ok(QueueSet::All));
+        assert_eq!("0,2, 1".parse(), Ok(QueueSet::Some(vec![0, 2, 1])));
+        assert!("0,0".parse::<QueueSet>().unwrap_err().contains("twice"));
+        assert!("".parse::<CoreList>().is_err());
+        assert!("1,x".parse::<CoreList>().unwrap_err().contains("for example"));
+        assert!("-1".parse::<QueueSet>().is_err());
+    }
+}

@@ -1,0 +1,453 @@
+//! The engine: starts the workers of an interface, watches over them, and takes everything down again.
+//!
+//! ```text
+//!   main thread   signals, metrics, the XDP program       one tokio runtime, no packets
+//!   worker q0     turn, turn, turn ... housekeeping       pinned; owns its socket, memory and stack
+//!   worker q1     ...
+//!       mailboxes between workers (news of neighbors), reports to the main thread
+//! ```
+//!
+//! The XDP program is attached by a `bpf_link`: it goes when the process goes, however that happens.
+
+mod housekeeping;
+mod metrics;
+pub mod plan;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::queue::ArrayQueue;
+use tokio::sync::mpsc;
+
+use crate::app::App;
+use crate::base::Backing;
+use crate::config::{Driver, IdleMode, Mode, Settings};
+#[cfg(feature = "xsk-rs")]
+use crate::device::XskRs;
+use crate::device::{AfXdp, BindMode, Device, Granted, OpenError, RingSizes, SocketConfig};
+use crate::link::address::Probing;
+use crate::link::neighbor::NeighborConfig;
+use crate::nic::{FactsError, LinkFacts};
+use crate::stack::{Stack, StackConfig};
+use crate::steer::{Steer, SteerConfig, SteerError, XdpMode};
+use crate::wire::ethernet::Mac;
+use crate::worker::{Idle, Worker};
+use housekeeping::{Housekeeping, News, SharedReport, Word};
+use plan::{Placement, Plan, PlanError};
+
+/// How long an adaptive worker looks again before it sleeps. Sleeping and waking cost about 5 us here; ten
+/// times that is lost at most on a line that falls silent, and a closed loop over a LAN never sleeps.
+const ADAPTIVE_SPIN: Duration = Duration::from_micros(50);
+/// Age of a heartbeat at which the XDP program leaves a worker's frames to the kernel: ten times the longest
+/// sleep of a worker, and far beyond the stalls of a virtual machine.
+const HEARTBEAT_LIMIT_NS: u64 = 1_000_000_000;
+/// News that wait for a worker at most; more are about the same few neighbors.
+const MAILBOX: usize = 256;
+/// How often the carrier is looked for at start.
+const CARRIER_POLL: Duration = Duration::from_millis(50);
+/// Time after which a missing carrier is told.
+const CARRIER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why the engine did not start, or did not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The interface's facts could not be had.
+    #[error(transparent)]
+    Facts(#[from] FactsError),
+    /// What was asked for cannot be done here.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The interface is down.
+    #[error("interface {0} is down: `ip link set {0} up`")]
+    InterfaceDown(String),
+    /// The XDP program.
+    #[error(transparent)]
+    Steer(#[from] SteerError),
+    /// A socket.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// This build has no such driver.
+    #[error("this build has no xsk-rs driver: build with `--features xsk-rs`, or use --driver rings")]
+    NoXskRs,
+    /// Another host has an address.
+    #[error(
+        "{address} is already used on the link of {interface}, by the host with MAC address {mac}: \
+             give --address one that no host has"
+    )]
+    Duplicate {
+        /// The address.
+        address: Ipv4Addr,
+        /// Who has it.
+        mac: Mac,
+        /// Name of the interface.
+        interface: String,
+    },
+    /// Metrics cannot be served.
+    #[error("cannot serve metrics at {address} ({source}): give --metrics another port")]
+    Metrics {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A worker ended of its own accord.
+    #[error("the worker of queue {queue} died: {reason}")]
+    WorkerDied {
+        /// Its queue.
+        queue: u32,
+        /// Its last words.
+        reason: String,
+    },
+    /// The system refuses something that it always grants.
+    #[error("{0}: {1}")]
+    System(&'static str, std::io::Error),
+}
+
+impl EngineError {
+    /// Exit code of the process: 2 for what the operator asked for and cannot have, 1 for what failed.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Plan(PlanError::MtuTooLarge { .. } | PlanError::KernelHasAddress { .. }) => 1,
+            Self::Plan(_) | Self::NoXskRs => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// What was granted, known once packets can flow.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// Name of the interface.
+    pub interface: String,
+    /// Queues with the cores of their workers.
+    pub workers: Vec<Placement>,
+    /// Where the XDP program runs.
+    pub xdp: XdpMode,
+    /// How frames get from the NIC to the engine.
+    pub granted: Granted,
+    /// Who works the rings.
+    pub driver: Driver,
+    /// What the packet memory came from.
+    pub backing: Backing,
+}
+
+impl Ready {
+    /// The mode in one word: generic, or what the socket was granted in native mode.
+    #[must_use]
+    pub const fn mode(&self) -> &'static str {
+        match self.xdp {
+            XdpMode::Generic => "generic",
+            XdpMode::Native => self.granted.name(),
+        }
+    }
+}
+
+/// A running engine on one interface.
+///
+/// Workers end before the XDP program is detached and their sockets are closed, whichever way it ends.
+pub struct Engine {
+    ready: Ready,
+    workers: Vec<WorkerThread>,
+    stop: Arc<AtomicBool>,
+    words: mpsc::UnboundedReceiver<Word>,
+    reports: Vec<SharedReport>,
+    mailboxes: Arc<[ArrayQueue<News>]>,
+    steer: Steer,
+}
+
+struct WorkerThread {
+    queue: u32,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Runs `settings` with an application for each queue until `shutdown` completes; `on_ready` is told once
+    /// packets can flow. Must run on a tokio runtime.
+    ///
+    /// # Errors
+    /// [`EngineError`]. The interface is left as it was found.
+    pub async fn run<A: App + Send + 'static>(
+        settings: &Settings,
+        make_app: impl Fn(u32) -> A,
+        on_ready: impl FnOnce(&Ready),
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), EngineError> {
+        tokio::pin!(shutdown);
+        let mut engine = tokio::select! {
+            started = Self::start(settings, make_app) => started?,
+            () = &mut shutdown => return Ok(()),
+        };
+        let listener = match settings.metrics {
+            Some(address) => {
+                Some(metrics::bind(address).await.map_err(|source| EngineError::Metrics { address, source })?)
+            }
+            None => None,
+        };
+        engine.supervise(listener, on_ready, shutdown).await
+    }
+
+    /// Attaches, opens and starts everything.
+    async fn start<A: App + Send + 'static>(
+        settings: &Settings,
+        make_app: impl Fn(u32) -> A,
+    ) -> Result<Self, EngineError> {
+        let facts = LinkFacts::read(&settings.interface).await?;
+        let cores: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+        let plan = Plan::new(settings, &facts, &cores)?;
+        if !facts.up {
+            return Err(EngineError::InterfaceDown(facts.name));
+        }
+        let (steer, xdp) = attach(settings, &facts)?;
+        let mut secret = [0; 2];
+        for word in &mut secret {
+            *word = getrandom::u64().map_err(|error| EngineError::System("no random numbers", error.into()))?;
+        }
+        let sockets = plan.workers.iter().map(|worker| open(settings, &facts, &plan, xdp, worker.queue));
+        let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
+        let granted = sockets.iter().map(Opened::granted).find(|&granted| granted == Granted::Copy);
+        let granted = granted.unwrap_or(Granted::ZeroCopy);
+        let backing = sockets.first().map_or(Backing::Memfd, Opened::backing);
+        let ready = Ready {
+            interface: facts.name.clone(),
+            workers: plan.workers.clone(),
+            xdp,
+            granted,
+            driver: settings.driver,
+            backing,
+        };
+        wait_for_carrier(&facts).await?;
+
+        let (tell, words) = mpsc::unbounded_channel();
+        let mut engine = Self {
+            ready,
+            workers: Vec::new(),
+            stop: Arc::default(),
+            words,
+            reports: Vec::new(),
+            mailboxes: plan.workers.iter().map(|_| ArrayQueue::new(MAILBOX)).collect(),
+            steer,
+        };
+        for (index, (socket, placement)) in sockets.into_iter().zip(&plan.workers).enumerate() {
+            let probing = if index == 0 { Probing::Lead } else { Probing::Follow };
+            let config = stack_config(settings, &facts, &plan, probing, secret);
+            let stack = Stack::new(&config, make_app(placement.queue), crate::clock::now());
+            engine.spawn(index, *placement, socket, stack, idle(settings.idle), tell.clone())?;
+        }
+        for address in &settings.addresses {
+            engine.steer.own(IpAddr::V4(address.addr()))?;
+        }
+        Ok(engine)
+    }
+
+    /// Starts the worker of an opened queue.
+    fn spawn<A: App + Send + 'static>(
+        &mut self,
+        index: usize,
+        placement: Placement,
+        socket: Opened,
+        stack: Stack<A>,
+        idle: Idle,
+        tell: mpsc::UnboundedSender<Word>,
+    ) -> Result<(), EngineError> {
+        let Placement { queue, core } = placement;
+        let report = SharedReport::default();
+        self.reports.push(Arc::clone(&report));
+        let heartbeat = self.steer.heartbeat(queue)?;
+        let stop = Arc::clone(&self.stop);
+        let housekeeping =
+            Housekeeping::new(index, placement, Arc::clone(&self.mailboxes), report, heartbeat, stop, tell);
+        let builder = std::thread::Builder::new().name(format!("worker-q{queue}"));
+        let thread = match socket {
+            Opened::Rings(device, umem) => {
+                self.steer.set_socket(queue, device.fd())?;
+                builder.spawn(move || work(core, Worker::new(device, umem, stack), idle, housekeeping))
+            }
+            #[cfg(feature = "xsk-rs")]
+            Opened::XskRs(device, umem) => {
+                self.steer.set_socket(queue, device.fd())?;
+                builder.spawn(move || work(core, Worker::new(device, umem, stack), idle, housekeeping))
+            }
+        };
+        let thread = thread.map_err(|error| EngineError::System("cannot start a thread", error))?;
+        self.workers.push(WorkerThread { queue, thread: Some(thread) });
+        Ok(())
+    }
+
+    /// Listens to workers, scrapers and `shutdown` until the end.
+    async fn supervise(
+        &mut self,
+        listener: Option<metrics::Listener>,
+        on_ready: impl FnOnce(&Ready),
+        mut shutdown: impl Future<Output = ()> + Unpin,
+    ) -> Result<(), EngineError> {
+        let mut on_ready = Some(on_ready);
+        loop {
+            let word = tokio::select! {
+                () = &mut shutdown => return Ok(()),
+                word = self.words.recv() => word,
+                Some(scrape) = metrics::accept(listener.as_ref()) => {
+                    metrics::answer(scrape, metrics::page(&self.ready, &self.steer, &self.reports));
+                    continue;
+                }
+            };
+            match word {
+                Some(Word::Ready) => {
+                    for mailbox in self.mailboxes.iter().skip(1) {
+                        // A full mailbox makes room: this is the one piece of news that must arrive.
+                        let _ = mailbox.force_push(News::AddressesSettled);
+                    }
+                    if let Some(on_ready) = on_ready.take() {
+                        on_ready(&self.ready);
+                    }
+                }
+                Some(Word::Duplicate(address, mac)) => {
+                    let interface = self.ready.interface.clone();
+                    return Err(EngineError::Duplicate { address, mac, interface });
+                }
+                Some(Word::Contested(address, mac)) => {
+                    tracing::warn!("{mac} claims {address}, which is ours; it was told so");
+                }
+                Some(Word::Died(queue, reason)) => return Err(EngineError::WorkerDied { queue, reason }),
+                None => return Err(self.last_words()),
+            }
+        }
+    }
+
+    /// All workers are gone and none said why.
+    fn last_words(&mut self) -> EngineError {
+        let queue = self.workers.first().map_or(0, |worker| worker.queue);
+        EngineError::WorkerDied { queue, reason: "it ended without a word".into() }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take()
+                && thread.join().is_err()
+            {
+                tracing::error!("the worker of queue {} panicked", worker.queue);
+            }
+        }
+    }
+}
+
+/// A queue's device with its memory.
+enum Opened {
+    Rings(AfXdp, crate::base::Umem),
+    #[cfg(feature = "xsk-rs")]
+    XskRs(XskRs, crate::base::Umem),
+}
+
+impl Opened {
+    fn granted(&self) -> Granted {
+        match self {
+            Self::Rings(device, _) => device.granted(),
+            #[cfg(feature = "xsk-rs")]
+            Self::XskRs(device, _) => device.granted(),
+        }
+    }
+
+    fn backing(&self) -> Backing {
+        match self {
+            Self::Rings(_, umem) => umem.backing(),
+            #[cfg(feature = "xsk-rs")]
+            Self::XskRs(_, umem) => umem.backing(),
+        }
+    }
+}
+
+/// Loads and attaches the XDP program: natively, or generically where that is asked for or all there is.
+fn attach(settings: &Settings, facts: &LinkFacts) -> Result<(Steer, XdpMode), EngineError> {
+    let config = SteerConfig { heartbeat_limit_ns: HEARTBEAT_LIMIT_NS, ..SteerConfig::default() };
+    let load = |mode| Steer::load(&facts.name, facts.index, mode, facts.queues, config);
+    let native = match settings.mode {
+        Mode::Generic => None,
+        Mode::Auto | Mode::ZeroCopy | Mode::Copy => Some(load(XdpMode::Native)),
+    };
+    match native {
+        Some(Ok(steer)) => Ok((steer, XdpMode::Native)),
+        Some(Err(error)) if settings.mode == Mode::Auto && error.is_native_unsupported() => {
+            tracing::warn!("{error}; falling back to generic mode, which is slow");
+            Ok((load(XdpMode::Generic)?, XdpMode::Generic))
+        }
+        Some(Err(error)) => Err(error.into()),
+        None => Ok((load(XdpMode::Generic)?, XdpMode::Generic)),
+    }
+}
+
+fn open(settings: &Settings, facts: &LinkFacts, plan: &Plan, xdp: XdpMode, queue: u32) -> Result<Opened, EngineError> {
+    let mut config = SocketConfig::new(&facts.name, facts.index, queue);
+    config.mode = match (settings.mode, xdp) {
+        (Mode::ZeroCopy, _) => BindMode::ZeroCopy,
+        (Mode::Auto, XdpMode::Native) => BindMode::Auto,
+        _ => BindMode::Copy,
+    };
+    config.rings = RingSizes::all(settings.ring_size);
+    config.chunk_size = plan.chunk_size;
+    config.huge_pages = settings.huge_pages;
+    match settings.driver {
+        Driver::Rings => AfXdp::open(&config).map(|(device, umem)| Opened::Rings(device, umem)).map_err(Into::into),
+        #[cfg(feature = "xsk-rs")]
+        Driver::XskRs => XskRs::open(&config).map(|(device, umem)| Opened::XskRs(device, umem)).map_err(Into::into),
+        #[cfg(not(feature = "xsk-rs"))]
+        Driver::XskRs => Err(EngineError::NoXskRs),
+    }
+}
+
+fn stack_config(
+    settings: &Settings,
+    facts: &LinkFacts,
+    plan: &Plan,
+    probing: Probing,
+    secret: [u64; 2],
+) -> StackConfig {
+    StackConfig {
+        mac: facts.mac,
+        mtu: u16::try_from(facts.mtu).unwrap_or(u16::MAX),
+        addresses: settings.addresses.clone(),
+        gateway: settings.gateway,
+        probing,
+        udp_ports: vec![settings.udp_port],
+        udp_checksum: plan.udp_checksum,
+        neighbors: NeighborConfig::default(),
+        secret,
+    }
+}
+
+const fn idle(mode: IdleMode) -> Idle {
+    match mode {
+        IdleMode::Spin => Idle::Spin,
+        IdleMode::Adaptive => Idle::Adaptive(ADAPTIVE_SPIN),
+        IdleMode::Poll => Idle::Poll,
+    }
+}
+
+/// A worker's thread.
+fn work<D: Device, A: App>(core: usize, mut worker: Worker<D, A>, idle: Idle, mut housekeeping: Housekeeping) {
+    if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
+        housekeeping.die(&mut worker, format!("it cannot be pinned to core {core}"));
+        return;
+    }
+    if let Some(reason) = worker.run(idle, crate::clock::now, |worker, now| housekeeping.tick(worker, now)) {
+        housekeeping.die(&mut worker, reason);
+    }
+}
+
+/// Waits until the interface has a carrier: attaching an XDP program resets the link of many a NIC.
+async fn wait_for_carrier(facts: &LinkFacts) -> Result<(), EngineError> {
+    let mut waited = Duration::ZERO;
+    while !LinkFacts::read(&facts.name).await?.carrier {
+        if waited == CARRIER_PATIENCE {
+            tracing::warn!("{} has no carrier: is the cable in, the peer up? Waiting for it", facts.name);
+        }
+        tokio::time::sleep(CARRIER_POLL).await;
+        waited += CARRIER_POLL;
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! What a worker does besides packets, every 10 ms or so: show that it lives, publish its counters, read its
+//! mail, tell what happened, and look whether it should stop.
+
+use std::net::Ipv4Addr;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crossbeam::queue::ArrayQueue;
+use tokio::sync::mpsc;
+
+use super::plan::Placement;
+use crate::app::App;
+use crate::base::Instant;
+use crate::counters::StackCounters;
+use crate::device::{Device, DeviceCounters};
+use crate::stack::Event;
+use crate::steer::HeartbeatWriter;
+use crate::wire::ethernet::Mac;
+use crate::worker::Worker;
+
+/// How often counters are published: several times between two scrapes, and seldom enough that the system
+/// call for the kernel's own statistics costs nothing.
+const REPORT: Duration = Duration::from_millis(100);
+
+/// From a worker to the others.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum News {
+    /// A neighbor told its MAC address.
+    Neighbor(Ipv4Addr, Mac),
+    /// The addresses are ours to use.
+    AddressesSettled,
+}
+
+/// From a worker to the main thread.
+#[derive(Debug)]
+pub(super) enum Word {
+    /// The addresses are ours to use.
+    Ready,
+    /// Another host has an address.
+    Duplicate(Ipv4Addr, Mac),
+    /// Another host claims an address of ours.
+    Contested(Ipv4Addr, Mac),
+    /// The worker of a queue ends, for a reason.
+    Died(u32, String),
+}
+
+/// A worker's counters as of the last report.
+#[derive(Clone, Debug)]
+pub(super) struct Report {
+    pub(super) placement: Placement,
+    pub(super) stack: StackCounters,
+    pub(super) device: DeviceCounters,
+    pub(super) chunks: u32,
+    pub(super) free_chunks: u32,
+    pub(super) waiting: u32,
+}
+
+/// The page that a worker publishes its counters on. The worker only ever tries the lock, so a slow reader
+/// costs it one report, never a wait.
+pub(super) type SharedReport = Arc<Mutex<Option<Report>>>;
+
+/// One worker's housekeeping.
+pub(super) struct Housekeeping {
+    index: usize,
+    placement: Placement,
+    mailboxes: Arc<[ArrayQueue<News>]>,
+    report: SharedReport,
+    next_report: Instant,
+    heartbeat: HeartbeatWriter,
+    stop: Arc<AtomicBool>,
+    tell: mpsc::UnboundedSender<Word>,
+}
+
+impl Housekeeping {
+    pub(super) fn new(
+        index: usize,
+        placement: Placement,
+        mailboxes: Arc<[ArrayQueue<News>]>,
+        report: SharedReport,
+        heartbeat: HeartbeatWriter,
+        stop: Arc<AtomicBool>,
+        tell: mpsc::UnboundedSender<Word>,
+    ) -> Self {
+        Self { index, placement, mailboxes, report, next_report: Instant::ZERO, heartbeat, stop, tell }
+    }
+
+    /// Does what is due. Breaks with the reason when the worker cannot go on, and with `None` when it shall not.
+    pub(super) fn tick<D: Device, A: App>(
+        &mut self,
+        worker: &mut Worker<D, A>,
+        now: Instant,
+    ) -> ControlFlow<Option<String>> {
+        if self.stop.load(Ordering::Relaxed) {
+            return ControlFlow::Break(None);
+        }
+        if let Err(error) = self.heartbeat.beat(now) {
+            return ControlFlow::Break(Some(error.to_string()));
+        }
+        if let Some(error) = worker.device_mut().failure() {
+            return ControlFlow::Break(Some(format!("its socket is dead ({error}): is the interface gone?")));
+        }
+        self.read_mail(worker, now);
+        self.spread_events(worker);
+        if now >= self.next_report {
+            self.next_report = now + REPORT;
+            self.publish(worker);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Says a worker's last words.
+    pub(super) fn die<D: Device, A: App>(&mut self, worker: &mut Worker<D, A>, reason: String) {
+        self.publish(worker);
+        self.send(Word::Died(self.placement.queue, reason));
+    }
+
+    fn read_mail<D: Device, A: App>(&self, worker: &mut Worker<D, A>, now: Instant) {
+        let Some(mailbox) = self.mailboxes.get(self.index) else { return };
+        // No more than it holds: others may go on writing.
+        for news in std::iter::from_fn(|| mailbox.pop()).take(mailbox.capacity()) {
+            match news {
+                News::Neighbor(address, mac) => worker.stack_mut().confirm_neighbor(address, mac, now),
+                News::AddressesSettled => worker.stack_mut().settle_addresses(),
+            }
+        }
+    }
+
+    fn spread_events<D: Device, A: App>(&self, worker: &mut Worker<D, A>) {
+        while let Some(event) = worker.stack_mut().next_event() {
+            match event {
+                // Those who follow become ready by the leader's word, which is out already.
+                Event::Ready if self.index == 0 => self.send(Word::Ready),
+                Event::Ready => {}
+                Event::Duplicate(address, mac) => self.send(Word::Duplicate(address, mac)),
+                Event::Contested(address, mac) => self.send(Word::Contested(address, mac)),
+                Event::Neighbor(address, mac) => {
+                    let others = self.mailboxes.iter().enumerate().filter(|&(index, _)| index != self.index);
+                    for (_, mailbox) in others {
+                        // A full mailbox means that its worker has news enough: the neighbor is asked again.
+                        let _ = mailbox.push(News::Neighbor(address, mac));
+                    }
+                }
+            }
+        }
+    }
+
+    fn publish<D: Device, A: App>(&self, worker: &mut Worker<D, A>) {
+        let device = worker.device_mut().counters();
+        if let Ok(mut report) = self.report.try_lock() {
+            *report = Some(Report {
+                placement: self.placement,
+                stack: worker.stack().counters().clone(),
+                device,
+                chunks: worker.umem().chunks(),
+                free_chunks: worker.umem().free_chunks(),
+                waiting: worker.stack().waiting(),
+            });
+        }
+    }
+
+    fn send(&self, word: Word) {
+        // The main thread is gone only when the process is about to go.
+        let _ = self.tell.send(word);
+    }
+}

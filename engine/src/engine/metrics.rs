@@ -1,0 +1,265 @@
+//! Every counter, as Prometheus text over HTTP (OpenMetrics 1.0).
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::service::service_fn;
+use hyper::{Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::Ready;
+use super::housekeeping::{Report, SharedReport};
+use crate::base::{DropReason, UnsentReason};
+use crate::counters::StackCounters;
+use crate::device::DeviceCounters;
+use crate::steer::{Steer, Verdict};
+
+/// The content type that scrapers know the format by.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Time that a scraper has to send its request and take the answer: one that does neither must not stay.
+const SCRAPE_LIMIT: Duration = Duration::from_secs(5);
+
+/// A socket that scrapers connect to.
+pub(super) type Listener = TcpListener;
+
+/// Opens the socket.
+pub(super) async fn bind(address: SocketAddr) -> std::io::Result<Listener> {
+    TcpListener::bind(address).await
+}
+
+/// The next scraper; waits for ever if there is no socket, and gives `None` for one that was gone at once.
+pub(super) async fn accept(listener: Option<&Listener>) -> Option<TcpStream> {
+    match listener {
+        Some(listener) => listener.accept().await.ok().map(|(stream, _)| stream),
+        None => std::future::pending().await,
+    }
+}
+
+/// Answers a scraper on the side.
+pub(super) fn answer(stream: TcpStream, page: String) {
+    let page = Bytes::from(page);
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let (status, body) = match request.uri().path() {
+            "/metrics" | "/" => (StatusCode::OK, page.clone()),
+            _ => (StatusCode::NOT_FOUND, Bytes::from_static(b"metrics are at /metrics\n")),
+        };
+        let mut response = Response::new(Full::new(body));
+        *response.status_mut() = status;
+        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(OPEN_METRICS));
+        async move { Ok::<_, Infallible>(response) }
+    });
+    tokio::spawn(tokio::time::timeout(SCRAPE_LIMIT, async move {
+        let mut http = hyper::server::conn::http1::Builder::new();
+        // The page is of this moment: a scraper that asks again is to connect again.
+        http.keep_alive(false);
+        if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+            tracing::debug!("a scraper went away: {error}");
+        }
+    }));
+}
+
+/// The page as of now.
+pub(super) fn page(ready: &Ready, steer: &Steer, reports: &[SharedReport]) -> String {
+    let snapshot = Snapshot {
+        ready: ready.clone(),
+        verdicts: steer.verdicts().unwrap_or_default(),
+        reports: reports.iter().filter_map(|report| report.lock().ok()?.clone()).collect(),
+    };
+    let mut registry = Registry::with_prefix("barewire");
+    registry.register_collector(Box::new(snapshot));
+    let mut page = String::new();
+    if let Err(error) = text::encode(&mut page, &registry) {
+        tracing::error!("the metrics page cannot be written: {error}");
+    }
+    page
+}
+
+#[derive(Debug)]
+struct Snapshot {
+    ready: Ready,
+    verdicts: [u64; Verdict::COUNT],
+    reports: Vec<Report>,
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let labels = [
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("interface", &self.ready.interface),
+            ("mode", self.ready.mode()),
+            ("driver", self.ready.driver.name()),
+            ("memory", self.ready.backing.name()),
+        ];
+        family(&mut encoder, "info", "What runs, and how", ConstGauge::new(1), [(labels, 1)].into_iter())?;
+        let verdicts =
+            Verdict::ALL.iter().zip(self.verdicts).map(|(verdict, frames)| ([("verdict", verdict.name())], frames));
+        counter(&mut encoder, "xdp_verdicts", "Frames by verdict of the XDP program", verdicts)?;
+        self.encode_reasons(&mut encoder)?;
+        self.encode_fields(&mut encoder, stack_fields)?;
+        self.encode_fields(&mut encoder, device_fields)?;
+        self.encode_gauges(&mut encoder)
+    }
+}
+
+impl Snapshot {
+    fn encode_reasons(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let queues: Vec<String> = self.queues();
+        let by_queue = || queues.iter().zip(&self.reports);
+        let drops = by_queue().flat_map(|(queue, report)| {
+            let reasons = DropReason::ALL.iter().zip(report.stack.drops);
+            reasons.map(move |(reason, frames)| ([("queue", queue.as_str()), ("reason", reason.name())], frames))
+        });
+        counter(encoder, "drops", "Received frames dropped by the stack, by reason", drops)?;
+        let unsent = by_queue().flat_map(|(queue, report)| {
+            let reasons = UnsentReason::ALL.iter().zip(report.stack.unsent);
+            reasons.map(move |(reason, frames)| ([("queue", queue.as_str()), ("reason", reason.name())], frames))
+        });
+        counter(encoder, "unsent", "Frames that the stack built and that were not sent, by reason", unsent)
+    }
+
+    /// Encodes the counters that `fields` lists, one family each.
+    fn encode_fields<const N: usize>(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        fields: fn(&Report) -> [(&'static str, &'static str, u64); N],
+    ) -> fmt::Result {
+        let queues = self.queues();
+        let rows: Vec<_> = self.reports.iter().map(fields).collect();
+        for at in 0..N {
+            let Some((name, help, _)) = rows.first().map(|row| row[at]) else { return Ok(()) };
+            let values = queues.iter().zip(&rows).map(|(queue, row)| ([("queue", queue.as_str())], row[at].2));
+            counter(encoder, name, help, values)?;
+        }
+        Ok(())
+    }
+
+    fn encode_gauges(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let queues = self.queues();
+        let gauges: [(&str, &str, fn(&Report) -> u64); 4] = [
+            ("core", "Core that the worker is pinned to", |report| report.placement.core as u64),
+            ("chunks", "Chunks of packet memory", |report| report.chunks.into()),
+            ("free_chunks", "Chunks that nobody uses", |report| report.free_chunks.into()),
+            ("waiting_frames", "Frames that wait for a neighbor", |report| report.waiting.into()),
+        ];
+        for (name, help, value) in gauges {
+            let values = queues.iter().zip(&self.reports);
+            let values = values.map(|(queue, report)| ([("queue", queue.as_str())], value(report)));
+            family(encoder, name, help, ConstGauge::new(0), values)?;
+        }
+        Ok(())
+    }
+
+    fn queues(&self) -> Vec<String> {
+        self.reports.iter().map(|report| report.placement.queue.to_string()).collect()
+    }
+}
+
+fn counter<L: EncodeLabelSet>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: impl Iterator<Item = (L, u64)>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, ConstCounter::new(0_u64).metric_type())?;
+    for (labels, value) in values {
+        ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn family<L: EncodeLabelSet>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    kind: ConstGauge<i64>,
+    values: impl Iterator<Item = (L, u64)>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, kind.metric_type())?;
+    for (labels, value) in values {
+        ConstGauge::new(value.cast_signed()).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+/// The stack's counters but for the reasons, with names. Taking the struct apart makes a new field that is not
+/// listed an error.
+fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 11] {
+    let StackCounters {
+        received,
+        delivered,
+        drops: _,
+        originated,
+        unsent: _,
+        udp_delivered,
+        udp_originated,
+        icmp_echoes_answered,
+        icmp_errors_originated,
+        icmp_errors_suppressed,
+        arp_requests_originated,
+        arp_requests_answered,
+        address_conflicts,
+    } = report.stack.clone();
+    [
+        ("received", "Frames that the stack took from the device", received),
+        ("delivered", "Frames that served their purpose", delivered),
+        ("originated", "Frames that the stack built, answers included", originated),
+        ("udp_delivered", "Datagrams given to the application", udp_delivered),
+        ("udp_originated", "Datagrams sent for the application", udp_originated),
+        ("icmp_echoes_answered", "Echo requests answered", icmp_echoes_answered),
+        ("icmp_errors_originated", "ICMP errors sent", icmp_errors_originated),
+        ("icmp_errors_suppressed", "ICMP errors that the rate limit held back", icmp_errors_suppressed),
+        ("arp_requests_originated", "ARP requests sent, probes and announcements included", arp_requests_originated),
+        ("arp_requests_answered", "ARP requests answered", arp_requests_answered),
+        ("address_conflicts", "Claims of our addresses by other hosts", address_conflicts),
+    ]
+}
+
+/// The device's counters with names, as [`stack_fields`].
+fn device_fields(report: &Report) -> [(&'static str, &'static str, u64); 16] {
+    let DeviceCounters {
+        received,
+        transmitted,
+        completed,
+        invalid_descriptors,
+        kicks,
+        kick_errors,
+        fill_kicks,
+        unsendable,
+        moved,
+        fill_starved,
+        kernel_rx_dropped,
+        kernel_rx_invalid_descs,
+        kernel_tx_invalid_descs,
+        kernel_rx_ring_full,
+        kernel_rx_fill_ring_empty,
+        kernel_tx_ring_empty,
+    } = report.device;
+    [
+        ("ring_received", "Frames taken out of the receive ring", received),
+        ("ring_transmitted", "Frames put into the transmit ring", transmitted),
+        ("ring_completed", "Frames that the kernel completed", completed),
+        ("ring_invalid_descriptors", "Descriptors of memory that was not the kernel's to return", invalid_descriptors),
+        ("ring_kicks", "System calls to start transmission", kicks),
+        ("ring_kick_errors", "Such calls refused, other than by \"again\"", kick_errors),
+        ("ring_fill_kicks", "System calls to make the kernel look at the fill ring", fill_kicks),
+        ("ring_unsendable", "Frames that no descriptors can describe", unsendable),
+        ("ring_moved", "Frames moved within their chunk for the sake of the driver", moved),
+        ("ring_fill_starved", "Times that there was no chunk to receive into", fill_starved),
+        ("xdp_rx_dropped", "xdp_statistics.rx_dropped", kernel_rx_dropped),
+        ("xdp_rx_invalid_descs", "xdp_statistics.rx_invalid_descs", kernel_rx_invalid_descs),
+        ("xdp_tx_invalid_descs", "xdp_statistics.tx_invalid_descs", kernel_tx_invalid_descs),
+        ("xdp_rx_ring_full", "xdp_statistics.rx_ring_full", kernel_rx_ring_full),
+        ("xdp_rx_fill_ring_empty_descs", "xdp_statistics.rx_fill_ring_empty_descs", kernel_rx_fill_ring_empty),
+        ("xdp_tx_ring_empty_descs", "xdp_statistics.tx_ring_empty_descs", kernel_tx_ring_empty),
+    ]
+}

@@ -1,0 +1,257 @@
+//! From what was asked for and what there is to what is done: which queue on which core, in what memory.
+//! Pure: it looks at nothing but its arguments.
+
+use crate::base::ChunkSize;
+use crate::config::{IdleMode, Mode, QueueSet, Settings};
+use crate::nic::LinkFacts;
+use crate::transport::udp::ChecksumPolicy;
+
+/// Bytes that the kernel leaves free in front of a received frame (`XDP_PACKET_HEADROOM`).
+const KERNEL_HEADROOM: u32 = 256;
+/// Bytes of an Ethernet header with two tags: what a frame is longer than its IP packet.
+const LINK_OVERHEAD: u32 = 22;
+
+/// What is going to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// One for each queue.
+    pub workers: Vec<Placement>,
+    /// Size of a chunk.
+    pub chunk_size: ChunkSize,
+    /// How received UDP checksums are judged.
+    pub udp_checksum: ChecksumPolicy,
+}
+
+/// Where a worker runs and what it serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Receive queue.
+    pub queue: u32,
+    /// Core that the worker is pinned to.
+    pub core: usize,
+}
+
+/// What was asked for cannot be done on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// The interface has fewer queues.
+    #[error(
+        "{interface} has no queue {queue}: it has {queues}, numbered from 0 (`ethtool -l {interface}`); \
+         give --queues all, or other ones"
+    )]
+    NoSuchQueue {
+        /// Name of the interface.
+        interface: String,
+        /// The queue asked for.
+        queue: u32,
+        /// Queues that there are.
+        queues: u32,
+    },
+    /// There is no such core, or it is not ours to use.
+    #[error("core {core} is not available to this process, which may use {available:?}: give other --cores")]
+    NoSuchCore {
+        /// The core asked for.
+        core: usize,
+        /// Cores that there are.
+        available: Vec<usize>,
+    },
+    /// Fewer cores named than queues.
+    #[error("{workers} queues need as many cores, and --cores names {cores}: name more, or choose --queues")]
+    TooFewCores {
+        /// Workers.
+        workers: usize,
+        /// Cores named.
+        cores: usize,
+    },
+    /// Spinning workers would leave nothing to the rest of the system.
+    #[error(
+        "{workers} spinning workers need {} cores, and there are {cores}: a core has to be left to the system. \
+         Use --idle adaptive or poll, or serve fewer --queues", .workers + 1
+    )]
+    SpinTakesAllCores {
+        /// Workers.
+        workers: usize,
+        /// Cores available.
+        cores: usize,
+    },
+    /// The interface's frames do not fit into a chunk.
+    #[error(
+        "the MTU of {interface}, {mtu}, is larger than the {most} that a chunk takes in this mode: \
+         `ip link set {interface} mtu {most}`"
+    )]
+    MtuTooLarge {
+        /// Name of the interface.
+        interface: String,
+        /// Its MTU.
+        mtu: u32,
+        /// The longest possible.
+        most: u32,
+    },
+    /// The kernel has the address.
+    #[error(
+        "{address} is an address of this host's own kernel: give --address one that no host has, \
+         or `ip address del` it first"
+    )]
+    KernelHasAddress {
+        /// The address.
+        address: std::net::IpAddr,
+    },
+}
+
+impl Plan {
+    /// Makes a plan. `cores` are those that the process may run on.
+    ///
+    /// # Errors
+    /// [`PlanError`].
+    pub fn new(settings: &Settings, facts: &LinkFacts, cores: &[usize]) -> Result<Self, PlanError> {
+        for address in &settings.addresses {
+            let address = address.addr().into();
+            if facts.kernel_addresses.contains(&address) {
+                return Err(PlanError::KernelHasAddress { address });
+            }
+        }
+        let queues = queues(settings, facts)?;
+        let workers = place(&queues, settings, cores)?;
+        let chunk_size = chunk_size(settings.mode, facts)?;
+        let virtual_link = matches!(facts.driver.as_str(), "veth" | "virtio_net" | "tun" | "bridge" | "vmxnet3" | "");
+        let by_kind = if virtual_link { ChecksumPolicy::AcceptPartial } else { ChecksumPolicy::Verify };
+        Ok(Self { workers, chunk_size, udp_checksum: settings.udp_checksum.unwrap_or(by_kind) })
+    }
+}
+
+fn queues(settings: &Settings, facts: &LinkFacts) -> Result<Vec<u32>, PlanError> {
+    let queues = match &settings.queues {
+        QueueSet::All => (0..facts.queues).collect(),
+        QueueSet::Some(queues) => queues.clone(),
+    };
+    match queues.iter().find(|&&queue| queue >= facts.queues) {
+        Some(&queue) => Err(PlanError::NoSuchQueue { interface: facts.name.clone(), queue, queues: facts.queues }),
+        None => Ok(queues),
+    }
+}
+
+/// Gives each queue a core: those named, or the last ones, for the first ones serve most of the system.
+fn place(queues: &[u32], settings: &Settings, cores: &[usize]) -> Result<Vec<Placement>, PlanError> {
+    let workers = queues.len();
+    if settings.idle == IdleMode::Spin && workers + 1 > cores.len() {
+        return Err(PlanError::SpinTakesAllCores { workers, cores: cores.len() });
+    }
+    let chosen: Vec<usize> = match &settings.cores {
+        Some(named) => {
+            if let Some(&core) = named.iter().find(|core| !cores.contains(core)) {
+                return Err(PlanError::NoSuchCore { core, available: cores.to_vec() });
+            }
+            if named.len() < workers {
+                return Err(PlanError::TooFewCores { workers, cores: named.len() });
+            }
+            named.clone()
+        }
+        None => cores.iter().rev().copied().cycle().take(workers).collect(),
+    };
+    Ok(queues.iter().zip(chosen).map(|(&queue, core)| Placement { queue, core }).collect())
+}
+
+/// The smallest chunk that holds the interface's frames.
+///
+/// Where the NIC itself writes, drivers round the chunk's room down to whole KiB (igb cuts longer frames
+/// silently), and only a page is safe. Where the kernel copies, half a page does for an MTU of 1,500.
+fn chunk_size(mode: Mode, facts: &LinkFacts) -> Result<ChunkSize, PlanError> {
+    let frame = facts.mtu.saturating_add(LINK_OVERHEAD);
+    let copied = matches!(mode, Mode::Copy | Mode::Generic) || facts.driver == "veth";
+    let room = |size: ChunkSize| {
+        let room = size.bytes() - KERNEL_HEADROOM;
+        if copied { room } else { room / 1024 * 1024 }
+    };
+    if copied && frame <= room(ChunkSize::Bytes2048) {
+        return Ok(ChunkSize::Bytes2048);
+    }
+    let most = room(ChunkSize::Bytes4096);
+    if frame > most {
+        let (interface, mtu) = (facts.name.clone(), facts.mtu);
+        return Err(PlanError::MtuTooLarge { interface, mtu, most: most - LINK_OVERHEAD });
+    }
+    Ok(ChunkSize::Bytes4096)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Options;
+    use crate::wire::ethernet::Mac;
+
+    fn settings(more: &str) -> Settings {
+        let text = format!("interface = 'bw0'\naddress = ['10.0.0.2/24']\n{more}");
+        toml::from_str::<Options>(&text).unwrap().resolve().unwrap()
+    }
+
+    fn facts(queues: u32, mtu: u32, driver: &str) -> LinkFacts {
+        LinkFacts {
+            name: "bw0".into(),
+            index: 1,
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            mtu,
+            up: true,
+            carrier: true,
+            driver: driver.into(),
+            queues,
+            kernel_addresses: vec![],
+        }
+    }
+
+    fn plan(more: &str, queues: u32, cores: &[usize]) -> Result<Vec<(u32, usize)>, PlanError> {
+        let plan = Plan::new(&settings(more), &facts(queues, 1500, "veth"), cores)?;
+        Ok(plan.workers.iter().map(|worker| (worker.queue, worker.core)).collect())
+    }
+
+    #[test]
+    fn every_queue_gets_a_core_from_the_last_one_down() {
+        assert_eq!(plan("", 2, &[0, 1, 2]), Ok(vec![(0, 2), (1, 1)]));
+        assert_eq!(plan("", 3, &[0, 1]), Ok(vec![(0, 1), (1, 0), (2, 1)]), "sleeping workers may share");
+        assert_eq!(plan("queues = '1'\ncores = '0'", 2, &[0, 1]), Ok(vec![(1, 0)]));
+    }
+
+    #[test]
+    fn what_the_machine_does_not_have_is_refused() {
+        assert!(matches!(plan("queues = '2'", 2, &[0, 1]), Err(PlanError::NoSuchQueue { queue: 2, queues: 2, .. })));
+        assert!(matches!(plan("cores = '7'", 1, &[0, 1]), Err(PlanError::NoSuchCore { core: 7, .. })));
+        assert!(matches!(plan("cores = '1'", 2, &[0, 1]), Err(PlanError::TooFewCores { workers: 2, cores: 1 })));
+    }
+
+    #[test]
+    fn spinning_leaves_a_core_to_the_system() {
+        let spin = |queues| plan("idle = 'spin'", queues, &[0, 1]);
+        assert!(spin(1).is_ok());
+        assert_eq!(spin(2), Err(PlanError::SpinTakesAllCores { workers: 2, cores: 2 }));
+    }
+
+    #[test]
+    fn an_address_of_the_kernel_is_refused() {
+        let mut facts = facts(1, 1500, "veth");
+        facts.kernel_addresses = vec!["10.0.0.2".parse().unwrap()];
+        assert!(matches!(Plan::new(&settings(""), &facts, &[0]), Err(PlanError::KernelHasAddress { .. })));
+    }
+
+    #[test]
+    fn chunks_hold_the_longest_frame_or_the_mtu_is_refused() {
+        use ChunkSize::{Bytes2048, Bytes4096};
+        let size = |mode: &str, mtu, driver| {
+            Plan::new(&settings(&format!("mode = '{mode}'")), &facts(1, mtu, driver), &[0]).map(|plan| plan.chunk_size)
+        };
+        assert_eq!(size("auto", 1500, "veth"), Ok(Bytes2048));
+        assert_eq!(size("copy", 1770, "igb"), Ok(Bytes2048));
+        assert_eq!(size("copy", 1771, "igb"), Ok(Bytes4096));
+        assert_eq!(size("copy", 3818, "igb"), Ok(Bytes4096));
+        assert!(matches!(size("copy", 3819, "igb"), Err(PlanError::MtuTooLarge { most: 3818, .. })));
+        assert_eq!(size("zero-copy", 1500, "igb"), Ok(Bytes4096), "2,048 would cut frames above 1,024");
+        assert_eq!(size("auto", 3050, "igb"), Ok(Bytes4096));
+        assert!(matches!(size("auto", 3051, "igb"), Err(PlanError::MtuTooLarge { most: 3050, .. })));
+    }
+
+    #[test]
+    fn partial_checksums_are_taken_only_where_no_wire_was() {
+        let policy = |driver, more| Plan::new(&settings(more), &facts(1, 1500, driver), &[0]).unwrap().udp_checksum;
+        assert_eq!(policy("veth", ""), ChecksumPolicy::AcceptPartial);
+        assert_eq!(policy("igb", ""), ChecksumPolicy::Verify);
+        assert_eq!(policy("igb", "udp-checksum = 'trust'"), ChecksumPolicy::Trust);
+    }
+}
