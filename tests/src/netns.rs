@@ -99,6 +99,47 @@ impl Drop for Namespace {
     }
 }
 
+/// Runs `work` on a thread that lacks a capability (a `CAP_` number of `<linux/capability.h>`).
+///
+/// # Panics
+/// As `work` does.
+pub fn without_capability<R: Send>(capability: u32, work: impl FnOnce() -> R + Send) -> R {
+    /// `_LINUX_CAPABILITY_VERSION_3`: two words of each set.
+    const VERSION: u32 = 0x2008_0522;
+    let result = thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let header = [VERSION, 0];
+            // Of each word: effective, permitted, inheritable.
+            let mut sets = [[0_u32; 3]; 2];
+            // SAFETY: header and sets have the layout of version 3, and live; it concerns only this thread.
+            let got = unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()) };
+            assert_eq!(got, 0, "capget: {}", io::Error::last_os_error());
+            sets[capability as usize / 32][0] &= !(1 << (capability % 32));
+            // SAFETY: as above.
+            let set = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) };
+            assert_eq!(set, 0, "capset: {}", io::Error::last_os_error());
+            work()
+        });
+        thread.join()
+    });
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Lowers the process's soft limit of locked memory, which concerns those without `CAP_IPC_LOCK`.
+///
+/// # Panics
+/// If the kernel refuses.
+pub fn limit_locked_memory(bytes: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the limit is a live struct.
+    let result = unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
+    assert_eq!(result, 0, "getrlimit: {}", io::Error::last_os_error());
+    limit.rlim_cur = limit.rlim_max.min(bytes);
+    // SAFETY: as above.
+    let result = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
+    assert_eq!(result, 0, "setrlimit: {}", io::Error::last_os_error());
+}
+
 /// Removes namespaces of processes that were killed.
 fn remove_abandoned() {
     let Ok(names) = std::fs::read_dir("/run/netns") else { return };

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use barewire::base::{Burst, Frame, Place, Umem};
 use barewire::device::{AfXdp, BindMode, Device, Granted, OpenError, RingSizes, SocketConfig, XskRs};
 use barewire::steer::{Steer, SteerConfig, XdpMode};
-use barewire_tests::netns::{PacketSocket, Veth};
+use barewire_tests::netns::{PacketSocket, Veth, limit_locked_memory, without_capability};
 use etherparse::PacketBuilder;
 
 /// Longest that anything here may take before the test gives up.
@@ -35,7 +35,11 @@ struct Open {
 
 impl Driver {
     fn open(self, veth: &Veth, config: &SocketConfig) -> Result<Open, OpenError> {
-        veth.near.enter(|| match self {
+        veth.near.enter(|| self.open_here(config))
+    }
+
+    fn open_here(self, config: &SocketConfig) -> Result<Open, OpenError> {
+        match self {
             Self::Rings => AfXdp::open(config).map(|(device, umem)| {
                 let (granted, fd) = (device.granted(), device.fd().try_clone_to_owned().unwrap());
                 Open { device: Box::new(device), umem, granted, fd }
@@ -44,7 +48,7 @@ impl Driver {
                 let (granted, fd) = (device.granted(), device.fd().try_clone_to_owned().unwrap());
                 Open { device: Box::new(device), umem, granted, fd }
             }),
-        })
+        }
     }
 }
 
@@ -378,5 +382,45 @@ fn ring_sizes_that_no_ring_has_are_refused() {
         let config = SocketConfig { rings: RingSizes::all(1000), ..config(&veth, BindMode::Auto) };
         let error = driver.open(&veth, &config).err();
         assert!(matches!(error, Some(OpenError::RingSize { size: 1000, .. })), "{driver:?} {error:?}");
+    }
+}
+
+#[test]
+fn missing_permissions_and_a_memory_limit_are_told_apart() {
+    const CAP_NET_RAW: u32 = 13;
+    const CAP_IPC_LOCK: u32 = 14;
+    limit_locked_memory(1 << 20);
+    for driver in DRIVERS {
+        let veth = Veth::new(1);
+        let config = config(&veth, BindMode::Auto);
+        let opened_without =
+            |capability| veth.near.enter(|| without_capability(capability, || driver.open_here(&config).err()));
+        let error = opened_without(CAP_NET_RAW);
+        assert!(matches!(error, Some(OpenError::NoPermission { .. })), "{driver:?} {error:?}");
+        let error = opened_without(CAP_IPC_LOCK);
+        assert!(matches!(error, Some(OpenError::MemoryLimit { .. })), "{driver:?} {error:?}");
+        driver.open(&veth, &config).unwrap();
+    }
+}
+
+#[test]
+fn a_device_whose_interface_is_gone_says_so_and_one_whose_link_is_down_does_not() {
+    for driver in DRIVERS {
+        let veth = Veth::new(1);
+        let mut open = driver.open(&veth, &config(&veth, BindMode::Auto)).unwrap();
+        assert!(open.device.failure().is_none());
+        veth.near.ip(&["link", "set", Veth::NEAR, "down"]);
+        assert!(open.device.failure().is_none(), "{driver:?}");
+        veth.near.ip(&["link", "del", Veth::NEAR]);
+        assert!(open.device.failure().is_some(), "{driver:?}");
+        let mut out = Burst::new();
+        let frame = open.frame(&datagram(1, 18));
+        out.push(frame).unwrap();
+        open.device.transmit(&mut open.umem, &mut out);
+        let mut nothing = Burst::new();
+        open.device.receive(&mut open.umem, &mut nothing);
+        open.device.wait(Duration::from_millis(1));
+        assert!(nothing.is_empty() && out.is_empty());
+        assert!(open.device.counters().kick_errors > 0, "{driver:?}");
     }
 }
