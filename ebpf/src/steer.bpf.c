@@ -198,11 +198,12 @@ static __always_inline enum steer_verdict classify(struct xdp_md *ctx)
 	}
 }
 
-/* Whether the frame has `len` bytes from the network header on; further buffers count. */
+/*
+ * Whether the frame has `len` bytes from the network header on; further buffers count. Adding `len` to the
+ * packet pointer instead would save 3 ns a frame, but the verifier lets only CAP_PERFMON do that.
+ */
 static __always_inline bool holds(const struct frame *frame, __u32 len)
 {
-	if (frame->header + len <= frame->end)
-		return true;
 	return frame->header_offset + len <= bpf_xdp_get_buff_len(frame->ctx);
 }
 

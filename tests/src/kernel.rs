@@ -63,3 +63,30 @@ pub fn enter_new_network_namespace() {
     let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
     assert_eq!(result, 0, "no network namespace ({}): run as root", io::Error::last_os_error());
 }
+
+/// Capabilities by their numbers in `<linux/capability.h>`.
+pub mod capability {
+    /// Network administration: XDP programs.
+    pub const NET_ADMIN: u32 = 12;
+    /// Raw sockets: AF_XDP.
+    pub const NET_RAW: u32 = 13;
+    /// Loading BPF programs.
+    pub const BPF: u32 = 39;
+}
+
+/// Takes all capabilities but `kept` from the calling thread, for good.
+///
+/// # Panics
+///
+/// If the kernel refuses.
+pub fn keep_only_capabilities(kept: &[u32]) {
+    /// `_LINUX_CAPABILITY_VERSION_3`: sets of 64 bits, in two halves.
+    const VERSION: u32 = 0x2008_0522;
+    let set = kept.iter().fold(0u64, |set, capability| set | 1 << capability);
+    let header = [VERSION, 0];
+    // Of each half: effective, permitted, inheritable.
+    let halves = [set as u32, set as u32, 0, (set >> 32) as u32, (set >> 32) as u32, 0];
+    // SAFETY: the pointers are to a live header (version, this thread) and to the two sets that this version has.
+    let result = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), halves.as_ptr()) };
+    assert_eq!(result, 0, "capabilities not given up: {}", io::Error::last_os_error());
+}

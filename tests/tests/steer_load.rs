@@ -11,7 +11,9 @@ use std::time::Duration;
 use barewire::base::Instant;
 use barewire::steer::{MAX_ADDRESSES, Steer, SteerConfig, SteerError, Verdict, XdpMode};
 use barewire_tests::fixtures;
-use barewire_tests::kernel::{enter_new_network_namespace, monotonic_ns, unbound_xdp_socket};
+use barewire_tests::kernel::{
+    capability, enter_new_network_namespace, keep_only_capabilities, monotonic_ns, unbound_xdp_socket,
+};
 use barewire_tests::test_run::{OWNED, OWNED_6, Program};
 
 const QUEUES: u32 = 2;
@@ -123,6 +125,43 @@ fn a_peer_with_more_queues_than_the_interface_is_a_reason_to_fall_back() {
         let error = error(Steer::load("bw-steer2", ifindex, XdpMode::Native, 1, SteerConfig::default()));
         assert!(error.is_native_unsupported(), "{error}");
         assert!(error.to_string().contains("queues"), "{error}");
+    });
+}
+
+#[test]
+fn a_jumbo_mtu_is_no_obstacle_on_veth() {
+    with_interface(|ifindex| {
+        // It would be (ERANGE) for a program that does not know frames in several buffers.
+        for interface in [INTERFACE, PEER] {
+            ip(&["link", "set", interface, "mtu", "9000"]);
+        }
+        load(ifindex, XdpMode::Native).expect("attached");
+    });
+}
+
+#[test]
+fn three_capabilities_are_enough() {
+    with_interface(|ifindex| {
+        keep_only_capabilities(&[capability::NET_ADMIN, capability::NET_RAW, capability::BPF]);
+        let mut steer = load(ifindex, XdpMode::Native).expect("attached");
+        steer.own(OWNED.into()).expect("owned");
+        steer.set_socket(0, unbound_xdp_socket().as_raw_fd()).expect("set");
+        steer.heartbeat(0).expect("a writer").beat(Instant::from_ns(1)).expect("beaten");
+        steer.verdicts().expect("counts");
+    });
+}
+
+#[test]
+fn without_capabilities_the_error_names_them() {
+    with_interface(|ifindex| {
+        // aya tries once in a process what the kernel can, and takes a refusal for a lack.
+        drop(load(ifindex, XdpMode::Native).expect("attached"));
+        for kept in [&[capability::NET_ADMIN][..], &[]] {
+            keep_only_capabilities(kept);
+            let error = error(load(ifindex, XdpMode::Native));
+            assert!(matches!(error, SteerError::Permission { .. }), "{kept:?}: {error}");
+            assert!(error.to_string().contains("CAP_BPF"), "{error}");
+        }
     });
 }
 
