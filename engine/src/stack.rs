@@ -251,11 +251,11 @@ impl<A: App> Stack<A> {
     }
 
     fn accept_ipv4(&self, ethernet: ethernet::Header, bytes: &[u8]) -> Result<(Inbound, u8), DropReason> {
-        let packet = wire::ipv4::Packet::parse(bytes.get(ethernet.len()..).unwrap_or_default())?;
+        let packet = wire::ipv4::Packet::parse(bytes.get(ethernet.len_bytes()..).unwrap_or_default())?;
         ipv4::accept(&packet, &self.egress.addresses, ethernet.destination.is_multicast())?;
         let inbound = Inbound {
             ethernet,
-            payload_at: ethernet.len() + packet.header_len(),
+            payload_at: ethernet.len_bytes() + packet.header_len(),
             payload_len: packet.payload().len(),
             traffic_class: packet.traffic_class(),
             source: packet.source(),
@@ -265,7 +265,7 @@ impl<A: App> Stack<A> {
     }
 
     fn arp(&mut self, now: Instant, header: ethernet::Header, frame: &mut Frame, umem: &mut Umem) -> Outcome {
-        let bytes = umem.bytes(frame).get(header.len()..).unwrap_or_default();
+        let bytes = umem.bytes(frame).get(header.len_bytes()..).unwrap_or_default();
         let packet = match wire::arp::Packet::parse(bytes) {
             Ok(packet) => packet,
             Err(reason) => return Outcome::Dropped(reason),
@@ -398,7 +398,7 @@ impl<A: App> Stack<A> {
             self.egress.counters.icmp_errors_suppressed += 1;
             return Outcome::Dropped(reason);
         }
-        let datagram_at = inbound.ethernet.len();
+        let datagram_at = inbound.ethernet.len_bytes();
         let quoted = icmp::quoted_len(inbound.payload_at + inbound.payload_len - datagram_at);
         if !Umem::narrow(frame, datagram_at, quoted) || !egress::write_icmp_error(frame, umem, error) {
             return Outcome::Dropped(reason);

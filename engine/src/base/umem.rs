@@ -167,7 +167,7 @@ impl Umem {
         let bytes = u64::from(config.chunks) * u64::from(config.chunk_size.bytes());
         let error = |source| UmemError { bytes, chunks: config.chunks, source };
         let len = usize::try_from(bytes).map_err(|_| error(io::ErrorKind::OutOfMemory.into()))?;
-        if len == 0 || config.chunks >= NONE {
+        if len == 0 || config.chunks == NONE {
             return Err(error(io::ErrorKind::InvalidInput.into()));
         }
         let huge = if config.huge_pages { map_memfd(len, libc::MFD_HUGETLB).ok() } else { None };

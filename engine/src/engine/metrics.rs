@@ -145,7 +145,8 @@ impl Snapshot {
 
     fn encode_gauges(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let queues = self.queues();
-        let gauges: [(&str, &str, fn(&Report) -> u64); 4] = [
+        type Gauge = (&'static str, &'static str, fn(&Report) -> u64);
+        let gauges: [Gauge; 4] = [
             ("core", "Core that the worker is pinned to", |report| report.placement.core as u64),
             ("chunks", "Chunks of packet memory", |report| report.chunks.into()),
             ("free_chunks", "Chunks that nobody uses", |report| report.free_chunks.into()),

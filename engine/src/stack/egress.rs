@@ -113,10 +113,10 @@ impl Egress {
         packet: &arp::Packet,
     ) -> bool {
         let header = ethernet::Header { destination: to, source: self.mac, tags, ethertype: ethernet::ARP };
-        if !umem.set_len(frame, header.len() + arp::LEN) {
+        if !umem.set_len(frame, header.len_bytes() + arp::LEN) {
             return false;
         }
-        let Some((front, back)) = umem.bytes_mut(frame).split_at_mut_checked(header.len()) else { return false };
+        let Some((front, back)) = umem.bytes_mut(frame).split_at_mut_checked(header.len_bytes()) else { return false };
         let Some(body) = back.first_chunk_mut() else { return false };
         packet.write(body);
         header.write(front)
@@ -212,13 +212,13 @@ impl Outbox for Turn<'_> {
             self.umem.free(frame);
             return Err(self.unsent(UnsentReason::TooLong));
         }
-        self.to_neighbor(next_hop, frame)
+        self.send_via(next_hop, frame)
     }
 }
 
 impl Turn<'_> {
     /// Sends a finished IPv4 packet to a neighbor, or lets it wait until the neighbor is found.
-    fn to_neighbor(&mut self, next_hop: Ipv4Addr, mut frame: Frame) -> Result<(), SendError> {
+    fn send_via(&mut self, next_hop: Ipv4Addr, mut frame: Frame) -> Result<(), SendError> {
         let Self { now, egress, umem, out } = self;
         match egress.neighbors.lookup(next_hop, *now) {
             Some(mac) if egress.write_ethernet(&mut frame, umem, mac, Tags::default(), ethernet::IPV4) => {

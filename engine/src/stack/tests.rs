@@ -106,7 +106,7 @@ fn arp(operation: wire::arp::Operation, sender: Ipv4Addr, target: Ipv4Addr) -> V
 fn parse(frame: &[u8]) -> wire::ipv4::Packet<'_> {
     let header = ethernet::Header::parse(frame).unwrap();
     assert_eq!((header.source, header.ethertype), (OUR_MAC, ethernet::IPV4));
-    wire::ipv4::Packet::parse(&frame[header.len()..]).unwrap()
+    wire::ipv4::Packet::parse(&frame[header.len_bytes()..]).unwrap()
 }
 
 #[test]

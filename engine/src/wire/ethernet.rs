@@ -110,11 +110,11 @@ impl Header {
     /// Bytes of the header, tags included.
     #[inline]
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub const fn len_bytes(&self) -> usize {
         LEN + TAG_LEN * self.tags.count()
     }
 
-    /// Writes the header into the first [`len`](Self::len) bytes of `out`; `false` if they are not there.
+    /// Writes the header into the first [`len_bytes`](Self::len_bytes) bytes of `out`; `false` if they are not there.
     #[inline]
     #[must_use]
     pub fn write(&self, out: &mut [u8]) -> bool {
@@ -154,7 +154,7 @@ mod tests {
         for tags in [&[][..], &[[0x81, 0, 0xe0, 0]], &[[0x88, 0xa8, 0, 5], [0x81, 0, 0, 7]]] {
             let frame = tagged(tags);
             let packet = Header::parse(&frame).unwrap();
-            assert_eq!((packet.len(), packet.ethertype), (frame.len(), IPV4));
+            assert_eq!((packet.len_bytes(), packet.ethertype), (frame.len(), IPV4));
             let mut out = vec![0; frame.len()];
             assert!(packet.write(&mut out));
             assert_eq!(out, frame);
