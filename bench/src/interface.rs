@@ -46,6 +46,25 @@ impl Interface {
         Ok(Self { name: name.to_owned(), index, mac, address })
     }
 
+    /// Index of an interface, whether or not it has an address.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub(crate) fn index(name: &str) -> Result<u32> {
+        let found = ip(&["link", "show", "dev", name])?;
+        let index = found[0]["ifindex"].as_u64().and_then(|index| u32::try_from(index).ok());
+        index.ok_or_else(|| Error::run(format!("no interface {name} in this network namespace: `ip link` lists them")))
+    }
+
+    /// Hardware address of an interface in another namespace.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub(crate) fn mac_in(namespace: &str, name: &str) -> Result<Mac> {
+        let found = ip(&["-n", namespace, "link", "show", "dev", name])?;
+        found[0]["address"].as_str().and_then(parse_mac).ok_or_else(|| Error::run(format!("no MAC address of {name}")))
+    }
+
     /// The hardware address of a host on this link: a datagram makes the kernel ask for it.
     ///
     /// # Errors

@@ -9,6 +9,7 @@
 //! Exit code 0 is a result, 1 a failure at run time, 2 bad arguments.
 
 mod bpf;
+mod compare;
 mod error;
 mod histogram;
 mod interface;
@@ -17,6 +18,8 @@ mod machine;
 mod mmsg;
 mod netns;
 mod pin;
+mod process;
+mod progress;
 mod serve;
 mod signals;
 mod udp;
@@ -39,6 +42,8 @@ struct Cli {
 enum Cmd {
     /// Measure one UDP echo server
     Udp(udp::UdpArgs),
+    /// Compare several servers in one interleaved run, in network namespaces of its own (as root)
+    Compare(compare::CompareArgs),
     /// A server to compare with
     #[command(hide = true)]
     Serve(serve::ServeArgs),
@@ -59,6 +64,7 @@ fn run(cli: &Cli) -> Result<()> {
     signals::install()?;
     match &cli.command {
         Cmd::Udp(args) => udp::run(args),
+        Cmd::Compare(args) => compare::run(args),
         Cmd::Serve(args) => serve::run(args),
     }
 }

@@ -93,7 +93,10 @@ impl Datagrams {
     #[cfg(test)]
     pub(crate) fn source(&self, index: usize) -> SocketAddrV4 {
         let address = &self.addresses[index];
-        SocketAddrV4::new(Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr)), u16::from_be(address.sin_port))
+        SocketAddrV4::new(
+            std::net::Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr)),
+            u16::from_be(address.sin_port),
+        )
     }
 }
 
@@ -178,7 +181,7 @@ mod tests {
         assert_eq!(at_server.send(server.as_fd(), count).unwrap(), 4);
         assert_eq!(at_client.receive(client.as_fd(), BATCH).unwrap(), 4);
         assert_eq!(at_client.received(3), [4; 1472]);
-        assert_eq!(at_client.received(0), []);
+        assert!(at_client.received(0).is_empty());
         assert_eq!(at_client.receive(client.as_fd(), BATCH).unwrap(), 0, "nothing is left");
     }
 }

@@ -19,6 +19,89 @@ pub(crate) const PREFIX: &str = "bw-";
 /// Where `ip netns` keeps them.
 const FOLDER: &str = "/run/netns";
 
+/// The interface at either end.
+pub(crate) const INTERFACE: &str = "bw0";
+/// Address of the generator's end, and the prefix of both.
+const CLIENT_ADDRESS: &str = "10.77.0.1/24";
+/// Address that every server answers on.
+pub(crate) const SERVER_ADDRESS: &str = "10.77.0.2/24";
+
+/// Two namespaces joined by a veth. Removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    pub client: String,
+    pub server: String,
+}
+
+impl Pair {
+    /// Makes them, after removing those of earlier runs that were killed.
+    ///
+    /// # Errors
+    /// No permission, or no `ip` or `ethtool`.
+    pub(crate) fn create() -> Result<Self> {
+        remove_abandoned();
+        let name = |end| format!("{PREFIX}bench-{}-{end}", std::process::id());
+        // Made before anything is: whatever fails below, the drop removes what there is.
+        let pair = Self { client: name("client"), server: name("server") };
+        for namespace in [&pair.client, &pair.server] {
+            command(&["ip", "netns", "add", namespace])
+                .map_err(|error| Error::run(format!("cannot make a network namespace: {error}; it needs root")))?;
+        }
+        let one_queue = ["numrxqueues", "1", "numtxqueues", "1"];
+        let mut words = vec!["ip", "-n", &pair.client, "link", "add", INTERFACE];
+        words.extend(one_queue);
+        words.extend(["type", "veth", "peer", "name", INTERFACE, "netns", &pair.server]);
+        words.extend(one_queue);
+        command(&words)?;
+        for namespace in [&pair.client, &pair.server] {
+            // No IPv6: its router solicitations would be the only frames that nobody asked for.
+            let setting = format!("net.ipv6.conf.{INTERFACE}.disable_ipv6=1");
+            let _ = command(&["ip", "netns", "exec", namespace, "sysctl", "-qw", &setting]);
+            command(&["ip", "-n", namespace, "link", "set", INTERFACE, "up"])?;
+        }
+        command(&["ip", "-n", &pair.client, "address", "add", CLIENT_ADDRESS, "dev", INTERFACE])?;
+        // Without it a veth end has no NAPI, and live frames for a kernel socket are all lost.
+        command(&["ip", "netns", "exec", &pair.server, "ethtool", "-K", INTERFACE, "gro", "on"])?;
+        Ok(pair)
+    }
+
+    /// Gives the server's address to its kernel, or takes it away for an engine that owns it alone.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub(crate) fn set_kernel_owns_address(&self, owns: bool) -> Result<()> {
+        command(&["ip", "-n", &self.server, "address", "flush", "dev", INTERFACE])?;
+        if owns {
+            command(&["ip", "-n", &self.server, "address", "add", SERVER_ADDRESS, "dev", INTERFACE])?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        for namespace in [&self.client, &self.server] {
+            if Path::new(FOLDER).join(namespace).exists()
+                && let Err(error) = command(&["ip", "netns", "delete", namespace])
+            {
+                eprintln!("barewire-bench: {error}; remove it with `ip netns delete {namespace}`");
+            }
+        }
+    }
+}
+
+/// Removes namespaces of runs whose process is gone: nothing can run after SIGKILL.
+fn remove_abandoned() {
+    let Ok(entries) = fs::read_dir(FOLDER) else { return };
+    for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+        let Some(rest) = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix("bench-")) else { continue };
+        let owner = rest.split('-').next().and_then(|pid| pid.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _ = command(&["ip", "netns", "delete", &name]);
+        }
+    }
+}
+
 /// Whether this thread is in a namespace whose name begins with [`PREFIX`].
 ///
 /// # Errors

@@ -10,9 +10,10 @@ use crate::error::{Context, Result};
 use crate::mmsg::{self, BATCH, Datagrams, Epoll};
 use crate::signals;
 
-/// Receive buffer. A small frame that came in by XDP is charged with its whole page, so this is what 8192
-/// of them need: as many as the rings of the AF_XDP servers hold.
-pub(crate) const BUFFER_BYTES: u32 = 32 << 20;
+/// Receive buffer, of which the kernel makes the double. A small frame that came in by XDP is charged with
+/// its whole page and more (4.7 KiB as measured), so this holds about 8192 of them: as many as the rings of
+/// the AF_XDP servers.
+pub(crate) const BUFFER_BYTES: u32 = 20 << 20;
 
 /// How the server waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! `barewire-bench serve`: the servers that Barewire is compared with, each in a process of its own.
 
+mod bare_af_xdp;
 pub(crate) mod kernel_echo;
 mod reflect;
 
@@ -18,6 +19,8 @@ pub(crate) enum Kind {
     KernelEpoll,
     /// recvmmsg and sendmmsg, asking again and again
     KernelSpin,
+    /// AF_XDP without a stack
+    BareAfXdp,
     /// XDP_TX reflection in the driver
     XdpTx,
 }
@@ -47,6 +50,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     match args.kind {
         Kind::KernelEpoll => kernel_echo::serve(args.address, Wait::Epoll),
         Kind::KernelSpin => kernel_echo::serve(args.address, Wait::Spin),
+        Kind::BareAfXdp => bare_af_xdp::serve(interface()?, args.address),
         Kind::XdpTx => reflect::serve(interface()?, args.address.port()),
     }
 }

@@ -26,7 +26,7 @@ use crate::machine::Machine;
 use crate::{netns, pin, signals};
 
 /// Source port of requests: outside the ephemeral range, so that no other socket's replies are taken for ours.
-const SOURCE_PORT: u16 = 9007;
+pub(crate) const SOURCE_PORT: u16 = 9007;
 
 /// What sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]

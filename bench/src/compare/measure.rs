@@ -1,0 +1,184 @@
+//! One server in one round: started, warmed up, searched, overloaded, timed, stopped.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::search::{self, Found, Point};
+use super::servers::{Kind, Programs};
+use crate::error::{Error, Result};
+use crate::histogram::LatencySummary;
+use crate::interface::Interface;
+use crate::losses::{self, Counters};
+use crate::netns::{INTERFACE, Pair};
+use crate::process::{Affinity, Server};
+use crate::signals;
+use crate::udp::SOURCE_PORT;
+use crate::udp::frame::Path;
+use crate::udp::live_frames::LiveFrames;
+use crate::udp::trial::{Offer, Outcome};
+
+/// Where latency is measured: well under every server's capacity, so that it is the path and not the queue.
+const LATENCY_PPS: f64 = 100_000.0;
+/// First rate of the first search, below every server's capacity.
+const START_PPS: f64 = 200_000.0;
+/// The next round's search begins at this part of what was loss-free, which is nearly always loss-free again.
+const RESTART: f64 = 0.85;
+
+/// What a server showed in one round.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Measured {
+    /// What it said when it was ready.
+    pub ready: String,
+    pub found: Found,
+    /// Twice the peak offered; `None` where the generator could not.
+    pub overload: Option<Point>,
+    /// At 100,000 frames a second, handed over one by one; `None` where the generator could not.
+    pub latency: Option<LatencySummary>,
+    /// Counters of both interfaces that grew and tell of losses, over the whole round.
+    pub client_losses: Counters,
+    pub server_losses: Counters,
+}
+
+/// The network and the programs of a comparison.
+pub(crate) struct Bench<'pair> {
+    pair: &'pair Pair,
+    programs: Programs,
+    affinity: Affinity,
+    client: Interface,
+    path: Path,
+    frame_len: usize,
+    trial: Duration,
+    /// Where the last search of each server ended.
+    known_pps: HashMap<Kind, f64>,
+}
+
+impl<'pair> Bench<'pair> {
+    /// For a thread that is in the client's namespace already.
+    pub(crate) fn new(
+        pair: &'pair Pair,
+        programs: Programs,
+        affinity: Affinity,
+        frame_len: usize,
+        trial: Duration,
+    ) -> Result<Self> {
+        let client = Interface::find(INTERFACE)?;
+        let path = Path {
+            source_mac: client.mac,
+            target_mac: Interface::mac_in(&pair.server, INTERFACE)?,
+            source: SocketAddrV4::new(client.address, SOURCE_PORT),
+            target: SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 2), 7),
+        };
+        let known_pps = HashMap::new();
+        Ok(Self { pair, programs, affinity, client, path, frame_len, trial, known_pps })
+    }
+
+    /// Measures one server.
+    ///
+    /// # Errors
+    /// It does not start, does not answer, or does not end well; or an interruption.
+    pub(crate) fn measure(&mut self, kind: Kind) -> Result<Measured> {
+        self.pair.set_kernel_owns_address(kind.kernel_owns_address())?;
+        let command = kind.command(&self.programs);
+        let server = Server::start(kind.name(), &self.pair.server, &command, self.affinity)?;
+        let mut sender = LiveFrames::open(&self.client, self.path, kind.hook())?;
+        let (client_before, server_before) = self.counters();
+
+        self.warm_up(kind, &mut sender)?;
+        let start_pps = self.known_pps.get(&kind).map_or(START_PPS, |known| known * RESTART);
+        let found = search::search(start_pps, |rate| self.offer(&mut sender, rate, 64).map(|outcome| point(&outcome)))?;
+        if let Some(loss_free) = found.loss_free_pps {
+            self.known_pps.insert(kind, loss_free);
+        }
+        let overload = match found.peak_pps {
+            Some(peak) if peak > 0.0 => Some(point(&self.offer(&mut sender, 2.0 * peak, 64)?)),
+            _ => None,
+        };
+        let latency = self.latency(&mut sender)?;
+
+        let (client_after, server_after) = self.counters();
+        drop(sender);
+        let ready = server.ready.clone();
+        server.stop()?;
+        Ok(Measured {
+            ready,
+            found,
+            overload: overload.filter(|point| !point.generator_limited),
+            latency,
+            client_losses: losses::grown(&client_before, &client_after),
+            server_losses: losses::grown(&server_before, &server_after),
+        })
+    }
+
+    /// Fills caches and neighbor tables, and makes sure that there is an answer at all.
+    fn warm_up(&self, kind: Kind, sender: &mut LiveFrames) -> Result<()> {
+        for _ in 0..5 {
+            let outcome = self.offer(sender, LATENCY_PPS, 64)?;
+            if outcome.received * 2 > outcome.sent {
+                return Ok(());
+            }
+        }
+        Err(Error::run(format!(
+            "the server `{}` answers less than half of {LATENCY_PPS} frames a second: try it alone with `udp`",
+            kind.name()
+        )))
+    }
+
+    fn offer(&self, sender: &mut LiveFrames, rate_pps: f64, batch: u32) -> Result<Outcome> {
+        let (duration, frame_len) = (self.trial, self.frame_len);
+        let outcome = sender.run(&Offer { rate_pps: Some(rate_pps), duration, frame_len, batch })?;
+        signals::check()?;
+        Ok(outcome)
+    }
+
+    fn latency(&self, sender: &mut LiveFrames) -> Result<Option<LatencySummary>> {
+        let (duration, frame_len) = (2 * self.trial, self.frame_len);
+        let outcome = sender.run(&Offer { rate_pps: Some(LATENCY_PPS), duration, frame_len, batch: 1 })?;
+        signals::check()?;
+        let usable = !outcome.generator_limited() && outcome.received > 0;
+        Ok(usable.then(|| outcome.latency.summary()))
+    }
+
+    /// Queue counters of both ends.
+    fn counters(&self) -> (Counters, Counters) {
+        let at_server = ["ip", "netns", "exec", &self.pair.server];
+        (losses::of_interface(&[], INTERFACE), losses::of_interface(&at_server, INTERFACE))
+    }
+}
+
+fn point(outcome: &Outcome) -> Point {
+    Point {
+        offered_pps: outcome.sent_pps(),
+        goodput_pps: outcome.goodput_pps,
+        loss_ratio: outcome.loss_ratio(),
+        generator_limited: outcome.generator_limited(),
+    }
+}
+
+impl Measured {
+    pub(crate) fn peak_pps(&self) -> Option<f64> {
+        self.found.peak_pps
+    }
+
+    pub(crate) fn loss_free_pps(&self) -> Option<f64> {
+        self.found.loss_free_pps
+    }
+
+    /// Goodput at twice the peak, as part of the peak.
+    pub(crate) fn overload_ratio(&self) -> Option<f64> {
+        Some(self.overload?.goodput_pps / self.found.peak_pps?)
+    }
+
+    pub(crate) fn latency_us(&self, quantile: fn(&LatencySummary) -> u64) -> Option<f64> {
+        self.latency.as_ref().map(|latency| quantile(latency) as f64 / 1000.0)
+    }
+
+    /// One line for the progress report.
+    pub(crate) fn brief(&self) -> String {
+        let mpps = |rate: Option<f64>| rate.map_or("-".into(), |rate| format!("{:.3}", rate / 1e6));
+        let p50 = self.latency_us(|l| l.p50_ns).map_or("-".into(), |us| format!("{us:.2}"));
+        format!("peak {} Mpps, loss-free {} Mpps, p50 {p50} us", mpps(self.peak_pps()), mpps(self.loss_free_pps()))
+    }
+}

@@ -1,0 +1,208 @@
+//! The search for a server's peak goodput and its highest rate without loss, by short trials.
+//!
+//! ```text
+//!  rate   start --x1.5--> --x1.5--> --x1.5--> lossy        ladder (downwards if the start is lossy)
+//!                                 |--bisect--|             loss-free rate, to 1.3 %
+//!                                       x1.15, x1.4        goodput may rise a little beyond it
+//! ```
+//!
+//! The peak is the best goodput of all trials; a trial in which the generator did not keep its rate bounds
+//! the search but never enters a result.
+
+use crate::error::Result;
+
+/// More than this part lost is not loss-free.
+const LOSS: f64 = 0.01;
+/// Goodput below this part of the offered rate is not loss-free either: what a short trial did not lose then
+/// still stood in a buffer when it ended. A stall of 6 ms at the end of half a second is 1.2 %.
+const KEPT_UP: f64 = 0.97;
+/// Between two rungs of the ladder.
+const RUNG: f64 = 1.5;
+/// Rungs in one direction: 1.5^16 is a factor of 650.
+const RUNGS: usize = 16;
+/// Halvings between two rungs, which leave 1.5^(1/32), 1.3 %.
+const BISECTIONS: usize = 5;
+/// Rates beyond the loss-free one at which the peak is looked for too.
+const BEYOND: [f64; 2] = [1.15, 1.4];
+
+/// What one trial showed.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub(crate) struct Point {
+    pub offered_pps: f64,
+    pub goodput_pps: f64,
+    pub loss_ratio: f64,
+    pub generator_limited: bool,
+}
+
+/// What the search found. `None` where no trial could show it.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub(crate) struct Found {
+    pub peak_pps: Option<f64>,
+    pub loss_free_pps: Option<f64>,
+    /// The generator, not the server, ended the search: both figures are at least what they say.
+    pub generator_limited: bool,
+    pub trials: Vec<Point>,
+}
+
+impl Point {
+    fn loss_free(&self) -> bool {
+        !self.generator_limited && self.loss_ratio <= LOSS && self.goodput_pps >= KEPT_UP * self.offered_pps
+    }
+}
+
+/// What became of a rate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    LossFree,
+    Lossy,
+    GeneratorLimited,
+}
+
+/// Searches from `start_pps`, with `trial` offering a rate.
+///
+/// # Errors
+/// What a trial says.
+pub(crate) fn search(start_pps: f64, mut trial: impl FnMut(f64) -> Result<Point>) -> Result<Found> {
+    let mut found = Found::default();
+    let (mut good, mut bad) = (None, None);
+    let mut rate = start_pps;
+    for _ in 0..RUNGS {
+        let verdict = judge(rate, &mut trial, &mut found)?;
+        if verdict == Verdict::LossFree {
+            good = Some(rate);
+            rate *= RUNG;
+        } else {
+            bad = Some((rate, verdict));
+            rate /= RUNG;
+        }
+        if good.is_some() && bad.is_some() {
+            break;
+        }
+    }
+    let (Some(mut good), Some(mut bad)) = (good, bad) else { return Ok(found) };
+    for _ in 0..BISECTIONS {
+        let middle = (good * bad.0).sqrt();
+        match judge(middle, &mut trial, &mut found)? {
+            Verdict::LossFree => good = middle,
+            verdict => bad = (middle, verdict),
+        }
+    }
+    if bad.1 == Verdict::GeneratorLimited {
+        found.generator_limited = true;
+        return Ok(found);
+    }
+    for factor in BEYOND {
+        found.enter(trial(good * factor)?);
+    }
+    Ok(found)
+}
+
+/// Offers a rate. A stall of the virtual machine makes a good one look lossy: one that fails is tried once more.
+fn judge(rate: f64, trial: &mut impl FnMut(f64) -> Result<Point>, found: &mut Found) -> Result<Verdict> {
+    let mut verdict = Verdict::Lossy;
+    for _ in 0..2 {
+        let point = trial(rate)?;
+        found.enter(point);
+        if point.loss_free() {
+            return Ok(Verdict::LossFree);
+        }
+        verdict = if point.generator_limited { Verdict::GeneratorLimited } else { Verdict::Lossy };
+    }
+    Ok(verdict)
+}
+
+impl Found {
+    fn enter(&mut self, point: Point) {
+        if !point.generator_limited {
+            let better = |best: Option<f64>, value: f64| Some(best.map_or(value, |best| best.max(value)));
+            self.peak_pps = better(self.peak_pps, point.goodput_pps);
+            if point.loss_free() {
+                self.loss_free_pps = better(self.loss_free_pps, point.offered_pps);
+            }
+        }
+        self.trials.push(point);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that answers up to its capacity; beyond, goodput falls by `collapse` of what is too much.
+    fn server(capacity: f64, collapse: f64) -> impl FnMut(f64) -> Result<Point> {
+        move |offered_pps| {
+            let goodput_pps = if offered_pps <= capacity {
+                offered_pps
+            } else {
+                (capacity - collapse * (offered_pps - capacity)).max(0.0)
+            };
+            let loss_ratio = 1.0 - goodput_pps / offered_pps;
+            Ok(Point { offered_pps, goodput_pps, loss_ratio, generator_limited: false })
+        }
+    }
+
+    #[test]
+    fn capacity_is_found_to_two_percent_from_far_below_and_far_above() {
+        for capacity in [5e3, 3.3e5, 1.47e6, 4.9e6] {
+            for start in [2e5, 1e6] {
+                for collapse in [0.0, 1.0] {
+                    let found = search(start, server(capacity, collapse)).unwrap();
+                    let (peak, loss_free) = (found.peak_pps.unwrap(), found.loss_free_pps.unwrap());
+                    assert!((loss_free / capacity - 1.0).abs() < 0.02, "{capacity} from {start}: {loss_free}");
+                    assert!(peak <= capacity && peak > 0.98 * capacity, "{capacity} from {start}: {peak}");
+                    assert!(!found.generator_limited);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_search_takes_at_most_thirty_trials_from_a_usual_start() {
+        let found = search(2e5, server(1.5e6, 0.2)).unwrap();
+        assert!(found.trials.len() <= 30, "{}", found.trials.len());
+    }
+
+    #[test]
+    fn a_rate_that_only_fills_a_buffer_is_not_loss_free() {
+        let mut inner = server(1e6, 0.0);
+        // The buffer takes in what is too much, and the server works it off after the trial.
+        let buffered = |rate: f64| inner(rate).map(|point| Point { loss_ratio: 0.0, ..point });
+        assert!(search(2e5, buffered).unwrap().loss_free_pps.unwrap() < 1.04e6);
+    }
+
+    #[test]
+    fn one_stall_does_not_lower_the_result() {
+        let (mut inner, mut count) = (server(1e6, 0.0), 0);
+        let stalling = |rate| {
+            count += 1;
+            let mut point = inner(rate)?;
+            if count == 3 {
+                point.loss_ratio = 0.5;
+            }
+            Ok(point)
+        };
+        assert!(search(2e5, stalling).unwrap().loss_free_pps.unwrap() > 0.98e6);
+    }
+
+    #[test]
+    fn what_the_generator_could_not_keep_bounds_the_search_and_never_enters() {
+        let mut inner = server(9e6, 0.0);
+        let limited = |rate: f64| {
+            let mut point = inner(rate)?;
+            if rate > 5e6 {
+                // it sent less, and what it sent came back: goodput without meaning
+                (point.generator_limited, point.goodput_pps) = (true, 7e6);
+            }
+            Ok(point)
+        };
+        let found = search(1e6, limited).unwrap();
+        assert!(found.generator_limited);
+        assert!(found.peak_pps.unwrap() <= 5e6 && found.loss_free_pps.unwrap() > 4.8e6);
+    }
+
+    #[test]
+    fn a_server_that_answers_nothing_has_no_loss_free_rate() {
+        let found = search(2e5, server(0.0, 0.0)).unwrap();
+        assert_eq!((found.loss_free_pps, found.peak_pps), (None, Some(0.0)));
+    }
+}

@@ -1,0 +1,149 @@
+//! A server in a process of its own: started in a network namespace, awaited, stopped, never left behind.
+#![allow(unsafe_code)]
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::error::{Context, Error, Result};
+use crate::signals;
+
+/// Longest time from start to `ready`.
+const START: Duration = Duration::from_secs(10);
+/// Longest time from SIGTERM to the end.
+const STOP: Duration = Duration::from_secs(5);
+/// Characters of its standard error that are told when a server fails.
+const TOLD: usize = 1500;
+
+/// A running server. Killed when dropped without [`stop`](Server::stop).
+#[derive(Debug)]
+pub(crate) struct Server {
+    name: String,
+    child: Child,
+    lines: Receiver<String>,
+    errors: Option<JoinHandle<String>>,
+    /// The line that said that it was ready.
+    pub ready: String,
+}
+
+/// The cores that this thread may run on.
+#[derive(Clone, Copy)]
+pub(crate) struct Affinity(libc::cpu_set_t);
+
+impl Affinity {
+    /// Those of the calling thread now.
+    pub(crate) fn current() -> Self {
+        // SAFETY: an all-zero set is a valid one.
+        let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        // SAFETY: the set is a local of the size given. If it fails the set stays empty, and is not applied.
+        unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
+        Self(set)
+    }
+}
+
+impl Server {
+    /// Starts `words` in the namespace, with `affinity`, and waits for the line that begins with `ready`.
+    ///
+    /// # Errors
+    /// It cannot be started, ends, or is not ready in time: with what it wrote to standard error.
+    pub(crate) fn start(name: &str, namespace: &str, words: &[String], affinity: Affinity) -> Result<Self> {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace]).args(words);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // SAFETY: between fork and exec only two system calls are made, on values copied before.
+        unsafe {
+            command.pre_exec(move || {
+                // Should this process be killed, the server goes too.
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                // A pinned thread's children inherit its core: give back the others.
+                libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const affinity.0);
+                Ok(())
+            })
+        };
+        let mut child = command.spawn().context(|| format!("cannot start {name}: `ip netns exec`"))?;
+        let (sender, lines) = mpsc::channel();
+        if let Some(output) = child.stdout.take() {
+            thread::spawn(move || {
+                BufReader::new(output).lines().map_while(io::Result::ok).try_for_each(|l| sender.send(l))
+            });
+        }
+        let errors = child.stderr.take().map(|mut errors| {
+            thread::spawn(move || {
+                let mut text = Vec::new();
+                let _ = errors.read_to_end(&mut text);
+                String::from_utf8_lossy(&text).into_owned()
+            })
+        });
+        let mut server = Self { name: name.to_owned(), child, lines, errors, ready: String::new() };
+        server.await_ready()?;
+        Ok(server)
+    }
+
+    fn await_ready(&mut self) -> Result<()> {
+        let give_up = Instant::now() + START;
+        while Instant::now() < give_up {
+            signals::check()?;
+            match self.lines.recv_timeout(Duration::from_millis(50)) {
+                Ok(line) if line.starts_with("ready") => {
+                    self.ready = line;
+                    return Ok(());
+                }
+                Ok(_) | Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    let status = self.wait(STOP)?;
+                    return Err(self.failure(&format!("ended before it was ready ({status})")));
+                }
+            }
+        }
+        self.kill();
+        Err(self.failure(&format!("was not ready within {} s", START.as_secs())))
+    }
+
+    /// Stops it by SIGTERM.
+    ///
+    /// # Errors
+    /// It had ended before, does not end in time, or ends with an exit code other than 0.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        // SAFETY: the child has not been waited for, so its process id is still its own.
+        unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGTERM) };
+        let status = self.wait(STOP)?;
+        if status.success() { Ok(()) } else { Err(self.failure(&format!("ended with {status}"))) }
+    }
+
+    fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
+        let give_up = Instant::now() + patience;
+        loop {
+            match self.child.try_wait().context(|| format!("cannot wait for {}", self.name))? {
+                Some(status) => return Ok(status),
+                None if Instant::now() < give_up => thread::sleep(Duration::from_millis(5)),
+                None => {
+                    self.kill();
+                    return Err(self.failure(&format!("did not end within {} s", patience.as_secs())));
+                }
+            }
+        }
+    }
+
+    fn kill(&mut self) {
+        // An error only says that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    fn failure(&mut self, what: &str) -> Error {
+        let text = self.errors.take().and_then(|errors| errors.join().ok()).unwrap_or_default();
+        let start = text.char_indices().rev().nth(TOLD).map_or(0, |(index, _)| index);
+        let said = text[start..].trim();
+        let said = if said.is_empty() { "it said nothing".into() } else { format!("it said:\n{said}") };
+        Error::run(format!("the server `{}` {what}; {said}", self.name))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,50 @@
+//! Progress of a long measurement, on standard error: a bar on a terminal, plain lines elsewhere.
+
+use std::io::IsTerminal;
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Steps done of those to do.
+pub(crate) struct Progress {
+    bar: Option<ProgressBar>,
+    begun: Instant,
+    now: String,
+}
+
+impl Progress {
+    pub(crate) fn new(steps: u64) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{bar:24} {pos}/{len}  {msg}  [{elapsed}, {eta} to go]");
+            ProgressBar::new(steps).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        Self { bar, begun: Instant::now(), now: String::new() }
+    }
+
+    /// What begins now.
+    pub(crate) fn start(&mut self, what: &str) {
+        what.clone_into(&mut self.now);
+        if let Some(bar) = &self.bar {
+            bar.set_message(what.to_owned());
+            bar.tick();
+        }
+    }
+
+    /// What came of it.
+    pub(crate) fn done(&mut self, result: &str) {
+        let line = format!("{:>5.0} s  {:<28} {result}", self.begun.elapsed().as_secs_f64(), self.now);
+        match &self.bar {
+            Some(bar) => {
+                bar.println(line);
+                bar.inc(1);
+            }
+            None => eprintln!("{line}"),
+        }
+    }
+
+    pub(crate) fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
