@@ -80,7 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let reply = worker.device_mut().sent.pop().ok_or("no answer")?;
     let header = ethernet::Header::parse(&reply).map_err(|reason| reason.name())?;
-    let packet = ipv4::Packet::parse(&reply[header.len()..]).map_err(|reason| reason.name())?;
+    let packet = ipv4::Packet::parse(&reply[ethernet::LEN..]).map_err(|reason| reason.name())?;
     let echo = udp::Packet::parse(packet.payload()).map_err(|reason| reason.name())?;
     let (from, to) = ((packet.source(), echo.source_port()), (packet.destination(), echo.destination_port()));
     println!("out: {} bytes, {}:{} -> {}:{}", reply.len(), from.0, from.1, to.0, to.1);

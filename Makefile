@@ -1,0 +1,39 @@
+# One face for people and for CI. Each target installs the system packages it needs and lacks.
+
+CARGO ?= cargo
+# Tests make network namespaces and load XDP programs: as root, or through sudo.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)")
+RUN_AS_ROOT := $(if $(SUDO),CARGO_TARGET_$(shell uname -m | tr a-z A-Z)_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)')
+
+.PHONY: demo test bench lint build
+
+# Two namespaces, the engine in one, ping and datagrams from the other, a short comparison.
+demo:
+	deploy/setup.sh demo
+	$(CARGO) build --release --locked -p barewire -p barewire-bench
+	$(SUDO) deploy/demo.sh target/release
+
+# Everything that CI checks.
+test: lint
+	deploy/setup.sh test
+	$(CARGO) build --locked -p barewire --no-default-features --target-dir target/pure-rust
+	$(CARGO) build --locked --workspace --bins
+	$(RUN_AS_ROOT) $(CARGO) test --locked --workspace
+	$(CARGO) run --locked -p barewire --example in_memory
+
+# The comparison that the README shows: about ten minutes.
+bench:
+	deploy/setup.sh demo
+	$(CARGO) build --release --locked -p barewire -p barewire-bench
+	mkdir -p results
+	$(SUDO) target/release/barewire-bench compare udp --json results/compare-udp.json
+
+lint:
+	deploy/setup.sh build
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items -p barewire -p barewire-ebpf
+
+build:
+	deploy/setup.sh build
+	$(CARGO) build --release --locked
