@@ -120,6 +120,8 @@ pub struct SteerConfig {
     /// The program's clock advances with the timer tick (1-10 ms), so much shorter limits make no sense.
     pub heartbeat_limit_ns: u64,
     /// VLAN id of the frames that are the engine's; 0: untagged ones (and such that only carry a priority).
+    /// The program sees only tags that are in the frame: a NIC that takes them out has to be told not to
+    /// (`ethtool -K IF rxvlan off`), or all of its frames count as untagged.
     pub outer_vlan: u16,
     /// VLAN id of a second tag; 0: none. Needs `outer_vlan`.
     pub inner_vlan: u16,

@@ -282,8 +282,9 @@ fn a_frame_is_ours_only_with_exactly_the_configured_tags() {
     const AD: u16 = ethertype::SERVICE_VLAN;
     // Priority and drop-eligible bits, which say nothing about the VLAN.
     const BITS: u16 = 0xf000;
-    let stacks: [(&str, &[(u16, u16)], Option<(u16, u16)>); 14] = [
-        ("no tag", &[], Some((0, 0))),
+    let no_tags: &[(u16, u16)] = &[];
+    let stacks = [
+        ("no tag", no_tags, Some((0, 0))),
         ("priority tag", &[(Q, 0)], Some((0, 0))),
         ("priority tag with bits", &[(Q, BITS)], Some((0, 0))),
         ("two priority tags", &[(AD, 0), (Q, BITS)], Some((0, 0))),
