@@ -16,6 +16,7 @@ use barewire::link::address::Probing;
 use barewire::link::neighbor::NeighborConfig;
 use barewire::stack::{Stack, StackConfig};
 use barewire::transport::udp::ChecksumPolicy;
+use barewire::wire::checksum::Sum;
 use barewire::wire::ethernet::{self, Mac, Tags};
 use barewire::wire::{ipv4, udp};
 use barewire::worker::Worker;
@@ -99,7 +100,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn datagram(payload: &[u8]) -> Vec<u8> {
     let (source, destination) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
     let mut udp_header = [0; udp::LEN];
-    udp::write(&mut udp_header, (source, 40_000), (destination, 7), payload);
+    udp::Header { source: (source, 40_000), destination: (destination, 7), payload_len: payload.len() as u16 }
+        .write(&mut udp_header, Sum::default().add_bytes(payload));
     let mut ip_header = [0; ipv4::LEN];
     let payload_len = (udp::LEN + payload.len()) as u16;
     ipv4::Header { traffic_class: 0, payload_len, ttl: 64, protocol: ipv4::UDP, source, destination }

@@ -76,6 +76,9 @@ pub enum Conflict {
 /// One address of ours.
 #[derive(Clone, Debug)]
 struct Own {
+    address: Ipv4Addr,
+    /// The directed broadcast address of the link; a link of two hosts has none (RFC 3021).
+    broadcast: Option<Ipv4Addr>,
     prefix: Ipv4Net,
     state: AddressState,
     probes_left: u8,
@@ -96,6 +99,8 @@ impl Addresses {
     pub fn new(prefixes: &[Ipv4Net], probing: Probing, now: Instant) -> Self {
         let lead = probing == Probing::Lead;
         let own = |&prefix: &Ipv4Net| Own {
+            address: prefix.addr(),
+            broadcast: (prefix.prefix_len() < 31).then(|| prefix.broadcast()),
             prefix,
             state: if probing == Probing::Off { AddressState::Preferred } else { AddressState::Tentative },
             probes_left: if lead { PROBE_COUNT } else { 0 },
@@ -119,7 +124,7 @@ impl Addresses {
     #[inline]
     #[must_use]
     pub fn state(&self, address: Ipv4Addr) -> Option<AddressState> {
-        self.own.iter().find(|own| own.prefix.addr() == address).map(|own| own.state)
+        self.own.iter().find(|own| own.address == address).map(|own| own.state)
     }
 
     /// Whether an address is ours to use.
@@ -139,7 +144,7 @@ impl Addresses {
     #[inline]
     #[must_use]
     pub fn is_directed_broadcast(&self, address: Ipv4Addr) -> bool {
-        self.own.iter().any(|own| own.prefix.prefix_len() < 31 && own.prefix.broadcast() == address)
+        self.own.iter().any(|own| own.broadcast == Some(address))
     }
 
     /// The prefixes, with the addresses in them.
@@ -151,12 +156,12 @@ impl Addresses {
     #[must_use]
     pub fn source_for(&self, destination: Ipv4Addr) -> Option<Ipv4Addr> {
         let usable = || self.own.iter().filter(|own| own.state == AddressState::Preferred);
-        usable().find(|own| own.prefix.contains(&destination)).or_else(|| usable().next()).map(|own| own.prefix.addr())
+        usable().find(|own| own.prefix.contains(&destination)).or_else(|| usable().next()).map(|own| own.address)
     }
 
     /// Takes note that a host with `mac`, which is not ours, claims `address`; `None` if it is not ours.
     pub fn claimed(&mut self, address: Ipv4Addr, now: Instant) -> Option<Conflict> {
-        let own = self.own.iter_mut().find(|own| own.prefix.addr() == address)?;
+        let own = self.own.iter_mut().find(|own| own.address == address)?;
         if own.state != AddressState::Preferred {
             (own.state, own.next) = (AddressState::Duplicate, None);
             return Some(Conflict::Duplicate);
@@ -174,7 +179,7 @@ impl Addresses {
     /// The next thing to send about an address that is due, after its state has been brought up to `now`.
     pub fn due(&mut self, now: Instant) -> Option<Claim> {
         let own = self.own.iter_mut().find(|own| own.next.is_some_and(|next| next <= now))?;
-        let address = own.prefix.addr();
+        let address = own.address;
         if own.probes_left > 0 {
             own.probes_left -= 1;
             own.next = Some(now + PROBE_INTERVAL);

@@ -4,10 +4,17 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
+/// The bits that all addresses on a link share, and which bits those are.
+#[derive(Clone, Copy, Debug)]
+struct Prefix {
+    bits: u32,
+    mask: u32,
+}
+
 /// The ways out of one interface.
 #[derive(Clone, Debug)]
 pub struct Routes {
-    connected: Box<[Ipv4Net]>,
+    connected: Box<[Prefix]>,
     gateway: Option<Ipv4Addr>,
 }
 
@@ -15,7 +22,8 @@ impl Routes {
     /// The prefixes on the link, and the gateway to everything else.
     #[must_use]
     pub fn new(connected: impl IntoIterator<Item = Ipv4Net>, gateway: Option<Ipv4Addr>) -> Self {
-        Self { connected: connected.into_iter().map(|prefix| prefix.trunc()).collect(), gateway }
+        let prefix = |net: Ipv4Net| Prefix { bits: net.network().to_bits(), mask: net.netmask().to_bits() };
+        Self { connected: connected.into_iter().map(prefix).collect(), gateway }
     }
 
     /// The neighbor to send a datagram for `destination` to.
@@ -29,7 +37,7 @@ impl Routes {
     #[inline]
     #[must_use]
     pub fn is_connected(&self, address: Ipv4Addr) -> bool {
-        self.connected.iter().any(|prefix| prefix.contains(&address))
+        self.connected.iter().any(|prefix| address.to_bits() & prefix.mask == prefix.bits)
     }
 }
 

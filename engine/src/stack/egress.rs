@@ -10,6 +10,7 @@ use crate::link::neighbor::{Due, Neighbors};
 use crate::network::icmp::ErrorMessage;
 use crate::network::ipv4::DEFAULT_TTL;
 use crate::network::route::Routes;
+use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, Mac, Tags};
 use crate::wire::{arp, icmpv4, ipv4, udp};
 
@@ -130,14 +131,13 @@ impl Egress {
         from: (Ipv4Addr, u16),
         to: (Ipv4Addr, u16),
     ) -> bool {
-        if usize::from(frame.len()) + udp::LEN + ipv4::LEN > usize::from(self.mtu)
-            || umem.prepend::<{ udp::LEN }>(frame).is_none()
-        {
+        let payload_len = frame.len();
+        if usize::from(payload_len) + udp::LEN + ipv4::LEN > usize::from(self.mtu) {
             return false;
         }
-        let Some((header, payload)) = umem.bytes_mut(frame).split_first_chunk_mut() else { return false };
-        udp::write(header, from, to, payload);
-        true
+        let payload = Sum::default().add_bytes(umem.bytes(frame));
+        let header = udp::Header { source: from, destination: to, payload_len };
+        umem.prepend(frame).map(|out| header.write(out, payload)).is_some()
     }
 
     /// Puts an IPv4 header in front of the payload that the frame holds.
@@ -158,12 +158,11 @@ impl Egress {
         ethertype: u16,
     ) -> bool {
         let header = ethernet::Header { destination: to, source: self.mac, tags, ethertype };
-        let room = match tags.count() {
-            0 => umem.prepend::<{ ethernet::LEN }>(frame).map(|out| &mut out[..]),
-            1 => umem.prepend::<{ ethernet::LEN + ethernet::TAG_LEN }>(frame).map(|out| &mut out[..]),
-            _ => umem.prepend::<{ ethernet::MAX_LEN }>(frame).map(|out| &mut out[..]),
-        };
-        room.is_some_and(|out| header.write(out))
+        match tags.count() {
+            0 => umem.prepend::<{ ethernet::LEN }>(frame).map(|out| header.write_untagged(out)).is_some(),
+            1 => umem.prepend::<{ ethernet::LEN + ethernet::TAG_LEN }>(frame).is_some_and(|out| header.write(out)),
+            _ => umem.prepend::<{ ethernet::MAX_LEN }>(frame).is_some_and(|out| header.write(out)),
+        }
     }
 }
 

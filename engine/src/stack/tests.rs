@@ -92,7 +92,9 @@ fn ipv4(source: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
 
 fn udp(source: Ipv4Addr, from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
     let mut header = [0; wire::udp::LEN];
-    wire::udp::write(&mut header, (source, from), (OURS, to), payload);
+    let payload_len = payload.len() as u16;
+    wire::udp::Header { source: (source, from), destination: (OURS, to), payload_len }
+        .write(&mut header, Sum::default().add_bytes(payload));
     ipv4(source, wire::ipv4::UDP, &[&header[..], payload].concat())
 }
 

@@ -73,16 +73,17 @@ pub fn accept(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::checksum::pseudo_header;
+    use crate::wire::checksum::{Sum, pseudo_header};
     use crate::wire::ipv4::UDP;
-    use crate::wire::udp::{LEN, write};
+    use crate::wire::udp::{Header, LEN};
 
     const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
     const B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
     fn verdict(port: u16, checksum: Option<u16>, policy: ChecksumPolicy) -> Result<(), DropReason> {
         let mut bytes = [0; LEN];
-        write(&mut bytes, (A, 9), (B, port), &[]);
+        let header = Header { source: (A, 9), destination: (B, port), payload_len: 0 };
+        header.write(&mut bytes, Sum::default());
         if let Some(checksum) = checksum {
             bytes[6..].copy_from_slice(&checksum.to_be_bytes());
         }

@@ -14,13 +14,26 @@ impl Sum {
     #[inline]
     #[must_use]
     pub fn add_bytes(self, bytes: &[u8]) -> Self {
-        let words = bytes.chunks_exact(4);
-        let mut rest = [0; 4];
-        let tail = words.remainder();
-        rest[..tail.len()].copy_from_slice(tail);
-        // A packet has at most 2^14 such words, so 64 bits never overflow; the compiler makes vectors of this.
-        let sum: u64 = words.map(|word| u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]))).sum();
-        Self(self.0 + sum + u64::from(u32::from_ne_bytes(rest)))
+        // The carries of 64-bit words gather in the upper half: an add and an add-with-carry for eight bytes.
+        let mut wide = u128::from(self.0);
+        let (words, tail) = bytes.as_chunks::<8>();
+        for word in words {
+            wide += u128::from(u64::from_ne_bytes(*word));
+        }
+        let (half, tail) = tail.as_chunks::<4>();
+        for word in half {
+            wide += u128::from(u32::from_ne_bytes(*word));
+        }
+        let (pair, odd) = tail.as_chunks::<2>();
+        for word in pair {
+            wide += u128::from(u16::from_ne_bytes(*word));
+        }
+        for &byte in odd {
+            wide += u128::from(u16::from_ne_bytes([byte, 0]));
+        }
+        // What is left has 34 bits: some thousand millions of further words fit.
+        let narrow = |part: u64| (part & 0xffff_ffff) + (part >> 32);
+        Self(narrow(wide as u64) + narrow((wide >> 64) as u64))
     }
 
     /// Adds a 16-bit value.
@@ -41,11 +54,10 @@ impl Sum {
     #[inline]
     #[must_use]
     pub const fn fold(self) -> u16 {
-        let mut sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
-        sum = (sum & 0xffff) + (sum >> 16);
-        sum = (sum & 0xffff) + (sum >> 16);
-        sum = (sum & 0xffff) + (sum >> 16);
-        (sum as u16).to_be()
+        // End-around carries: of 64 bits to 32, and of 32 to the upper 16.
+        let (low, carry) = (self.0 as u32).overflowing_add((self.0 >> 32) as u32);
+        let sum = low + carry as u32;
+        ((sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16).to_be()
     }
 
     /// The checksum of what was added: the complement of the sum.

@@ -114,6 +114,14 @@ impl Header {
         LEN + TAG_LEN * self.tags.count()
     }
 
+    /// Writes the header without its tags.
+    #[inline]
+    pub fn write_untagged(&self, out: &mut [u8; LEN]) {
+        out[..6].copy_from_slice(&self.destination.0);
+        out[6..12].copy_from_slice(&self.source.0);
+        out[12..].copy_from_slice(&self.ethertype.to_be_bytes());
+    }
+
     /// Writes the header into the first [`len_bytes`](Self::len_bytes) bytes of `out`; `false` if they are not there.
     #[inline]
     #[must_use]

@@ -139,15 +139,26 @@ impl Header {
     /// meaning (RFC 6864, section 4.1).
     #[inline]
     pub fn write(&self, out: &mut [u8; LEN]) {
-        let [length_high, length_low] = (self.payload_len + LEN as u16).to_be_bytes();
-        let [flags_high, flags_low] = DONT_FRAGMENT.to_be_bytes();
-        *out = [0; LEN];
-        out[..4].copy_from_slice(&[0x45, self.traffic_class, length_high, length_low]);
-        out[6..10].copy_from_slice(&[flags_high, flags_low, self.ttl, self.protocol]);
+        let total_len = self.payload_len + LEN as u16;
+        let version_and_class = u16::from_be_bytes([0x45, self.traffic_class]);
+        let ttl_and_protocol = u16::from_be_bytes([self.ttl, self.protocol]);
+        // Summed up from the fields: reading back what was just written would stall on the stores.
+        let checksum = Sum::default()
+            .add_u16(version_and_class)
+            .add_u16(total_len)
+            .add_u16(DONT_FRAGMENT)
+            .add_u16(ttl_and_protocol)
+            .add_ipv4(self.source)
+            .add_ipv4(self.destination)
+            .checksum();
+        out[..2].copy_from_slice(&version_and_class.to_be_bytes());
+        out[2..4].copy_from_slice(&total_len.to_be_bytes());
+        out[4..6].copy_from_slice(&[0, 0]);
+        out[6..8].copy_from_slice(&DONT_FRAGMENT.to_be_bytes());
+        out[8..10].copy_from_slice(&ttl_and_protocol.to_be_bytes());
+        out[10..12].copy_from_slice(&checksum.to_be_bytes());
         out[12..16].copy_from_slice(&self.source.octets());
         out[16..20].copy_from_slice(&self.destination.octets());
-        let checksum = Sum::default().add_bytes(&out[..]).checksum();
-        out[10..12].copy_from_slice(&checksum.to_be_bytes());
     }
 }
 

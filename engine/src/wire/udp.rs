@@ -7,7 +7,7 @@
 use std::net::Ipv4Addr;
 
 use super::be16;
-use super::checksum::pseudo_header;
+use super::checksum::{Sum, pseudo_header};
 use super::ipv4::UDP;
 use crate::base::DropReason;
 
@@ -78,21 +78,40 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// Writes the header of a datagram with its checksum.
-#[inline]
-pub fn write(out: &mut [u8; LEN], source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16), payload: &[u8]) {
-    let len = (LEN + payload.len()) as u16;
-    out[..2].copy_from_slice(&source.1.to_be_bytes());
-    out[2..4].copy_from_slice(&destination.1.to_be_bytes());
-    out[4..6].copy_from_slice(&len.to_be_bytes());
-    out[6..].fill(0);
-    let sum = pseudo_header(source.0, destination.0, UDP, len).add_bytes(&out[..]).add_bytes(payload);
-    // RFC 768: if the computed checksum is zero, it is transmitted as all ones.
-    let checksum = match sum.checksum() {
-        0 => 0xffff,
-        checksum => checksum,
-    };
-    out[6..].copy_from_slice(&checksum.to_be_bytes());
+/// A header to send.
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// Address and port of the sender.
+    pub source: (Ipv4Addr, u16),
+    /// Address and port of the receiver.
+    pub destination: (Ipv4Addr, u16),
+    /// Bytes behind the header.
+    pub payload_len: u16,
+}
+
+impl Header {
+    /// Writes the header with its checksum; `payload` is the sum of the bytes behind it.
+    #[inline]
+    pub fn write(&self, out: &mut [u8; LEN], payload: Sum) {
+        let len = self.payload_len + LEN as u16;
+        let sum = payload
+            .add_ipv4(self.source.0)
+            .add_ipv4(self.destination.0)
+            .add_u16(u16::from(UDP))
+            .add_u16(len)
+            .add_u16(self.source.1)
+            .add_u16(self.destination.1)
+            .add_u16(len);
+        // RFC 768: if the computed checksum is zero, it is transmitted as all ones.
+        let checksum = match sum.checksum() {
+            0 => 0xffff,
+            checksum => checksum,
+        };
+        out[..2].copy_from_slice(&self.source.1.to_be_bytes());
+        out[2..4].copy_from_slice(&self.destination.1.to_be_bytes());
+        out[4..6].copy_from_slice(&len.to_be_bytes());
+        out[6..].copy_from_slice(&checksum.to_be_bytes());
+    }
 }
 
 #[cfg(test)]
@@ -104,7 +123,8 @@ mod tests {
 
     fn datagram(payload: &[u8]) -> Vec<u8> {
         let mut header = [0; LEN];
-        write(&mut header, (A, 4000), (B, 7), payload);
+        let fields = Header { source: (A, 4000), destination: (B, 7), payload_len: payload.len() as u16 };
+        fields.write(&mut header, Sum::default().add_bytes(payload));
         [&header[..], payload].concat()
     }
 

@@ -181,7 +181,8 @@ fn ipv4_frame(protocol: u8, payload: &[u8]) -> Vec<u8> {
 fn udp_frame(port: u16, frame_len: usize) -> Vec<u8> {
     let payload = pattern(frame_len - ethernet::LEN - ipv4::LEN - udp::LEN);
     let mut header = [0; udp::LEN];
-    udp::write(&mut header, (PEER, 40_000), (OURS, port), &payload);
+    udp::Header { source: (PEER, 40_000), destination: (OURS, port), payload_len: payload.len() as u16 }
+        .write(&mut header, Sum::default().add_bytes(&payload));
     ipv4_frame(ipv4::UDP, &[&header[..], &payload].concat())
 }
 
