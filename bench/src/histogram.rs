@@ -101,7 +101,7 @@ mod tests {
         if value >> MAX_BITS != 0 {
             return BUCKETS - 1;
         }
-        let bits = (64 - (value >> SUB_BITS).leading_zeros()) as u64;
+        let bits = u64::from(64 - (value >> SUB_BITS).leading_zeros());
         let bucket = match bits {
             0 => value,
             _ => (bits << SUB_BITS) + ((value >> (bits - 1)) & ((1 << SUB_BITS) - 1)),

@@ -15,6 +15,8 @@ pub(crate) struct Machine {
     /// `git describe` of the checkout that the command was run in, or "unknown".
     pub commit: String,
     pub version: &'static str,
+    /// Programs that wanted to run during the minute before: above a few tenths, others shared the cores.
+    pub load_average: f64,
 }
 
 impl Machine {
@@ -23,6 +25,7 @@ impl Machine {
         let cpu =
             cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name));
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         Self {
             cpu: cpu.unwrap_or("unknown").trim().to_owned(),
             cores: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
@@ -30,6 +33,7 @@ impl Machine {
             command: std::env::args().collect::<Vec<_>>().join(" "),
             commit: commit(),
             version: env!("CARGO_PKG_VERSION"),
+            load_average: load.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0.0),
         }
     }
 }

@@ -8,6 +8,9 @@ use super::stats::{self, Spread};
 use super::{NETWORK, Rounds};
 use crate::machine::Machine;
 
+/// A machine that has been idle for a minute is far below this load average.
+const BUSY: f64 = 0.5;
+
 /// Figures by round.
 type Values = Vec<Option<f64>>;
 
@@ -143,6 +146,7 @@ impl Table {
         }
         println!("network: {NETWORK}");
         println!("machine: {}, {} cores, Linux {}", machine.cpu, machine.cores, machine.kernel);
+        println!("load average before: {:.2}{}", machine.load_average, busy(machine.load_average));
         println!("commit {}, `{}`", machine.commit, machine.command);
     }
 }
@@ -211,6 +215,11 @@ fn number(spread: Option<Spread>, digits: usize) -> String {
         None => "-".into(),
         Some(Spread { median, min, max, .. }) => format!("{median:.digits$} ({min:.digits$}-{max:.digits$})"),
     }
+}
+
+/// What a load average says about the figures.
+fn busy(load_average: f64) -> &'static str {
+    if load_average > BUSY { ": other programs were running, so trust the ratios, and those with care" } else { "" }
 }
 
 fn mark(text: String, at_least: bool) -> String {

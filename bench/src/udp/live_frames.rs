@@ -15,7 +15,7 @@ use std::time::Duration;
 use libbpf_rs::{MapCore, MapFlags, Object};
 
 use super::frame::{self, Path};
-use super::receiver::{Hook, Receiver, words};
+use super::receiver::{Hook, Receiver, Tally, words};
 use super::trial::{Offer, Outcome};
 use crate::bpf;
 use crate::error::{Context, Error, Result};
@@ -25,7 +25,7 @@ use crate::signals::{self, Alarm, monotonic_ns};
 /// Time for the first system call before the first frame is due.
 const LEAD: Duration = Duration::from_millis(1);
 /// Replies count as all there when none has come for this long; longer than the stalls of a virtual machine.
-const QUIET: Duration = Duration::from_millis(10);
+const QUIET: Duration = Duration::from_millis(30);
 /// Longest wait for late replies.
 const DRAIN: Duration = Duration::from_millis(300);
 
@@ -90,8 +90,8 @@ impl LiveFrames {
 
         let ended_ns = monotonic_ns();
         let counters = self.counters()?;
-        let tally = self.drain()?;
         let [sent, _first_ns, _last_ns, deferred] = counters;
+        let tally = self.drain(sent)?;
         let send_ns =
             if signals::stopping() { ended_ns.min(plan.end_ns) - start_ns.min(ended_ns) } else { duration_ns };
         let window_ns = send_ns.max(tally.last_ns.saturating_sub(start_ns)).max(1);
@@ -144,17 +144,17 @@ impl LiveFrames {
         Ok(counters)
     }
 
-    /// Waits until no more replies come, and counts them.
-    fn drain(&self) -> Result<super::receiver::Tally> {
-        let give_up_ns = monotonic_ns() + DRAIN.as_nanos() as u64;
-        let mut before = self.receiver.tally()?;
+    /// Waits until all replies are there or no more come, and counts them.
+    fn drain(&self, sent: u64) -> Result<Tally> {
+        let began_ns = monotonic_ns();
+        let (give_up_ns, quiet_ns) = (began_ns + DRAIN.as_nanos() as u64, QUIET.as_nanos() as u64);
         loop {
-            std::thread::sleep(QUIET);
             let tally = self.receiver.tally()?;
-            if tally.received == before.received || monotonic_ns() > give_up_ns {
+            let now = monotonic_ns();
+            if tally.received >= sent || now > tally.last_ns.max(began_ns) + quiet_ns || now > give_up_ns {
                 return Ok(tally);
             }
-            before = tally;
+            std::thread::sleep(QUIET / 10);
         }
     }
 }

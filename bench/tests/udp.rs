@@ -1,0 +1,246 @@
+//! The load generator against the kernel's own sockets, in network namespaces of the test's own. Needs root.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const BENCH: &str = env!("CARGO_BIN_EXE_barewire-bench");
+
+/// Two namespaces joined by a veth; removed when dropped.
+struct Net {
+    client: String,
+    server: String,
+}
+
+impl Net {
+    fn new(test: &str) -> Self {
+        let name = |end| format!("bw-bt{}-{test}-{end}", std::process::id());
+        let net = Self { client: name("c"), server: name("s") };
+        for (namespace, hint) in [(&net.client, "this test needs root"), (&net.server, "this test needs root")] {
+            ip(&["netns", "add", namespace], hint);
+        }
+        ip(
+            &["-n", &net.client, "link", "add", "bw0", "type", "veth", "peer", "name", "bw0", "netns", &net.server],
+            "the kernel has no veth",
+        );
+        for (namespace, address) in [(&net.client, "10.77.0.1/24"), (&net.server, "10.77.0.2/24")] {
+            ip(&["-n", namespace, "address", "add", address, "dev", "bw0"], "");
+            ip(&["-n", namespace, "link", "set", "bw0", "up"], "");
+        }
+        ip(&["netns", "exec", &net.server, "ethtool", "-K", "bw0", "gro", "on"], "is ethtool installed?");
+        net
+    }
+
+    fn serve(&self) -> Served {
+        let mut child = Command::new("ip")
+            .args(["netns", "exec", &self.server, BENCH, "serve", "kernel-epoll", "--address", "10.77.0.2:7"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("ip netns exec");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("ready"), "the server said {line:?}");
+        Served(child)
+    }
+
+    /// Runs `udp` in the client's namespace and reads its JSON.
+    fn udp(&self, args: &[&str]) -> Value {
+        let file = std::env::temp_dir().join(format!("{}.json", self.client));
+        let mut words = vec!["netns", "exec", &self.client, BENCH, "udp", "--interface", "bw0"];
+        words.extend(["--target", "10.77.0.2:7", "--json", file.to_str().unwrap()]);
+        words.extend(args);
+        ip(&words, "");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// A counter of the server's UDP.
+    fn server_udp(&self, name: &str) -> u64 {
+        let text = ip(&["netns", "exec", &self.server, "cat", "/proc/net/snmp"], "");
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
+        let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+        let mut pairs = names.split_whitespace().zip(values.split_whitespace());
+        pairs.find(|(found, _)| *found == name).unwrap().1.parse().unwrap()
+    }
+
+    /// Frames that the server's end of the veth dropped before the kernel's UDP saw them.
+    fn server_drops(&self) -> u64 {
+        let text = ip(&["netns", "exec", &self.server, "ethtool", "-S", "bw0"], "");
+        let drops = text.lines().filter(|line| line.contains("rx_queue") && line.contains("drops"));
+        drops.filter_map(|line| line.rsplit_once(": ")?.1.trim().parse::<u64>().ok()).sum()
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        for namespace in [&self.client, &self.server] {
+            let _ = Command::new("ip").args(["netns", "delete", namespace]).status();
+        }
+    }
+}
+
+/// A server that is stopped by SIGTERM when dropped.
+struct Served(Child);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _ = self.0.wait();
+    }
+}
+
+fn ip(args: &[&str], hint: &str) -> String {
+    let output = Command::new("ip").args(args).output().expect("`ip` (package iproute2) has to be installed");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {} failed: {error} {hint}", args.join(" "));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn bench(args: &[&str]) -> Output {
+    Command::new(BENCH).args(args).output().unwrap()
+}
+
+fn namespaces_of(pid: u32) -> Vec<String> {
+    let text = ip(&["netns", "list"], "");
+    text.lines().filter(|line| line.starts_with(&format!("bw-bench-{pid}-"))).map(str::to_owned).collect()
+}
+
+/// Sends for a second and holds the result against the counters of the server's kernel.
+fn every_frame_is_accounted_for(net: &Net, args: &[&str]) {
+    let counters = || {
+        let at_socket = net.server_udp("InDatagrams") + net.server_udp("InErrors");
+        (at_socket + net.server_drops(), net.server_udp("OutDatagrams"))
+    };
+    let (arrived_before, answered_before) = counters();
+    let report = net.udp(args);
+    let (arrived_after, answered_after) = counters();
+    let figures = &report["figures"];
+    let count = |name: &str| figures[name].as_u64().unwrap_or_else(|| panic!("no {name} in {figures}"));
+    assert!(count("sent") > 0 && count("received") > 0, "{figures}");
+    assert_eq!(count("sent"), arrived_after - arrived_before, "sent and arrived: {figures}");
+    assert!(count("received") <= answered_after - answered_before, "more received than answered: {figures}");
+    assert_eq!(count("sent"), count("received") + count("lost"), "{figures}");
+    assert_eq!(net.server_udp("InCsumErrors"), 0, "checksums");
+    let latency = &figures["latency"];
+    assert!(latency["p50_ns"].as_u64().unwrap() > 0 && latency["p50_ns"].as_u64() <= latency["max_ns"].as_u64());
+}
+
+#[test]
+fn every_frame_of_both_senders_is_accounted_for_with_a_valid_checksum() {
+    let net = Net::new("acc");
+    let _server = net.serve();
+    // Fills the neighbor table, so that no datagram is sent for ARP while it is counted.
+    net.udp(&["--rate", "1000", "--duration", "0.1"]);
+    for sender in ["live-frames", "kernel"] {
+        every_frame_is_accounted_for(&net, &["--sender", sender, "--rate", "20000", "--duration", "1"]);
+    }
+    for len in ["62", "63", "1514"] {
+        every_frame_is_accounted_for(&net, &["--rate", "20000", "--duration", "0.2", "--size", len]);
+    }
+    every_frame_is_accounted_for(&net, &["--sender", "kernel", "--closed-loop", "--window", "8", "--duration", "0.2"]);
+    every_frame_is_accounted_for(&net, &["--rate", "max", "--duration", "0.2"]);
+}
+
+#[test]
+fn a_flood_outside_namespaces_made_for_it_is_refused() {
+    let output = bench(&["udp", "--interface", "lo", "--target", "127.0.0.1:7"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{error}");
+    let net = Net::new("own");
+    let other = format!("bt{}-other", std::process::id());
+    ip(&["netns", "add", &other], "");
+    ip(&["-n", &net.client, "link", "set", "bw0", "netns", &other], "");
+    ip(&["-n", &other, "address", "add", "10.77.0.1/24", "dev", "bw0"], "");
+    ip(&["-n", &other, "link", "set", "bw0", "up"], "");
+    let args = ["netns", "exec", &other, BENCH, "udp", "--interface", "bw0", "--target", "10.77.0.2:7"];
+    let output = Command::new("ip").args(args).output().unwrap();
+    ip(&["netns", "delete", &other], "");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("--i-own-this-target"), "{error}");
+}
+
+#[test]
+fn each_bad_argument_says_what_to_do_and_exits_with_2() {
+    let base = ["udp", "--interface", "bw0", "--target", "10.77.0.2:7"];
+    let cases: [(&[&str], &str); 6] = [
+        (&["--size", "61"], "62"),
+        (&["--rate", "fast"], "max"),
+        (&["--duration", "0"], "3600"),
+        (&["--closed-loop"], "--sender kernel"),
+        (&["--core", "4096"], "may use"),
+        (&["--sender", "pigeon"], "live-frames"),
+    ];
+    for (args, hint) in cases {
+        let output = bench(&[&base[..], args].concat());
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {error}");
+        assert!(error.contains(hint), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn a_missing_interface_and_a_silent_target_are_failures_that_say_what_to_look_at() {
+    let net = Net::new("err");
+    let run = |interface: &str, target: &str| {
+        let args = ["netns", "exec", &net.client, BENCH, "udp", "--interface", interface, "--target", target];
+        let output = Command::new("ip").args(args).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, error) = run("nope", "10.77.0.2:7");
+    assert!(code == Some(1) && error.contains("ip link"), "{code:?} {error}");
+    let (code, error) = run("bw0", "10.77.0.99:7");
+    assert!(code == Some(1) && error.contains("ARP") && error.contains("ping"), "{code:?} {error}");
+}
+
+#[test]
+fn a_comparison_writes_every_round_and_leaves_no_namespace() {
+    let file: PathBuf = std::env::temp_dir().join(format!("bw-bt{}-compare.json", std::process::id()));
+    let child = Command::new(BENCH)
+        .args(["compare", "udp", "--only", "kernel-epoll,xdp-tx", "--rounds", "1", "--seconds", "0.05"])
+        .args(["--json", file.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = child.id();
+    let output = child.wait_with_output().unwrap();
+    let (text, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{error}");
+    assert_eq!(namespaces_of(pid), [] as [String; 0]);
+    assert!(text.contains("kernel-epoll") && text.contains("peak Mpps") && text.contains("commit"), "{text}");
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    for server in ["kernel-epoll", "xdp-tx"] {
+        let rounds = report["servers"][server]["rounds"].as_array().unwrap();
+        assert_eq!(rounds.len(), 1);
+        assert!(rounds[0]["found"]["peak_pps"].as_f64().unwrap() > 0.0, "{report}");
+    }
+}
+
+#[test]
+fn an_interrupted_comparison_leaves_no_namespace() {
+    for signal in ["-INT", "-TERM"] {
+        let mut child = Command::new(BENCH)
+            .args(["compare", "udp", "--only", "kernel-spin"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = child.id();
+        let give_up = Instant::now() + Duration::from_secs(20);
+        while namespaces_of(pid).len() < 2 {
+            assert!(Instant::now() < give_up, "no namespaces were made: this test needs root");
+            sleep(Duration::from_millis(20));
+        }
+        sleep(Duration::from_millis(500));
+        Command::new("kill").args([signal, &pid.to_string()]).status().unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(1));
+        assert_eq!(namespaces_of(pid), [] as [String; 0]);
+    }
+}
