@@ -1,6 +1,7 @@
 //! skeleton
 pub mod fixtures;
 pub mod kernel;
+pub mod lab;
 pub mod netns;
 pub mod source;
 pub mod test_run;

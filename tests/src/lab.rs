@@ -1,0 +1,455 @@
+//! The `barewire` command between two kernels: starts it at one end of a veth pair, and gives the tests what
+//! they look at it with.
+//!
+//! ```text
+//!   namespace near                                    namespace far
+//!     near0   KERNEL 10.0.0.1/24: this host's own       far0   PEER 10.0.0.3/24: another host
+//!             ENGINE 10.0.0.2:    `barewire echo`
+//!        \__________________________ veth __________________________/
+//! ```
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::netns::{Veth, run};
+use crate::source::workspace;
+
+/// Longest that anything may take before a test gives up; nothing is measured by it.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Port of the metrics in the engine's namespace, which no other test shares.
+const METRICS: &str = "127.0.0.1:9100";
+
+/// Calls `look` until it finds something.
+///
+/// # Panics
+/// If it finds nothing within [`PATIENCE`], with what was waited for.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain until {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The command of this build, made if it is missing or older than its sources.
+///
+/// # Panics
+/// If it cannot be built.
+#[must_use]
+pub fn barewire() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        // Tests are at target/<profile>/deps/<test>, the command is at target/<profile>/barewire.
+        let test = std::env::current_exe().expect("the path of this test");
+        let profile = test.parent().and_then(Path::parent).expect("target/<profile>/deps");
+        let path = profile.join("barewire");
+        let built = path.metadata().and_then(|file| file.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+        let sources = ["engine", "ebpf", "Cargo.toml", "Cargo.lock"].map(|name| newest(&workspace().join(name)));
+        if sources.into_iter().any(|changed| changed > built) {
+            let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+            let manifest = workspace().join("Cargo.toml");
+            let manifest = manifest.to_str().expect("a path in UTF-8");
+            // The directory of the profile `dev` is called otherwise.
+            let profile = match profile.file_name().and_then(|name| name.to_str()) {
+                Some("debug") | None => "dev",
+                Some(name) => name,
+            };
+            run(
+                &cargo,
+                &["build", "-p", "barewire", "--bin", "barewire", "--profile", profile, "--manifest-path", manifest],
+            );
+        }
+        path
+    })
+}
+
+/// When the newest file in `path` was changed.
+fn newest(path: &Path) -> SystemTime {
+    if path.is_dir() {
+        let entries = path.read_dir().expect("a directory of sources").flatten();
+        entries.map(|entry| newest(&entry.path())).max().unwrap_or(SystemTime::UNIX_EPOCH)
+    } else {
+        path.metadata().and_then(|file| file.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+}
+
+/// Two kernels with room for an engine between them.
+#[derive(Debug)]
+pub struct Lab {
+    /// The namespaces.
+    pub veth: Veth,
+}
+
+impl Lab {
+    /// Address of the kernel that shares the interface with the engine.
+    pub const KERNEL: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+    /// Address of the engine.
+    pub const ENGINE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+    /// Address of the peer.
+    pub const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 3);
+    /// What `--address` takes.
+    pub const ADDRESS: &str = "10.0.0.2/24";
+
+    /// With `queues` queues each way.
+    ///
+    /// # Panics
+    /// As [`Veth::new`].
+    #[must_use]
+    pub fn new(queues: u32) -> Self {
+        let veth = Veth::new(queues);
+        veth.near.ip(&["address", "add", "10.0.0.1/24", "dev", Veth::NEAR]);
+        veth.far.ip(&["address", "add", "10.0.0.3/24", "dev", Veth::FAR]);
+        Self { veth }
+    }
+
+    /// `barewire echo` with these options more, not started yet. It has to be spawned in its namespace.
+    #[must_use]
+    pub fn echo(&self, options: &[&str]) -> Command {
+        let mut command = Command::new(barewire());
+        command.args(["echo", "--interface", Veth::NEAR, "--address", Self::ADDRESS, "--metrics", METRICS]);
+        command.args(options);
+        command
+    }
+
+    /// Starts `barewire echo` with these options more, and waits until it is ready.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    #[must_use]
+    pub fn start(&self, options: &[&str]) -> Engine<'_> {
+        self.start_command(self.echo(options))
+    }
+
+    /// Starts a command in the engine's namespace, and waits until it is ready.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    #[must_use]
+    pub fn start_command(&self, command: Command) -> Engine<'_> {
+        let mut engine = Engine { process: Process::spawn(self, command), lab: self, ready: String::new() };
+        match engine.process.stdout.recv_timeout(PATIENCE) {
+            Ok(line) => engine.ready = line,
+            Err(_) => panic!("not ready within {PATIENCE:?}; it said: {}", engine.process.stderr()),
+        }
+        engine
+    }
+
+    /// Runs `barewire echo` with these options more, and waits until it gives up.
+    ///
+    /// # Panics
+    /// If it does not.
+    #[must_use]
+    pub fn refused(&self, options: &[&str]) -> Refusal {
+        self.refused_command(self.echo(options))
+    }
+
+    /// Runs a command in the engine's namespace, and waits until it gives up.
+    ///
+    /// # Panics
+    /// If it does not.
+    #[must_use]
+    pub fn refused_command(&self, command: Command) -> Refusal {
+        let mut process = Process::spawn(self, command);
+        let code = process.wait();
+        Refusal {
+            code,
+            took: process.started.elapsed(),
+            stderr: process.stderr(),
+            stdout: process.stdout.iter().collect(),
+        }
+    }
+
+    /// A socket of the peer's kernel, connected to the engine's echo service.
+    ///
+    /// # Panics
+    /// If the kernel gives none.
+    #[must_use]
+    pub fn client(&self) -> UdpSocket {
+        self.client_of(Self::ENGINE, 7)
+    }
+
+    /// A socket of the peer's kernel, connected to an address and port.
+    ///
+    /// # Panics
+    /// If the kernel gives none.
+    #[must_use]
+    pub fn client_of(&self, address: Ipv4Addr, port: u16) -> UdpSocket {
+        let socket = self.veth.far.enter(|| {
+            let socket = UdpSocket::bind((Self::PEER, 0))?;
+            socket.connect((address, port))?;
+            Ok::<_, std::io::Error>(socket)
+        });
+        let socket = socket.expect("a UDP socket of the peer");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        socket
+    }
+
+    /// What `ip` says about the XDP program at the engine's interface, if there is one.
+    #[must_use]
+    pub fn xdp(&self) -> Option<String> {
+        let json = self.veth.near.ip(&["-d", "-j", "link", "show", "dev", Veth::NEAR]);
+        json.split_once("\"xdp\":").map(|(_, rest)| rest.to_owned())
+    }
+}
+
+/// A program running in the engine's namespace, with all that it writes. It is killed on drop.
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    started: Instant,
+    stdout: Receiver<String>,
+    stderr: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Process {
+    fn spawn(lab: &Lab, mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).env_remove("RUST_LOG");
+        let started = Instant::now();
+        let mut child = lab.veth.near.enter(|| command.spawn()).unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let out = child.stdout.take().expect("a pipe");
+        let err = child.stderr.take().expect("a pipe");
+        let (line, stdout) = mpsc::channel();
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let said = Arc::clone(&stderr);
+        let readers = vec![
+            thread::spawn(move || {
+                BufReader::new(out).lines().map_while(Result::ok).all(|text| line.send(text).is_ok());
+            }),
+            thread::spawn(move || {
+                for text in BufReader::new(err).lines().map_while(Result::ok) {
+                    *said.lock().expect("nobody panics with the lock") += &(text + "\n");
+                }
+            }),
+        ];
+        Self { child, started, stdout, stderr, readers }
+    }
+
+    /// Waits for its end and gives its exit code.
+    fn wait(&mut self) -> i32 {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                self.readers.drain(..).for_each(|reader| reader.join().expect("it only reads"));
+                return status.code().unwrap_or_else(|| panic!("{status}; it said: {}", self.stderr()));
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not end; it said: {}", self.stderr());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn stderr(&self) -> String {
+        self.stderr.lock().expect("nobody panics with the lock").clone()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Fails only if it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An engine that is ready. It is killed on drop.
+#[derive(Debug)]
+pub struct Engine<'lab> {
+    process: Process,
+    lab: &'lab Lab,
+    ready: String,
+}
+
+impl Engine<'_> {
+    /// Its first line of standard output.
+    #[must_use]
+    pub fn ready(&self) -> &str {
+        &self.ready
+    }
+
+    /// A field of that line.
+    ///
+    /// # Panics
+    /// If it has no such field.
+    #[must_use]
+    pub fn field(&self, name: &str) -> &str {
+        let field = self.ready.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        field.unwrap_or_else(|| panic!("no {name}= in {}", self.ready))
+    }
+
+    /// Time since it was started.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.process.started.elapsed()
+    }
+
+    /// What it has written to standard error until now.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        self.process.stderr()
+    }
+
+    /// Sends it a signal, by name.
+    pub fn signal(&self, name: &str) {
+        run("kill", &["-s", name, &self.process.child.id().to_string()]);
+    }
+
+    /// Waits for its end: exit code, what it wrote to standard output after the first line, and to standard error.
+    ///
+    /// # Panics
+    /// If it does not end.
+    #[must_use]
+    pub fn wait(mut self) -> Refusal {
+        let code = self.process.wait();
+        let (took, stderr) = (self.process.started.elapsed(), self.process.stderr());
+        Refusal { code, took, stderr, stdout: self.process.stdout.iter().collect() }
+    }
+
+    /// Kills it at once, as nothing can be prepared for.
+    pub fn kill(self) {
+        drop(self);
+    }
+
+    /// The metrics page as it is now. Counters of workers may be some 200 ms old.
+    ///
+    /// # Panics
+    /// If it cannot be had.
+    #[must_use]
+    pub fn page(&self) -> String {
+        let answer = self.lab.veth.near.enter(|| {
+            let address: SocketAddr = METRICS.parse().expect("an address");
+            let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: barewire\r\nConnection: close\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok::<_, std::io::Error>(answer)
+        });
+        let answer = answer.unwrap_or_else(|error| panic!("no metrics: {error}; it said: {}", self.stderr()));
+        let (head, page) = answer.split_once("\r\n\r\n").expect("a header and a body");
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert!(head.to_lowercase().contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
+        page.to_owned()
+    }
+
+    /// The metrics as they are now.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        Metrics::parse(&self.page())
+    }
+
+    /// The metrics as soon as they are as `wanted`.
+    ///
+    /// # Panics
+    /// If they never are.
+    #[must_use]
+    pub fn metrics_when(&self, what: &str, wanted: impl Fn(&Metrics) -> bool) -> Metrics {
+        let start = Instant::now();
+        loop {
+            let metrics = self.metrics();
+            if wanted(&metrics) {
+                return metrics;
+            }
+            assert!(start.elapsed() < PATIENCE, "never {what}: {:#?}", metrics.that_are_not_zero());
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Exit code.
+    pub code: i32,
+    /// From start to end.
+    pub took: Duration,
+    /// All of standard error.
+    pub stderr: String,
+    /// Lines of standard output that were not read before.
+    pub stdout: Vec<String>,
+}
+
+/// Samples by name with labels, as they are written: `barewire_drops_total{queue="0",reason="ipv4_version"}`.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics(BTreeMap<String, u64>);
+
+impl Metrics {
+    fn parse(page: &str) -> Self {
+        let samples = page.lines().filter(|line| !line.starts_with('#'));
+        let sample = |line: &str| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        Self(samples.map(|line| sample(line).unwrap_or_else(|| panic!("not a sample: {line}"))).collect())
+    }
+
+    /// Sum of the samples of `barewire_<name>` that have all of `labels` (`queue="0"`).
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn sum(&self, name: &str, labels: &[&str]) -> u64 {
+        let of_family =
+            |sample: &str| sample.strip_prefix("barewire_")?.strip_prefix(name)?.strip_prefix('{').map(str::len);
+        let found: Vec<u64> = self
+            .0
+            .iter()
+            .filter(|(sample, _)| of_family(sample).is_some() && labels.iter().all(|label| sample.contains(label)))
+            .map(|(_, value)| *value)
+            .collect();
+        assert!(!found.is_empty(), "no barewire_{name} with {labels:?} among {:?}", self.0.keys());
+        found.iter().sum()
+    }
+
+    /// Frames of a verdict of the XDP program.
+    #[must_use]
+    pub fn verdict(&self, name: &str) -> u64 {
+        self.sum("xdp_verdicts_total", &[&format!("verdict=\"{name}\"")])
+    }
+
+    /// Frames dropped by the stack for a reason.
+    #[must_use]
+    pub fn drops(&self, reason: &str) -> u64 {
+        self.sum("drops_total", &[&format!("reason=\"{reason}\"")])
+    }
+
+    /// For messages.
+    #[must_use]
+    pub fn that_are_not_zero(&self) -> BTreeMap<&str, u64> {
+        self.0.iter().filter(|(_, value)| **value != 0).map(|(name, value)| (name.as_str(), *value)).collect()
+    }
+}
+
+/// Numbers that look random and are the same every time: xorshift64*, Vigna 2016.
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// Not from zero, which would stay zero.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self(seed | 1 << 63)
+    }
+
+    /// The next one.
+    pub const fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// Bytes, `len` of them.
+    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+        std::iter::repeat_with(|| self.next().to_le_bytes()).flatten().take(len).collect()
+    }
+}
