@@ -27,13 +27,13 @@ use crate::link::address::{Addresses, Conflict, Probing};
 use crate::link::arp;
 use crate::link::neighbor::{NeighborConfig, Neighbors};
 use crate::network::icmp::{self, ErrorMessage};
-use crate::network::ipv4::{self, DEFAULT_TTL};
+use crate::network::ipv4;
 use crate::network::rate_limit::RateLimit;
 use crate::network::route::Routes;
 use crate::transport::udp::{self, ChecksumPolicy, Ports};
 use crate::wire::ethernet::{self, Mac};
 use crate::wire::{self, icmpv4};
-use egress::{Egress, Turn};
+use egress::{Egress, Turn, Way};
 
 /// Everything a stack has to be told.
 #[derive(Clone, Debug)]
@@ -109,6 +109,15 @@ struct Inbound {
     traffic_class: u8,
     source: Ipv4Addr,
     destination: Ipv4Addr,
+}
+
+impl Inbound {
+    /// RFC 1122, section 3.2.1.6 for ICMP, and as Linux for the rest: an answer travels in the class of its
+    /// request, but without the congestion mark, which belongs to the packet that carried it.
+    #[inline]
+    const fn way_back(&self) -> Way {
+        Way { source: self.destination, destination: self.source, traffic_class: self.traffic_class & !3 }
+    }
 }
 
 impl<A: App> Stack<A> {
@@ -215,6 +224,7 @@ impl<A: App> Stack<A> {
         &mut self.app
     }
 
+    #[inline(always)]
     fn digest(&mut self, now: Instant, frame: &mut Frame, umem: &mut Umem) -> Outcome {
         let bytes = umem.bytes(frame);
         let header = match self.accept_frame(bytes) {
@@ -239,6 +249,7 @@ impl<A: App> Stack<A> {
     }
 
     /// Checks that a frame is for us.
+    #[inline(always)]
     fn accept_frame(&self, bytes: &[u8]) -> Result<ethernet::Header, DropReason> {
         let header = ethernet::Header::parse(bytes)?;
         if header.destination != self.mac && !header.destination.is_multicast() {
@@ -250,6 +261,7 @@ impl<A: App> Stack<A> {
         if header.tags.name_a_vlan() { Err(DropReason::OtherVlan) } else { Ok(header) }
     }
 
+    #[inline(always)]
     fn accept_ipv4(&self, ethernet: ethernet::Header, bytes: &[u8]) -> Result<(Inbound, u8), DropReason> {
         let packet = wire::ipv4::Packet::parse(bytes.get(ethernet.len_bytes()..).unwrap_or_default())?;
         ipv4::accept(&packet, &self.egress.addresses, ethernet.destination.is_multicast())?;
@@ -308,11 +320,12 @@ impl<A: App> Stack<A> {
             return Outcome::Dropped(DropReason::IcmpTruncated);
         };
         icmpv4::make_echo_reply(header);
-        let answered = self.answer(wire::ipv4::ICMP, inbound, frame, umem);
+        let answered = self.answer_icmp(&inbound, frame, umem);
         self.egress.counters.icmp_echoes_answered += u64::from(matches!(answered, Outcome::Answered));
         answered
     }
 
+    #[inline(always)]
     fn udp(&mut self, now: Instant, inbound: Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
         let (source, destination) = (inbound.source, inbound.destination);
         let datagram = match wire::udp::Packet::parse(payload(umem.bytes(frame), &inbound)) {
@@ -336,52 +349,53 @@ impl<A: App> Stack<A> {
         let mut datagram =
             Datagram::new(SocketAddr::from((source, from)), SocketAddr::from((destination, to)), room, len);
         let Answer::Reply(len) = self.app.datagram(now, &mut datagram) else { return Outcome::Delivered };
-        self.answer_udp((destination, to), (source, from), len, inbound, frame, umem)
+        self.answer_udp((to, from), len, &inbound, frame, umem)
     }
 
     /// Makes a UDP datagram of the `len` bytes that the frame now starts with, and sends it back.
+    #[inline]
     fn answer_udp(
         &mut self,
-        from: (Ipv4Addr, u16),
-        to: (Ipv4Addr, u16),
+        ports: (u16, u16),
         len: usize,
-        inbound: Inbound,
+        inbound: &Inbound,
         frame: &mut Frame,
         umem: &mut Umem,
     ) -> Outcome {
-        if to.1 == 0 {
+        if ports.1 == 0 {
             return self.unanswered(UnsentReason::NoReplyPort);
         }
-        if !umem.set_len(frame, len) || !self.egress.write_udp(frame, umem, from, to) {
+        if !umem.set_len(frame, len) || !self.egress.write_udp(frame, umem, &inbound.way_back(), ports) {
             return self.unanswered(UnsentReason::TooLong);
         }
-        let answered = self.answer(wire::ipv4::UDP, inbound, frame, umem);
+        let answered = self.send_back(inbound, frame, umem);
         self.egress.counters.udp_originated += u64::from(matches!(answered, Outcome::Answered));
         answered
     }
 
-    /// Puts headers in front of the IP payload that the frame holds, back to where the request came from.
+    /// Sends the ICMP message that the frame holds back.
+    fn answer_icmp(&mut self, inbound: &Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
+        if !self.egress.write_ipv4(frame, umem, &inbound.way_back(), wire::ipv4::ICMP) {
+            return self.unanswered(UnsentReason::TooLong);
+        }
+        self.send_back(inbound, frame, umem)
+    }
+
+    /// Addresses the IPv4 packet that the frame holds to where the request came from.
     ///
-    /// The answer goes to the MAC address that the request came from, provided that there is a way to the
-    /// sender at all: no neighbor has to be looked up, and none searched for.
-    fn answer(&mut self, protocol: u8, inbound: Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
-        let Inbound { ethernet, source, destination, .. } = inbound;
-        if self.egress.routes.next_hop(source).is_none() {
+    /// That is the MAC address that the request came from, provided that there is a way to its sender at all:
+    /// no neighbor has to be looked up, and none searched for.
+    #[inline]
+    fn send_back(&mut self, inbound: &Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
+        if self.egress.routes.next_hop(inbound.source).is_none() {
             return self.unanswered(UnsentReason::NoRoute);
         }
-        // RFC 1122, section 3.2.1.6 for ICMP, and as Linux for the rest: the class of the request, without the
-        // congestion mark, which belongs to the packet that carried it.
-        let header = wire::ipv4::Header {
-            traffic_class: inbound.traffic_class & !3,
-            payload_len: frame.len(),
-            ttl: DEFAULT_TTL,
-            protocol,
-            source: destination,
-            destination: source,
-        };
-        let written = self.egress.write_ipv4(frame, umem, &header)
-            && self.egress.write_ethernet(frame, umem, ethernet.source, ethernet.tags, ethernet::IPV4);
-        if written { Outcome::Answered } else { self.unanswered(UnsentReason::TooLong) }
+        let ethernet::Header { source, tags, .. } = inbound.ethernet;
+        if self.egress.write_ethernet(frame, umem, source, tags, ethernet::IPV4) {
+            Outcome::Answered
+        } else {
+            self.unanswered(UnsentReason::TooLong)
+        }
     }
 
     /// Drops a datagram and makes an ICMP error of its frame, if the rate limit allows one.
@@ -403,7 +417,7 @@ impl<A: App> Stack<A> {
         if !Umem::narrow(frame, datagram_at, quoted) || !egress::write_icmp_error(frame, umem, error) {
             return Outcome::Dropped(reason);
         }
-        match self.answer(wire::ipv4::ICMP, inbound, frame, umem) {
+        match self.answer_icmp(&inbound, frame, umem) {
             Outcome::Answered => {
                 self.egress.counters.icmp_errors_originated += 1;
                 Outcome::Refused(reason)

@@ -147,6 +147,14 @@ impl Addresses {
         self.own.iter().any(|own| own.broadcast == Some(address))
     }
 
+    /// Whether a datagram can come from an address as far as our own ones tell: it is neither one of them
+    /// nor the broadcast address of a link of ours.
+    #[inline]
+    #[must_use]
+    pub fn may_send(&self, address: Ipv4Addr) -> bool {
+        self.own.iter().all(|own| own.address != address && own.broadcast != Some(address))
+    }
+
     /// The prefixes, with the addresses in them.
     pub fn prefixes(&self) -> impl Iterator<Item = Ipv4Net> + '_ {
         self.own.iter().map(|own| own.prefix)

@@ -35,7 +35,7 @@ pub fn accept(packet: &Packet<'_>, addresses: &Addresses, to_everybody: bool) ->
     }
     // RFC 1122, section 3.2.1.3: a host MUST silently discard an incoming datagram containing an IP source
     // address that is invalid.
-    if !is_valid_source(source) || addresses.is_directed_broadcast(source) || addresses.state(source).is_some() {
+    if !is_valid_source(source) || !addresses.may_send(source) {
         return Err(DropReason::Ipv4SourceInvalid);
     }
     if packet.is_fragment() { Err(DropReason::Ipv4Fragment) } else { Ok(()) }

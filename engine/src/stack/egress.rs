@@ -123,32 +123,38 @@ impl Egress {
         header.write(front)
     }
 
-    /// Puts a UDP header in front of the payload that the frame holds.
-    pub(super) fn write_udp(
-        &self,
-        frame: &mut Frame,
-        umem: &mut Umem,
-        from: (Ipv4Addr, u16),
-        to: (Ipv4Addr, u16),
-    ) -> bool {
+    /// Puts a UDP and an IPv4 header in front of the payload that the frame holds.
+    #[inline]
+    pub(super) fn write_udp(&self, frame: &mut Frame, umem: &mut Umem, way: &Way, ports: (u16, u16)) -> bool {
         let payload_len = frame.len();
-        if usize::from(payload_len) + udp::LEN + ipv4::LEN > usize::from(self.mtu) {
-            return false;
-        }
         let payload = Sum::default().add_bytes(umem.bytes(frame));
-        let header = udp::Header { source: from, destination: to, payload_len };
-        umem.prepend(frame).map(|out| header.write(out, payload)).is_some()
+        let header =
+            udp::Header { source: (way.source, ports.0), destination: (way.destination, ports.1), payload_len };
+        let ip_header = way.header(ipv4::UDP, payload_len.saturating_add(udp::LEN as u16));
+        self.prepend::<{ ipv4::LEN + udp::LEN }>(frame, umem, |out| {
+            let (ip_out, udp_out) = out.split_at_mut(ipv4::LEN);
+            if let (Some(ip_out), Some(udp_out)) = (ip_out.first_chunk_mut(), udp_out.first_chunk_mut()) {
+                ip_header.write(ip_out);
+                header.write(udp_out, payload);
+            }
+        })
     }
 
     /// Puts an IPv4 header in front of the payload that the frame holds.
-    pub(super) fn write_ipv4(&self, frame: &mut Frame, umem: &mut Umem, header: &ipv4::Header) -> bool {
-        if usize::from(frame.len()) + ipv4::LEN > usize::from(self.mtu) {
-            return false;
-        }
-        umem.prepend::<{ ipv4::LEN }>(frame).map(|out| header.write(out)).is_some()
+    pub(super) fn write_ipv4(&self, frame: &mut Frame, umem: &mut Umem, way: &Way, protocol: u8) -> bool {
+        let header = way.header(protocol, frame.len());
+        self.prepend(frame, umem, |out| header.write(out))
+    }
+
+    /// Makes the packet `N` bytes longer at its front, which `write` fills in; `false` if the interface could
+    /// not send it then.
+    #[inline]
+    fn prepend<const N: usize>(&self, frame: &mut Frame, umem: &mut Umem, write: impl FnOnce(&mut [u8; N])) -> bool {
+        usize::from(frame.len()) + N <= usize::from(self.mtu) && umem.prepend(frame).map(write).is_some()
     }
 
     /// Puts an Ethernet header in front of the packet that the frame holds.
+    #[inline]
     pub(super) fn write_ethernet(
         &self,
         frame: &mut Frame,
@@ -163,6 +169,22 @@ impl Egress {
             1 => umem.prepend::<{ ethernet::LEN + ethernet::TAG_LEN }>(frame).is_some_and(|out| header.write(out)),
             _ => umem.prepend::<{ ethernet::MAX_LEN }>(frame).is_some_and(|out| header.write(out)),
         }
+    }
+}
+
+/// Whom an IPv4 packet of ours is from and to, and in which class it travels.
+#[derive(Clone, Copy)]
+pub(super) struct Way {
+    pub(super) source: Ipv4Addr,
+    pub(super) destination: Ipv4Addr,
+    pub(super) traffic_class: u8,
+}
+
+impl Way {
+    #[inline]
+    const fn header(&self, protocol: u8, payload_len: u16) -> ipv4::Header {
+        let Self { source, destination, traffic_class } = *self;
+        ipv4::Header { traffic_class, payload_len, ttl: DEFAULT_TTL, protocol, source, destination }
     }
 }
 
@@ -196,17 +218,9 @@ impl Outbox for Turn<'_> {
         }
         let mut frame = self.umem.alloc().ok_or(SendError::Later)?;
         let len = write(self.umem.room_mut(&mut frame));
-        let header = ipv4::Header {
-            traffic_class: 0,
-            payload_len: (len + udp::LEN) as u16,
-            ttl: DEFAULT_TTL,
-            protocol: ipv4::UDP,
-            source,
-            destination: *to.ip(),
-        };
-        let written = self.umem.set_len(&mut frame, len)
-            && self.egress.write_udp(&mut frame, self.umem, (source, from), (*to.ip(), to.port()))
-            && self.egress.write_ipv4(&mut frame, self.umem, &header);
+        let way = Way { source, destination: *to.ip(), traffic_class: 0 };
+        let written =
+            self.umem.set_len(&mut frame, len) && self.egress.write_udp(&mut frame, self.umem, &way, (from, to.port()));
         if !written {
             self.umem.free(frame);
             return Err(self.unsent(UnsentReason::TooLong));

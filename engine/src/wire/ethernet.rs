@@ -92,19 +92,25 @@ impl Header {
     /// [`DropReason::FrameTooShort`] when the header or its tags are cut off.
     #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
-        let (header, mut rest) = bytes.split_first_chunk::<LEN>().ok_or(DropReason::FrameTooShort)?;
-        let mut tags = Tags::default();
-        let mut ethertype = be16(header, 12);
-        while matches!(ethertype, VLAN | SERVICE_VLAN) && tags.count() < 2 {
+        let (header, rest) = bytes.split_first_chunk::<LEN>().ok_or(DropReason::FrameTooShort)?;
+        let (destination, source, ethertype) = (mac(header, 0), mac(header, 6), be16(header, 12));
+        let header = Self { destination, source, tags: Tags::default(), ethertype };
+        if is_tag(ethertype) { header.with_tags(rest) } else { Ok(header) }
+    }
+
+    /// Reads the tags that follow the addresses; `rest` is what follows the first tag's type.
+    #[cold]
+    fn with_tags(mut self, mut rest: &[u8]) -> Result<Self, DropReason> {
+        while is_tag(self.ethertype) && self.tags.count() < 2 {
             let (tag, after) = rest.split_first_chunk::<TAG_LEN>().ok_or(DropReason::FrameTooShort)?;
             let [tci_high, tci_low, type_high, type_low] = *tag;
-            let [tpid_high, tpid_low] = ethertype.to_be_bytes();
-            tags.bytes[tags.count()] = [tpid_high, tpid_low, tci_high, tci_low];
-            tags.count += 1;
-            ethertype = u16::from_be_bytes([type_high, type_low]);
+            let [tpid_high, tpid_low] = self.ethertype.to_be_bytes();
+            self.tags.bytes[self.tags.count()] = [tpid_high, tpid_low, tci_high, tci_low];
+            self.tags.count += 1;
+            self.ethertype = u16::from_be_bytes([type_high, type_low]);
             rest = after;
         }
-        Ok(Self { destination: mac(header, 0), source: mac(header, 6), tags, ethertype })
+        Ok(self)
     }
 
     /// Bytes of the header, tags included.
@@ -138,6 +144,10 @@ impl Header {
         *place = self.ethertype.to_be_bytes();
         true
     }
+}
+
+const fn is_tag(ethertype: u16) -> bool {
+    matches!(ethertype, VLAN | SERVICE_VLAN)
 }
 
 #[inline]
