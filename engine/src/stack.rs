@@ -31,6 +31,7 @@ use crate::network::ipv4;
 use crate::network::rate_limit::RateLimit;
 use crate::network::route::Routes;
 use crate::transport::udp::{self, ChecksumPolicy, Ports};
+use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, Mac};
 use crate::wire::{self, icmpv4};
 use egress::{Egress, Turn, Way};
@@ -346,29 +347,19 @@ impl<A: App> Stack<A> {
         }
         self.egress.counters.udp_delivered += 1;
         let room = umem.room_mut(frame);
-        let mut datagram =
-            Datagram::new(SocketAddr::from((source, from)), SocketAddr::from((destination, to)), room, len);
-        let Answer::Reply(len) = self.app.datagram(now, &mut datagram) else { return Outcome::Delivered };
-        self.answer_udp((to, from), len, &inbound, frame, umem)
-    }
-
-    /// Makes a UDP datagram of the `len` bytes that the frame now starts with, and sends it back.
-    #[inline]
-    fn answer_udp(
-        &mut self,
-        ports: (u16, u16),
-        len: usize,
-        inbound: &Inbound,
-        frame: &mut Frame,
-        umem: &mut Umem,
-    ) -> Outcome {
-        if ports.1 == 0 {
+        let (source, destination) = (SocketAddr::from((source, from)), SocketAddr::from((destination, to)));
+        let Answer::Reply(len) = self.app.datagram(now, &mut Datagram::new(source, destination, room, len)) else {
+            return Outcome::Delivered;
+        };
+        if from == 0 {
             return self.unanswered(UnsentReason::NoReplyPort);
         }
-        if !umem.set_len(frame, len) || !self.egress.write_udp(frame, umem, &inbound.way_back(), ports) {
+        let Some(answer) = room.get(..len) else { return self.unanswered(UnsentReason::TooLong) };
+        let sum = Sum::default().add_bytes(answer);
+        if !umem.set_len(frame, len) || !self.egress.write_udp(frame, umem, &inbound.way_back(), (to, from), sum) {
             return self.unanswered(UnsentReason::TooLong);
         }
-        let answered = self.send_back(inbound, frame, umem);
+        let answered = self.send_back(&inbound, frame, umem);
         self.egress.counters.udp_originated += u64::from(matches!(answered, Outcome::Answered));
         answered
     }

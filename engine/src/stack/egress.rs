@@ -123,11 +123,17 @@ impl Egress {
         header.write(front)
     }
 
-    /// Puts a UDP and an IPv4 header in front of the payload that the frame holds.
+    /// Puts a UDP and an IPv4 header in front of the payload that the frame holds, of which `payload` is the sum.
     #[inline]
-    pub(super) fn write_udp(&self, frame: &mut Frame, umem: &mut Umem, way: &Way, ports: (u16, u16)) -> bool {
+    pub(super) fn write_udp(
+        &self,
+        frame: &mut Frame,
+        umem: &mut Umem,
+        way: &Way,
+        ports: (u16, u16),
+        payload: Sum,
+    ) -> bool {
         let payload_len = frame.len();
-        let payload = Sum::default().add_bytes(umem.bytes(frame));
         let header =
             udp::Header { source: (way.source, ports.0), destination: (way.destination, ports.1), payload_len };
         let ip_header = way.header(ipv4::UDP, payload_len.saturating_add(udp::LEN as u16));
@@ -217,10 +223,12 @@ impl Outbox for Turn<'_> {
             return Err(SendError::Later);
         }
         let mut frame = self.umem.alloc().ok_or(SendError::Later)?;
-        let len = write(self.umem.room_mut(&mut frame));
+        let room = self.umem.room_mut(&mut frame);
+        let len = write(room);
+        let sum = Sum::default().add_bytes(room.get(..len).unwrap_or_default());
         let way = Way { source, destination: *to.ip(), traffic_class: 0 };
-        let written =
-            self.umem.set_len(&mut frame, len) && self.egress.write_udp(&mut frame, self.umem, &way, (from, to.port()));
+        let written = self.umem.set_len(&mut frame, len)
+            && self.egress.write_udp(&mut frame, self.umem, &way, (from, to.port()), sum);
         if !written {
             self.umem.free(frame);
             return Err(self.unsent(UnsentReason::TooLong));

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 /// A one's complement sum under way.
 ///
-/// Words are added in the machine's own byte order, which the sum allows (RFC 1071, section 2 (B)); only
+/// Words are added in little-endian order, which the sum allows (RFC 1071, section 2 (B)): only
 /// [`fold`](Sum::fold) brings it into network order. Pieces must be added at even offsets, except the last.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sum(u64);
@@ -18,18 +18,10 @@ impl Sum {
         let mut wide = u128::from(self.0);
         let (words, tail) = bytes.as_chunks::<8>();
         for word in words {
-            wide += u128::from(u64::from_ne_bytes(*word));
+            wide += u128::from(u64::from_le_bytes(*word));
         }
-        let (half, tail) = tail.as_chunks::<4>();
-        for word in half {
-            wide += u128::from(u32::from_ne_bytes(*word));
-        }
-        let (pair, odd) = tail.as_chunks::<2>();
-        for word in pair {
-            wide += u128::from(u16::from_ne_bytes(*word));
-        }
-        for &byte in odd {
-            wide += u128::from(u16::from_ne_bytes([byte, 0]));
+        if !tail.is_empty() {
+            wide += u128::from(last_word(bytes, tail));
         }
         // What is left has 34 bits: some thousand millions of further words fit.
         let narrow = |part: u64| (part & 0xffff_ffff) + (part >> 32);
@@ -40,14 +32,14 @@ impl Sum {
     #[inline]
     #[must_use]
     pub const fn add_u16(self, value: u16) -> Self {
-        Self(self.0 + value.to_be() as u64)
+        Self(self.0 + value.swap_bytes() as u64)
     }
 
     /// Adds an IPv4 address.
     #[inline]
     #[must_use]
     pub const fn add_ipv4(self, address: Ipv4Addr) -> Self {
-        Self(self.0 + u32::from_ne_bytes(address.octets()) as u64)
+        Self(self.0 + u32::from_le_bytes(address.octets()) as u64)
     }
 
     /// The sum, folded to 16 bits, as a number (network order resolved).
@@ -57,7 +49,7 @@ impl Sum {
         // End-around carries: of 64 bits to 32, and of 32 to the upper 16.
         let (low, carry) = (self.0 as u32).overflowing_add((self.0 >> 32) as u32);
         let sum = low + carry as u32;
-        ((sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16).to_be()
+        ((sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16).swap_bytes()
     }
 
     /// The checksum of what was added: the complement of the sum.
@@ -72,6 +64,16 @@ impl Sum {
     #[must_use]
     pub const fn is_valid(self) -> bool {
         self.fold() == 0xffff
+    }
+}
+
+/// The one to seven bytes behind the last whole word of `bytes`, padded with zeros to a word.
+#[inline]
+fn last_word(bytes: &[u8], tail: &[u8]) -> u64 {
+    match bytes.last_chunk() {
+        // Read together with those before them, which are shifted out.
+        Some(last) => u64::from_le_bytes(*last) >> (64 - 8 * tail.len()),
+        None => tail.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)),
     }
 }
 

@@ -93,8 +93,9 @@ impl Header {
     #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
         let (header, rest) = bytes.split_first_chunk::<LEN>().ok_or(DropReason::FrameTooShort)?;
-        let (destination, source, ethertype) = (mac(header, 0), mac(header, 6), be16(header, 12));
-        let header = Self { destination, source, tags: Tags::default(), ethertype };
+        let [destination, source] = *header.as_chunks().0 else { return Err(DropReason::FrameTooShort) };
+        let ethertype = be16(header, 12);
+        let header = Self { destination: Mac(destination), source: Mac(source), tags: Tags::default(), ethertype };
         if is_tag(ethertype) { header.with_tags(rest) } else { Ok(header) }
     }
 
@@ -148,11 +149,6 @@ impl Header {
 
 const fn is_tag(ethertype: u16) -> bool {
     matches!(ethertype, VLAN | SERVICE_VLAN)
-}
-
-#[inline]
-fn mac<const N: usize>(bytes: &[u8; N], at: usize) -> Mac {
-    Mac([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3], bytes[at + 4], bytes[at + 5]])
 }
 
 #[cfg(test)]

@@ -52,7 +52,9 @@ impl<'a> Packet<'a> {
         let total_len = usize::from(be16(header, 2));
         let payload = bytes.get(header_len..total_len).ok_or(DropReason::Ipv4TotalLength)?;
         // RFC 1122, section 3.2.1.2: a host MUST verify the checksum and silently discard every bad datagram.
-        if !Sum::default().add_bytes(with_options).is_valid() {
+        let sum = Sum::default().add_bytes(header);
+        let sum = if header_len == LEN { sum } else { sum.add_bytes(&with_options[LEN..]) };
+        if !sum.is_valid() {
             return Err(DropReason::Ipv4Checksum);
         }
         Ok(Self { header, header_len, payload })
