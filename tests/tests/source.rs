@@ -348,7 +348,7 @@ fn undone(path: &str, text: &str) -> Vec<String> {
             let before = line.find(*home).map(|at| line[..at].chars().next_back());
             before.is_some_and(|c| !c.is_some_and(|c| c.is_alphanumeric() || "_-./}".contains(c)))
         };
-        if homes.iter().any(|home| is_home(home)) {
+        if homes.iter().any(is_home) {
             complaints.push(format!("{at}: a path of one machine"));
         }
     }
