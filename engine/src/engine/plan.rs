@@ -113,7 +113,8 @@ impl Plan {
         let queues = queues(settings, facts)?;
         let workers = place(&queues, settings, cores)?;
         let chunk_size = chunk_size(settings.mode, facts)?;
-        let virtual_link = matches!(facts.driver.as_str(), "veth" | "virtio_net" | "tun" | "bridge" | "vmxnet3" | "");
+        let virtual_link =
+            matches!(facts.driver.as_str(), "veth" | "virtio_net" | "tun" | "bridge" | "macvlan" | "vmxnet3" | "");
         let by_kind = if virtual_link { ChecksumPolicy::AcceptPartial } else { ChecksumPolicy::Verify };
         Ok(Self { workers, chunk_size, udp_checksum: settings.udp_checksum.unwrap_or(by_kind) })
     }
@@ -251,6 +252,7 @@ mod tests {
     fn partial_checksums_are_taken_only_where_no_wire_was() {
         let policy = |driver, more| Plan::new(&settings(more), &facts(1, 1500, driver), &[0]).unwrap().udp_checksum;
         assert_eq!(policy("veth", ""), ChecksumPolicy::AcceptPartial);
+        assert_eq!(policy("macvlan", ""), ChecksumPolicy::AcceptPartial);
         assert_eq!(policy("igb", ""), ChecksumPolicy::Verify);
         assert_eq!(policy("igb", "udp-checksum = 'trust'"), ChecksumPolicy::Trust);
     }
