@@ -9,7 +9,7 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -24,7 +24,7 @@ use crate::source::workspace;
 /// Longest that anything may take before a test gives up; nothing is measured by it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Port of the metrics in the engine's namespace, which no other test shares.
-const METRICS: &str = "127.0.0.1:9100";
+pub const METRICS: &str = "127.0.0.1:9100";
 
 /// Calls `look` until it finds something.
 ///
@@ -112,13 +112,19 @@ impl Lab {
         Self { veth }
     }
 
-    /// `barewire echo` with these options more, not started yet. It has to be spawned in its namespace.
+    /// `barewire` with these arguments. It has to be started by this lab, in the engine's namespace.
     #[must_use]
-    pub fn echo(&self, options: &[&str]) -> Command {
+    pub fn command(arguments: &[&str]) -> Command {
         let mut command = Command::new(barewire());
-        command.args(["echo", "--interface", Veth::NEAR, "--address", Self::ADDRESS, "--metrics", METRICS]);
-        command.args(options);
+        command.args(arguments);
         command
+    }
+
+    /// `barewire echo` on the engine's interface and address, with metrics and with these options more.
+    #[must_use]
+    pub fn echo(options: &[&str]) -> Command {
+        let always = ["echo", "--interface", Veth::NEAR, "--address", Self::ADDRESS, "--metrics", METRICS];
+        Self::command(&[&always, options].concat())
     }
 
     /// Starts `barewire echo` with these options more, and waits until it is ready.
@@ -127,7 +133,7 @@ impl Lab {
     /// If it does not become ready.
     #[must_use]
     pub fn start(&self, options: &[&str]) -> Engine<'_> {
-        self.start_command(self.echo(options))
+        self.start_command(Self::echo(options))
     }
 
     /// Starts a command in the engine's namespace, and waits until it is ready.
@@ -150,7 +156,7 @@ impl Lab {
     /// If it does not.
     #[must_use]
     pub fn refused(&self, options: &[&str]) -> Refusal {
-        self.refused_command(self.echo(options))
+        self.refused_command(Self::echo(options))
     }
 
     /// Runs a command in the engine's namespace, and waits until it gives up.
@@ -187,11 +193,43 @@ impl Lab {
         let socket = self.veth.far.enter(|| {
             let socket = UdpSocket::bind((Self::PEER, 0))?;
             socket.connect((address, port))?;
-            Ok::<_, std::io::Error>(socket)
+            Ok::<_, io::Error>(socket)
         });
         let socket = socket.expect("a UDP socket of the peer");
         socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         socket
+    }
+
+    /// Runs a command of the peer's, and gives its standard output.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn far(&self, program: &str, arguments: &[&str]) -> String {
+        self.veth.far.enter(|| run(program, arguments))
+    }
+
+    /// Has the peer send `count` pings, and checks that each is answered.
+    ///
+    /// # Panics
+    /// If one is not.
+    pub fn ping(&self, address: Ipv4Addr, count: u32) {
+        let (address, count) = (address.to_string(), count.to_string());
+        let said = self.far("ping", &["-q", "-c", &count, "-i", "0.002", "-W", "10", &address]);
+        assert!(said.contains(&format!("{count} packets transmitted, {count} received, 0% packet loss")), "{said}");
+    }
+
+    /// Has the peer's kernel send everything on one queue, whatever it is: frames on queue q arrive on queue q.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn send_on_queue(&self, queue: u32, queues: u32) {
+        let all = (1_u64 << thread::available_parallelism().expect("a number of cores").get()) - 1;
+        for other in 0..queues {
+            let cores = if other == queue { all } else { 0 };
+            let write = format!("echo {cores:x} > /sys/class/net/{}/queues/tx-{other}/xps_cpus", Veth::FAR);
+            // This mounts the namespace's own /sys for the command.
+            run("ip", &["netns", "exec", self.veth.far.name(), "sh", "-c", &write]);
+        }
     }
 
     /// What `ip` says about the XDP program at the engine's interface, if there is one.
@@ -325,20 +363,23 @@ impl Engine<'_> {
     /// If it cannot be had.
     #[must_use]
     pub fn page(&self) -> String {
-        let answer = self.lab.veth.near.enter(|| {
+        let answer = self.ask().unwrap_or_else(|error| panic!("no metrics: {error}; it said: {}", self.stderr()));
+        let (head, page) = answer.split_once("\r\n\r\n").expect("a header and a body");
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert!(head.to_lowercase().contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
+        page.to_owned()
+    }
+
+    fn ask(&self) -> io::Result<String> {
+        self.lab.veth.near.enter(|| {
             let address: SocketAddr = METRICS.parse().expect("an address");
             let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: barewire\r\nConnection: close\r\n\r\n")?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer)?;
-            Ok::<_, std::io::Error>(answer)
-        });
-        let answer = answer.unwrap_or_else(|error| panic!("no metrics: {error}; it said: {}", self.stderr()));
-        let (head, page) = answer.split_once("\r\n\r\n").expect("a header and a body");
-        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-        assert!(head.to_lowercase().contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
-        page.to_owned()
+            Ok(answer)
+        })
     }
 
     /// The metrics as they are now.
@@ -351,7 +392,6 @@ impl Engine<'_> {
     ///
     /// # Panics
     /// If they never are.
-    #[must_use]
     pub fn metrics_when(&self, what: &str, wanted: impl Fn(&Metrics) -> bool) -> Metrics {
         let start = Instant::now();
         loop {
@@ -361,6 +401,17 @@ impl Engine<'_> {
             }
             assert!(start.elapsed() < PATIENCE, "never {what}: {:#?}", metrics.that_are_not_zero());
             thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Engine<'_> {
+    /// Says what there is to know when a test has failed.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let page = self.ask().unwrap_or_else(|error| error.to_string());
+            let counts = page.lines().filter(|line| line.starts_with("barewire_") && !line.ends_with(" 0"));
+            eprintln!("{}\n{}{}", self.ready, self.stderr(), counts.collect::<Vec<_>>().join("\n"));
         }
     }
 }
