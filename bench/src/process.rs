@@ -3,6 +3,7 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
@@ -113,6 +114,13 @@ impl Server {
         if status.success() { Ok(()) } else { Err(self.failure(&format!("ended with {status}"))) }
     }
 
+    /// How long its threads have been ready to run while something else had their core, all told.
+    pub(crate) fn waited_ns(&self) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        let waited = |task: std::fs::DirEntry| waited_of(&task.path().join("schedstat"));
+        tasks.map_or(0, |tasks| tasks.flatten().map(waited).sum())
+    }
+
     fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
         let give_up = Instant::now() + patience;
         loop {
@@ -140,6 +148,17 @@ impl Server {
         let said = if said.is_empty() { "it said nothing".into() } else { format!("it said:\n{said}") };
         Error::run(format!("the server `{}` {what}; {said}", self.name))
     }
+}
+
+/// How long the calling thread has been ready to run while something else had its core.
+pub(crate) fn own_waited_ns() -> u64 {
+    waited_of(Path::new("/proc/thread-self/schedstat"))
+}
+
+/// The second word of a `schedstat` file (Documentation/scheduler/sched-stats.rst); 0 if the kernel has none.
+fn waited_of(schedstat: &Path) -> u64 {
+    let text = std::fs::read_to_string(schedstat).unwrap_or_default();
+    text.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0)
 }
 
 impl Drop for Server {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ use crate::histogram::LatencySummary;
 use crate::interface::Interface;
 use crate::losses::{self, Counters};
 use crate::netns::{INTERFACE, Pair};
-use crate::process::{Affinity, Server};
+use crate::process::{Affinity, Server, own_waited_ns};
 use crate::signals;
 use crate::udp::SOURCE_PORT;
 use crate::udp::frame::Path;
@@ -27,6 +27,9 @@ const START_PPS: f64 = 200_000.0;
 /// The next round's search begins at this part of what was loss-free, which is nearly always loss-free again.
 const RESTART: f64 = 0.85;
 
+/// Above this part of the time without its core, a server or generator was not alone.
+const SHARED: f64 = 0.02;
+
 /// What a server showed in one round.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Measured {
@@ -37,6 +40,9 @@ pub(crate) struct Measured {
     pub overload: Option<Point>,
     /// At 100,000 frames a second, handed over one by one; `None` where the generator could not.
     pub latency: Option<LatencySummary>,
+    /// Part of the round in which generator or server, whichever had it worse, was ready to run while something
+    /// else had its core: on an idle machine next to nothing.
+    pub core_shared: f64,
     /// Counters of both interfaces that grew and tell of losses, over the whole round.
     pub client_losses: Counters,
     pub server_losses: Counters,
@@ -85,6 +91,7 @@ impl<'pair> Bench<'pair> {
         let server = Server::start(kind.name(), &self.pair.server, &command, self.affinity)?;
         let mut sender = LiveFrames::open(&self.client, self.path, kind.hook())?;
         let (client_before, server_before) = self.counters();
+        let (began, generator_waited_ns, server_waited_ns) = (Instant::now(), own_waited_ns(), server.waited_ns());
 
         self.warm_up(kind, &mut sender)?;
         let start_pps = self.known_pps.get(&kind).map_or(START_PPS, |known| known * RESTART);
@@ -98,6 +105,9 @@ impl<'pair> Bench<'pair> {
         };
         let latency = self.latency(&mut sender)?;
 
+        let waited_ns =
+            (own_waited_ns() - generator_waited_ns).max(server.waited_ns().saturating_sub(server_waited_ns));
+        let core_shared = waited_ns as f64 / began.elapsed().as_nanos() as f64;
         let (client_after, server_after) = self.counters();
         drop(sender);
         let ready = server.ready.clone();
@@ -107,6 +117,7 @@ impl<'pair> Bench<'pair> {
             found,
             overload: overload.filter(|point| !point.generator_limited),
             latency,
+            core_shared,
             client_losses: losses::grown(&client_before, &client_after),
             server_losses: losses::grown(&server_before, &server_after),
         })
@@ -158,6 +169,11 @@ fn point(outcome: &Outcome) -> Point {
 }
 
 impl Measured {
+    /// Whether other programs had so much of a core that the figures are theirs too.
+    pub(crate) fn disturbed(&self) -> bool {
+        self.core_shared > SHARED
+    }
+
     pub(crate) fn peak_pps(&self) -> Option<f64> {
         self.found.peak_pps
     }
@@ -179,6 +195,8 @@ impl Measured {
     pub(crate) fn brief(&self) -> String {
         let mpps = |rate: Option<f64>| rate.map_or("-".into(), |rate| format!("{:.3}", rate / 1e6));
         let p50 = self.latency_us(|l| l.p50_ns).map_or("-".into(), |us| format!("{us:.2}"));
-        format!("peak {} Mpps, loss-free {} Mpps, p50 {p50} us", mpps(self.peak_pps()), mpps(self.loss_free_pps()))
+        let (peak, loss_free) = (mpps(self.peak_pps()), mpps(self.loss_free_pps()));
+        let shared = if self.disturbed() { ", CORES SHARED with other programs" } else { "" };
+        format!("peak {peak} Mpps, loss-free {loss_free} Mpps, p50 {p50} us{shared}")
     }
 }

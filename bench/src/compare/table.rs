@@ -8,9 +8,6 @@ use super::stats::{self, Spread};
 use super::{NETWORK, Rounds};
 use crate::machine::Machine;
 
-/// A machine that has been idle for a minute is far below this load average.
-const BUSY: f64 = 0.5;
-
 /// Figures by round.
 type Values = Vec<Option<f64>>;
 
@@ -32,6 +29,7 @@ struct Row {
     p50_us: Option<Spread>,
     p90_us: Option<Spread>,
     p99_us: Option<Spread>,
+    core_shared_percent: Option<Spread>,
     over_kernel: Ratios,
     over_bare: Ratios,
     /// In some round the generator ended the search.
@@ -82,7 +80,8 @@ impl Table {
     pub(crate) fn print(&self, results: &Rounds, machine: &Machine, frame_len: usize, seconds: f64) {
         let rounds = results.values().map(Vec::len).max().unwrap_or(0);
         println!("UDP echo, {frame_len} B frames, one core each side: median of {rounds} rounds (range)\n");
-        let head = ["server", "peak Mpps", "loss-free Mpps", "at 2x overload", "p50 us", "p90 us", "p99 us"];
+        let head =
+            ["server", "peak Mpps", "loss-free Mpps", "at 2x overload", "p50 us", "p90 us", "p99 us", "core shared %"];
         let rows = self.rows.iter().map(|row| {
             let mpps = |spread| mark(number(spread, 2), row.at_least);
             [
@@ -93,6 +92,7 @@ impl Table {
                 number(row.p50_us, 2),
                 number(row.p90_us, 2),
                 number(row.p99_us, 1),
+                number(row.core_shared_percent, 1),
             ]
         });
         print_columns(head, rows.collect());
@@ -131,6 +131,9 @@ impl Table {
     fn print_footnotes(&self, results: &Rounds, machine: &Machine, seconds: f64) {
         println!("\nkernel: the better of both kernel echoes in each round. bare: the AF_XDP loop without a stack.");
         println!("loss-free: highest offered rate with at most 1 % lost and 3 % late. Trials of {seconds} s.");
+        println!(
+            "core shared: part of the time in which generator or server waited for its core; alone, next to nothing."
+        );
         println!("p50, p90, p99: from the intended time, at 100,000 frames a second.");
         if self.rows.iter().any(|row| row.at_least) {
             println!("+: at least; the generator could send no more.");
@@ -146,7 +149,12 @@ impl Table {
         }
         println!("network: {NETWORK}");
         println!("machine: {}, {} cores, Linux {}", machine.cpu, machine.cores, machine.kernel);
-        println!("load average before: {:.2}{}", machine.load_average, busy(machine.load_average));
+        let disturbed = results.values().flatten().filter(|measured| measured.disturbed()).count();
+        if disturbed > 0 {
+            println!(
+                "NOT ALONE: in {disturbed} measurements other programs had more than 2 % of a core. Stop them, run again."
+            );
+        }
         println!("commit {}, `{}`", machine.commit, machine.command);
     }
 }
@@ -168,6 +176,7 @@ impl Row {
             p50_us: stats::spread(own.p50.iter().copied()),
             p90_us: stats::spread(rounds.iter().map(|measured| measured.latency_us(|l| l.p90_ns))),
             p99_us: stats::spread(rounds.iter().map(|measured| measured.latency_us(|l| l.p99_ns))),
+            core_shared_percent: stats::spread(rounds.iter().map(|measured| Some(100.0 * measured.core_shared))),
             over_kernel: over(kernel),
             over_bare: over(bare),
             at_least: rounds.iter().any(|measured| measured.found.generator_limited),
@@ -215,11 +224,6 @@ fn number(spread: Option<Spread>, digits: usize) -> String {
         None => "-".into(),
         Some(Spread { median, min, max, .. }) => format!("{median:.digits$} ({min:.digits$}-{max:.digits$})"),
     }
-}
-
-/// What a load average says about the figures.
-fn busy(load_average: f64) -> &'static str {
-    if load_average > BUSY { ": other programs were running, so trust the ratios, and those with care" } else { "" }
 }
 
 fn mark(text: String, at_least: bool) -> String {
