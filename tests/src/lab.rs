@@ -142,12 +142,18 @@ impl Lab {
     /// If it does not become ready.
     #[must_use]
     pub fn start_command(&self, command: Command) -> Engine<'_> {
-        let mut engine = Engine { process: Process::spawn(self, command), lab: self, ready: String::new() };
-        match engine.process.stdout.recv_timeout(PATIENCE) {
-            Ok(line) => engine.ready = line,
-            Err(_) => panic!("not ready within {PATIENCE:?}; it said: {}", engine.process.stderr()),
-        }
+        let mut engine = self.spawn(command);
+        engine.wait_until_ready();
         engine
+    }
+
+    /// Starts a command in the engine's namespace, and does not wait.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn spawn(&self, command: Command) -> Engine<'_> {
+        Engine { process: Process::spawn(self, command), lab: self, ready: String::new() }
     }
 
     /// Runs `barewire echo` with these options more, and waits until it gives up.
@@ -308,6 +314,17 @@ pub struct Engine<'lab> {
 }
 
 impl Engine<'_> {
+    /// Waits for its first line of standard output.
+    ///
+    /// # Panics
+    /// If it does not come.
+    pub fn wait_until_ready(&mut self) {
+        match self.process.stdout.recv_timeout(PATIENCE) {
+            Ok(line) => self.ready = line,
+            Err(_) => panic!("not ready within {PATIENCE:?}; it said: {}", self.stderr()),
+        }
+    }
+
     /// Its first line of standard output.
     #[must_use]
     pub fn ready(&self) -> &str {
