@@ -5,6 +5,15 @@
 //! ingress costs the server nothing but the counting. So TC is the default, for every server that sends
 //! through sockets, AF_XDP in copy mode included. Only reflection in the driver (XDP_TX) needs the XDP
 //! hook: without one at this end its frames are lost.
+//!
+//! Measured, goodput under overload and p50 at 100,000 a second, Linux 6.18 on two cores of a 2 GHz EPYC:
+//!
+//! | server | TC | XDP |
+//! |---|---|---|
+//! | kernel sockets, spinning | 300 k/s, 5.6 us | 270 k/s, 6.1 us |
+//! | AF_XDP without a stack | 890-970 k/s, 1.9-2.4 us | 800-820 k/s, 3.0 us |
+//!
+//! GRO at the generator's end changes neither.
 
 use libbpf_rs::{Link, MapCore, MapFlags, Object};
 use serde::Serialize;
