@@ -59,6 +59,22 @@ pub struct Tags {
 }
 
 impl Tags {
+    /// Reads tags, and the EtherType behind them: `rest` is what follows `ethertype`, which is that of a tag.
+    #[cold]
+    fn parse(mut ethertype: u16, mut rest: &[u8]) -> Result<(Self, u16), DropReason> {
+        let mut tags = Self::default();
+        while is_tag(ethertype) && tags.count() < 2 {
+            let (tag, after) = rest.split_first_chunk::<TAG_LEN>().ok_or(DropReason::FrameTooShort)?;
+            let [tci_high, tci_low, type_high, type_low] = *tag;
+            let [tpid_high, tpid_low] = ethertype.to_be_bytes();
+            tags.bytes[tags.count()] = [tpid_high, tpid_low, tci_high, tci_low];
+            tags.count += 1;
+            ethertype = u16::from_be_bytes([type_high, type_low]);
+            rest = after;
+        }
+        Ok((tags, ethertype))
+    }
+
     /// How many there are.
     #[must_use]
     pub const fn count(&self) -> usize {
@@ -94,24 +110,11 @@ impl Header {
     pub fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
         let (header, rest) = bytes.split_first_chunk::<LEN>().ok_or(DropReason::FrameTooShort)?;
         let [destination, source] = *header.as_chunks().0 else { return Err(DropReason::FrameTooShort) };
-        let ethertype = be16(header, 12);
-        let header = Self { destination: Mac(destination), source: Mac(source), tags: Tags::default(), ethertype };
-        if is_tag(ethertype) { header.with_tags(rest) } else { Ok(header) }
-    }
-
-    /// Reads the tags that follow the addresses; `rest` is what follows the first tag's type.
-    #[cold]
-    fn with_tags(mut self, mut rest: &[u8]) -> Result<Self, DropReason> {
-        while is_tag(self.ethertype) && self.tags.count() < 2 {
-            let (tag, after) = rest.split_first_chunk::<TAG_LEN>().ok_or(DropReason::FrameTooShort)?;
-            let [tci_high, tci_low, type_high, type_low] = *tag;
-            let [tpid_high, tpid_low] = self.ethertype.to_be_bytes();
-            self.tags.bytes[self.tags.count()] = [tpid_high, tpid_low, tci_high, tci_low];
-            self.tags.count += 1;
-            self.ethertype = u16::from_be_bytes([type_high, type_low]);
-            rest = after;
-        }
-        Ok(self)
+        let (tags, ethertype) = match be16(header, 12) {
+            ethertype if is_tag(ethertype) => Tags::parse(ethertype, rest)?,
+            ethertype => (Tags::default(), ethertype),
+        };
+        Ok(Self { destination: Mac(destination), source: Mac(source), tags, ethertype })
     }
 
     /// Bytes of the header, tags included.
@@ -145,6 +148,20 @@ impl Header {
         *place = self.ethertype.to_be_bytes();
         true
     }
+}
+
+/// Whether it is the header of an untagged IPv4 frame from one station to `ours`.
+#[inline]
+#[must_use]
+pub fn is_plain_ipv4(header: &[u8; LEN], ours: Mac) -> bool {
+    header[..6] == ours.0 && header[6] & 1 == 0 && be16(header, 12) == IPV4
+}
+
+/// Makes the header of an untagged frame to us that of the answer.
+#[inline]
+pub fn turn_round(header: &mut [u8; LEN], ours: Mac) {
+    header.copy_within(6..12, 0);
+    header[6..12].copy_from_slice(&ours.0);
 }
 
 const fn is_tag(ethertype: u16) -> bool {
