@@ -106,11 +106,17 @@ impl Table {
             [name, k1, k2, k3, b1, b2, b3]
         });
         print_columns(head, rows.collect());
-        self.print_bars();
+        let disturbed = results.values().flatten().filter(|measured| measured.disturbed()).count();
+        self.print_bars(disturbed > 0);
+        if disturbed > 0 {
+            println!(
+                "\nNOT ALONE: in {disturbed} measurements other programs had more than 2 % of a core. Stop them, run again."
+            );
+        }
         self.print_footnotes(results, machine, seconds);
     }
 
-    fn print_bars(&self) {
+    fn print_bars(&self, disturbed: bool) {
         if self.bars.is_empty() {
             return;
         }
@@ -123,7 +129,8 @@ impl Table {
                 None => "not measured",
             };
             let asked = format!("{} {}", bar.sense, bar.limit);
-            [bar.what.to_owned(), asked, number(bar.value, 2), met.to_owned()]
+            let met = if disturbed { format!("{met} (cores shared)") } else { met.to_owned() };
+            [bar.what.to_owned(), asked, number(bar.value, 2), met]
         });
         print_columns(head, rows.collect());
     }
@@ -149,12 +156,6 @@ impl Table {
         }
         println!("network: {NETWORK}");
         println!("machine: {}, {} cores, Linux {}", machine.cpu, machine.cores, machine.kernel);
-        let disturbed = results.values().flatten().filter(|measured| measured.disturbed()).count();
-        if disturbed > 0 {
-            println!(
-                "NOT ALONE: in {disturbed} measurements other programs had more than 2 % of a core. Stop them, run again."
-            );
-        }
         println!("commit {}, `{}`", machine.commit, machine.command);
     }
 }
