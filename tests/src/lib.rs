@@ -3,5 +3,6 @@ pub mod fixtures;
 pub mod kernel;
 pub mod lab;
 pub mod netns;
+pub mod sim;
 pub mod source;
 pub mod test_run;

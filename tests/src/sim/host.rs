@@ -1,0 +1,335 @@
+//! One host of the simulation: a production [`Worker`] on a virtual NIC, watched after every turn.
+
+use std::collections::VecDeque;
+
+use barewire::app::App;
+use barewire::base::{DropReason, Instant, Place, Umem, UmemConfig, UnsentReason};
+use barewire::stack::{Event, Stack};
+use barewire::worker::Worker;
+
+use super::nic::{Arrival, Mood, Nic, Rings, Virtual};
+use super::outages::Outages;
+use super::reference::{Reaction, Reference};
+use super::rng::Rng;
+use super::strict;
+use super::wire::Transmission;
+
+/// Searches for neighbors that a stack runs at once at most.
+const SEARCHES: u32 = 64;
+
+/// What can be wrong with a host and its NIC, and how big they are.
+#[derive(Clone, Debug)]
+pub struct HostPlan {
+    /// The memory.
+    pub umem: UmemConfig,
+    /// The NIC's rings.
+    pub rings: Rings,
+    /// Frames that the NIC takes at once at most.
+    pub accepts: usize,
+    /// When nothing leaves the transmit ring.
+    pub stalls: Outages,
+    /// When no chunk comes back from transmission.
+    pub late_completions: Outages,
+    /// When no free chunk is taken to receive into.
+    pub fill_starvation: Outages,
+    /// When the worker makes no turn.
+    pub naps: Outages,
+}
+
+/// An answer that the reference gave, until the host gives the same.
+#[derive(Debug)]
+struct Expected {
+    bytes: Vec<u8>,
+    damaged: bool,
+    obligatory: bool,
+}
+
+/// What a frame that a host sent turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emission {
+    /// An answer; whether it answers a damaged frame.
+    Answer {
+        /// Whether what it answers is not what an application sent.
+        damaged: bool,
+    },
+    /// An ARP packet of its own accord.
+    Arp,
+    /// Something else: a datagram of the application's own, if it has any.
+    Own,
+}
+
+/// A frame that the stack was given, and what the reference makes of it.
+#[derive(Debug)]
+pub struct Digested {
+    /// The frame.
+    pub frame: Transmission,
+    /// The reference's verdict.
+    pub reaction: Reaction,
+}
+
+/// A host.
+#[derive(Debug)]
+pub struct Host<D, A> {
+    name: &'static str,
+    worker: Worker<D, A>,
+    plan: HostPlan,
+    rng: Rng,
+    reference: Reference,
+    calm: bool,
+    ready: bool,
+    duplicate: bool,
+    claims_heard: u64,
+    expected: VecDeque<Expected>,
+    /// Obligatory answers that were overtaken by a later one: they will never come.
+    overtaken: u64,
+    digested: u64,
+    delivered: u64,
+    /// Frames that arrived and found no place in the NIC.
+    pub dropped_by_nic: u64,
+    /// Turns made.
+    pub turns: u64,
+    /// Conflicts told of.
+    pub contested: u64,
+}
+
+impl<D: Virtual, A: App> Host<D, A> {
+    /// A host that was started at `now`.
+    ///
+    /// # Panics
+    /// If there is no memory.
+    pub fn new(
+        name: &'static str,
+        reference: Reference,
+        app: A,
+        plan: HostPlan,
+        wrap: impl FnOnce(Nic) -> D,
+        rng: Rng,
+        now: Instant,
+    ) -> Self {
+        let umem = Umem::new(plan.umem).expect("memory for a simulated host");
+        let device = wrap(Nic::new(plan.rings, umem.chunk_bytes()));
+        let stack = Stack::new(reference.config(), app, now);
+        let ready = reference.config().probing == barewire::link::address::Probing::Off;
+        Self {
+            name,
+            worker: Worker::new(device, umem, stack),
+            plan,
+            rng,
+            reference,
+            calm: false,
+            ready,
+            duplicate: false,
+            claims_heard: 0,
+            expected: VecDeque::new(),
+            overtaken: 0,
+            digested: 0,
+            delivered: 0,
+            dropped_by_nic: 0,
+            turns: 0,
+            contested: 0,
+        }
+    }
+
+    /// The worker.
+    #[must_use]
+    pub const fn worker(&self) -> &Worker<D, A> {
+        &self.worker
+    }
+
+    /// The worker, to talk to between turns.
+    pub const fn worker_mut(&mut self) -> &mut Worker<D, A> {
+        &mut self.worker
+    }
+
+    /// The host as the reference sees it.
+    #[must_use]
+    pub const fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
+    /// Whether its addresses were found to be another host's, so that it will never serve.
+    #[must_use]
+    pub const fn is_duplicate(&self) -> bool {
+        self.duplicate
+    }
+
+    /// Whether it may use its addresses.
+    #[must_use]
+    pub const fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Ends the faults of the host and its NIC.
+    pub const fn calm(&mut self) {
+        self.calm = true;
+    }
+
+    /// A frame comes in from the wire.
+    pub fn arrive(&mut self, frame: Transmission) {
+        let arrival = self.worker.device_mut().nic().arrive(frame);
+        self.dropped_by_nic += u64::from(arrival != Arrival::Received);
+    }
+
+    /// Makes a turn, unless the worker naps, and checks everything that has to hold afterwards. The frames
+    /// that were digested are given to `digested`.
+    pub fn turn(&mut self, now: Instant, mut digested: impl FnMut(&Digested, &mut A)) {
+        let mood = self.mood(now);
+        self.worker.device_mut().nic().set_mood(mood);
+        if !self.calm && self.plan.naps.is_on(now, &mut self.rng) {
+            return;
+        }
+        self.turns += 1;
+        self.worker.turn(now);
+        self.consult_reference(&mut digested);
+        self.hear_events();
+        self.check_chunks();
+        self.check_counters();
+    }
+
+    /// The next frame that leaves the NIC, and what it is.
+    pub fn depart(&mut self) -> Option<(Vec<u8>, Emission)> {
+        let bytes = self.worker.device_mut().nic().depart()?;
+        if let Err(wrong) = strict::check(&bytes) {
+            panic!("{}: sent a malformed frame: {wrong}\n{bytes:02x?}", self.name);
+        }
+        assert_eq!(bytes[6..12], self.reference.config().mac.0, "{}: sent from another MAC address", self.name);
+        let at = self.expected.iter().position(|expected| expected.bytes == bytes);
+        let emission = match at {
+            Some(at) => {
+                self.overtaken += self.expected.drain(..at).filter(|overtaken| overtaken.obligatory).count() as u64;
+                let answer = self.expected.pop_front().expect("it was found there");
+                Emission::Answer { damaged: answer.damaged }
+            }
+            None if bytes[12..14] == [8, 6] => {
+                self.check_arp(&bytes);
+                Emission::Arp
+            }
+            None => Emission::Own,
+        };
+        Some((bytes, emission))
+    }
+
+    /// Whether only a turn, or a better mood of the NIC, moves on what waits here.
+    pub fn is_busy(&mut self) -> bool {
+        self.worker.in_bursts() != (0, 0) || self.worker.device_mut().nic().is_busy()
+    }
+
+    /// When the stack has something to do next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.worker.stack().next_deadline()
+    }
+
+    /// Checks what has to hold once everything has come to rest.
+    pub fn check_rest(&mut self) {
+        let (name, umem) = (self.name, self.worker.umem());
+        let idle = umem.count(Place::Free) + umem.count(Place::Fill);
+        assert_eq!(idle, umem.chunks(), "{name}: chunks are neither free nor waiting to be received into");
+        assert_eq!(self.worker.stack().waiting(), 0, "{name}: frames still wait for a neighbor");
+        let missing = self.overtaken + self.expected.iter().filter(|answer| answer.obligatory).count() as u64;
+        let unsent: u64 = self.worker.stack().counters().unsent.iter().sum();
+        assert!(missing <= unsent, "{name}: did not send {missing} answers, and says so of {unsent}");
+    }
+
+    fn mood(&mut self, now: Instant) -> Mood {
+        if self.calm {
+            return Mood::GOOD;
+        }
+        let Self { plan, rng, .. } = self;
+        Mood {
+            accepts: if plan.accepts == usize::MAX { usize::MAX } else { rng.below(plan.accepts as u64 + 1) as usize },
+            departs: !plan.stalls.is_on(now, rng),
+            completes: !plan.late_completions.is_on(now, rng),
+            fills: !plan.fill_starvation.is_on(now, rng),
+        }
+    }
+
+    /// Has the reference digest what the stack has digested.
+    fn consult_reference(&mut self, digested: &mut impl FnMut(&Digested, &mut A)) {
+        let received = self.worker.stack().counters().received;
+        while self.digested < received {
+            self.digested += 1;
+            let frame = self.worker.device_mut().nic().next_handed();
+            let frame = frame.unwrap_or_else(|| panic!("{}: digested a frame that never came", self.name));
+            let reaction = self.reference.digest(&frame.bytes, self.ready);
+            self.claims_heard += u64::from(reaction.is_claim);
+            self.delivered += u64::from(reaction.delivery.is_some());
+            if let Some(bytes) = &reaction.answer {
+                let (damaged, obligatory) = (frame.damaged, reaction.obligatory);
+                self.expected.push_back(Expected { bytes: bytes.clone(), damaged, obligatory });
+            }
+            digested(&Digested { frame, reaction }, self.worker.stack_mut().app_mut());
+        }
+        let delivered = self.worker.stack().counters().udp_delivered;
+        assert_eq!(delivered, self.delivered, "{}: datagrams delivered, and what the reference says", self.name);
+    }
+
+    fn hear_events(&mut self) {
+        while let Some(event) = self.worker.stack_mut().next_event() {
+            match event {
+                Event::Ready => self.ready = true,
+                Event::Duplicate(..) => self.duplicate = true,
+                Event::Contested(..) => self.contested += 1,
+                Event::Neighbor(..) => {}
+            }
+            let is_conflict = matches!(event, Event::Duplicate(..) | Event::Contested(..));
+            assert!(!is_conflict || self.claims_heard > 0, "{}: {event:?}, but nobody claimed it", self.name);
+        }
+    }
+
+    /// Every chunk is in exactly one place.
+    fn check_chunks(&mut self) {
+        let (name, (received, out)) = (self.name, self.worker.in_bursts());
+        let [fill, transmit] = self.worker.device_mut().nic().chunks();
+        let (umem, waiting) = (self.worker.umem(), self.worker.stack().waiting());
+        let held = (Place::Held, received + out);
+        let queued = (Place::Queue, waiting as usize);
+        let free = (Place::Free, umem.free_chunks() as usize);
+        let mut total = 0;
+        for (place, chunks) in [fill, transmit, held, queued, free] {
+            assert_eq!(umem.count(place) as usize, chunks, "{name}: chunks in {place:?}, and those that are there");
+            total += chunks;
+        }
+        assert_eq!(total, umem.chunks() as usize, "{name}: chunks in all");
+        assert!(waiting <= SEARCHES * self.reference.config().neighbors.queue, "{name}: {waiting} frames wait");
+    }
+
+    /// No frame vanishes uncounted.
+    fn check_counters(&mut self) {
+        let (name, (received, out)) = (self.name, self.worker.in_bursts());
+        let device = self.worker.device_mut().nic().counters_now();
+        let handed = self.worker.device_mut().nic().handed();
+        let waiting = u64::from(self.worker.stack().waiting());
+        let counters = self.worker.stack().counters();
+        assert_eq!(handed, received, "{name}: frames handed over, and those not digested");
+        assert_eq!(device.received, counters.received + received as u64, "{name}: frames from the device");
+        let dropped: u64 = counters.drops.iter().sum();
+        assert_eq!(counters.received, counters.delivered + dropped, "{name}: received = delivered + drops");
+        let unsent: u64 = counters.unsent.iter().sum();
+        let accounted = device.transmitted + waiting + out as u64 + unsent;
+        assert_eq!(counters.originated, accounted, "{name}: originated = transmitted + waiting + burst + unsent");
+    }
+
+    /// An ARP packet of a host's own accord asks, in its own name or in nobody's.
+    fn check_arp(&self, frame: &[u8]) {
+        let (name, config) = (self.name, self.reference.config());
+        let packet = &frame[14..];
+        assert_eq!(packet[..8], [0, 1, 8, 0, 6, 4, 0, 1], "{name}: sent an ARP packet that is no request");
+        assert_eq!(packet[8..14], config.mac.0, "{name}: an ARP packet with another sender");
+        let sender: [u8; 4] = packet[14..18].try_into().expect("four bytes");
+        let is_ours = config.addresses.iter().any(|net| net.addr().octets() == sender);
+        assert!(is_ours || sender == [0; 4], "{name}: an ARP packet from {sender:?}");
+    }
+
+    /// Frames dropped for a reason.
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.worker.stack().counters().drops[reason as usize]
+    }
+
+    /// Frames unsent for a reason.
+    #[must_use]
+    pub fn unsent(&self, reason: UnsentReason) -> u64 {
+        self.worker.stack().counters().unsent[reason as usize]
+    }
+}

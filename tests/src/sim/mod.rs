@@ -1,0 +1,44 @@
+//! The simulator: two production workers on a virtual wire, a virtual clock, and one seed.
+//!
+//! ```text
+//!   client app                                                                echo app
+//!   [Worker] -- Nic -- strict check -- Lane (loss, delay, damage ...) -- Nic -- [Worker]
+//!      |                                                                           |
+//!   Reference  <---- every frame that a stack digested, and every one it sent --> Reference
+//! ```
+//!
+//! Everything is drawn from the seed, so a seed that fails once fails always, and one run of it is the same
+//! as the next, frame by frame. After every turn the books are balanced: every chunk in one place, every frame
+//! counted once. Every frame that leaves must parse and be either one that the reference expects as an answer
+//! or one that the application wrote. When the faults stop, everything has to arrive again.
+
+mod client;
+mod forge;
+pub mod frames;
+mod host;
+mod nic;
+mod outages;
+mod pcap;
+mod reference;
+mod rng;
+mod run;
+mod scenario;
+mod seeds;
+mod strict;
+mod wire;
+
+pub use client::{Client, Traffic};
+pub use forge::draw_frame;
+pub use host::{Digested, Emission, Host, HostPlan};
+pub use nic::{Mood, Nic, Rings, Virtual};
+pub use outages::Outages;
+pub use reference::{Reaction, Reference};
+pub use rng::{Rng, hash};
+pub use run::{Outcome, Simulation};
+pub use scenario::{
+    CLIENT, CLIENT_MAC, ClockFaults, PORT, REMOTE, SERVER, SERVER_MAC, STRANGER, STRANGER_MAC, Scenario, Strangers,
+    sound_host, stack_config,
+};
+pub use seeds::{attempt, run_seed};
+pub use strict::check as check_strictly;
+pub use wire::{Faults, Lane, LaneCounters, Transmission};
