@@ -89,6 +89,19 @@ pub enum OpenError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// There is no memory for the packets, in a step that the system or a library takes.
+    #[error(
+        "no memory for packets: {bytes} bytes ({step}: {source}); use a smaller --ring-size, or give the process \
+         more memory (ulimit -v, the cgroup's memory.max)"
+    )]
+    NoMemory {
+        /// Bytes of packet memory.
+        bytes: usize,
+        /// What was refused.
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// There is no memory for the packets.
     #[error(transparent)]
     Memory(#[from] UmemError),
@@ -122,7 +135,9 @@ impl OpenError {
     pub(super) fn at(config: &SocketConfig, step: &'static str, bytes: usize, source: io::Error) -> Self {
         match source.raw_os_error() {
             Some(libc::EAFNOSUPPORT) => Self::NoAfXdp,
-            Some(libc::ENOBUFS | libc::ENOMEM) => Self::MemoryLimit { bytes, step, source },
+            // What is beyond the limit of locked memory is ENOBUFS (xdp_umem_account_pages in the kernel).
+            Some(libc::ENOBUFS) => Self::MemoryLimit { bytes, step, source },
+            Some(libc::ENOMEM) => Self::NoMemory { bytes, step, source },
             Some(libc::EPERM) if step == REGISTER => Self::MemoryLimit { bytes, step, source },
             Some(libc::EPERM | libc::EACCES) => Self::NoPermission { step, source },
             _ => Self::other(config, step, source),
