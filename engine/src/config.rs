@@ -113,7 +113,7 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the configuration file {path}: {source}")]
+    #[error("cannot read the configuration file {path} ({source}): give --config the path of a TOML file")]
     Read {
         /// The file.
         path: PathBuf,
@@ -204,6 +204,9 @@ impl Options {
             && !addresses.iter().any(|prefix| prefix.contains(&gateway) && prefix.addr() != gateway)
         {
             return Err(invalid("--gateway", gateway, "a router must be on the link of one of the addresses"));
+        }
+        if self.udp_port == Some(0) {
+            return Err(invalid("--udp-port", 0, "nobody can send to port 0 (RFC 768); give 1 to 65535"));
         }
         if self.tcp_port.is_some() {
             tracing::warn!("this version serves no TCP: segments are answered with \"protocol unreachable\"");
@@ -299,6 +302,7 @@ mod tests {
         assert!(message(Options::default()).contains("--interface"));
         assert!(message(parse("interface = 'bw0'")).contains("--address"));
         let with = |more: &str| message(minimal().or(parse(more)));
+        assert!(with("udp-port = 0").contains("65535"));
         assert!(with("ring-size = 1000").contains("power of two"));
         assert!(with("gateway = '10.1.0.1'").contains("on the link"));
         assert!(with("gateway = '10.0.0.2'").contains("on the link"), "ourselves");
