@@ -86,7 +86,7 @@ pub enum EngineError {
         interface: String,
     },
     /// Metrics cannot be served.
-    #[error("cannot serve metrics at {address} ({source}): give --metrics another port")]
+    #[error("cannot serve metrics at {address} ({source}): give --metrics an address of this host and a free port")]
     Metrics {
         /// Where.
         address: SocketAddr,
@@ -177,15 +177,16 @@ impl Engine {
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), EngineError> {
         tokio::pin!(shutdown);
-        let mut engine = tokio::select! {
-            started = Self::start(settings, make_app) => started?,
-            () = &mut shutdown => return Ok(()),
-        };
+        // First, because it touches nothing else.
         let listener = match settings.metrics {
             Some(address) => {
                 Some(metrics::bind(address).await.map_err(|source| EngineError::Metrics { address, source })?)
             }
             None => None,
+        };
+        let mut engine = tokio::select! {
+            started = Self::start(settings, make_app) => started?,
+            () = &mut shutdown => return Ok(()),
         };
         engine.supervise(listener, on_ready, shutdown).await
     }
