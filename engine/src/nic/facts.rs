@@ -39,7 +39,9 @@ pub enum FactsError {
     #[error("there is no interface {0} in this network namespace: `ip link` lists those that there are")]
     NoInterface(String),
     /// It is not Ethernet.
-    #[error("{0} is not an Ethernet interface, which is all that the engine speaks")]
+    #[error(
+        "{0} is not an Ethernet interface, which is all that the engine speaks: `ip link` lists others (link/ether)"
+    )]
     NotEthernet(String),
     /// The kernel did not answer.
     #[error("the kernel does not tell about its interfaces: {0}")]
