@@ -1,7 +1,8 @@
 //! The stack: the only place where the layers meet.
 //!
 //! ```text
-//!   receive:  ethernet -> arp
+//!   receive:  plain ------------> App::datagram     nearly always
+//!             ethernet -> arp
 //!                      -> ipv4 -> icmp
 //!                              -> udp -> App::datagram
 //!   transmit: answers go out in the frame that the request came in; what waits for a neighbor, ARP requests
@@ -14,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod egress;
+mod plain;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -150,7 +152,10 @@ impl<A: App> Stack<A> {
     pub fn receive(&mut self, now: Instant, received: &mut Burst, umem: &mut Umem, out: &mut Burst) {
         for mut frame in received.take(out.room()) {
             self.egress.counters.received += 1;
-            let outcome = self.digest(now, &mut frame, umem);
+            let outcome = match self.plain(now, &mut frame, umem) {
+                Some(outcome) => outcome,
+                None => self.digest(now, &mut frame, umem),
+            };
             let counters = &mut self.egress.counters;
             match outcome {
                 Outcome::Delivered | Outcome::Answered => counters.delivered += 1,
@@ -225,7 +230,7 @@ impl<A: App> Stack<A> {
         &mut self.app
     }
 
-    #[inline(always)]
+    /// The long way.
     fn digest(&mut self, now: Instant, frame: &mut Frame, umem: &mut Umem) -> Outcome {
         let bytes = umem.bytes(frame);
         let header = match self.accept_frame(bytes) {
@@ -250,7 +255,6 @@ impl<A: App> Stack<A> {
     }
 
     /// Checks that a frame is for us.
-    #[inline(always)]
     fn accept_frame(&self, bytes: &[u8]) -> Result<ethernet::Header, DropReason> {
         let header = ethernet::Header::parse(bytes)?;
         if header.destination != self.mac && !header.destination.is_multicast() {
@@ -262,7 +266,6 @@ impl<A: App> Stack<A> {
         if header.tags.name_a_vlan() { Err(DropReason::OtherVlan) } else { Ok(header) }
     }
 
-    #[inline(always)]
     fn accept_ipv4(&self, ethernet: ethernet::Header, bytes: &[u8]) -> Result<(Inbound, u8), DropReason> {
         let packet = wire::ipv4::Packet::parse(bytes.get(ethernet.len_bytes()..).unwrap_or_default())?;
         ipv4::accept(&packet, &self.egress.addresses, ethernet.destination.is_multicast())?;
@@ -326,7 +329,6 @@ impl<A: App> Stack<A> {
         answered
     }
 
-    #[inline(always)]
     fn udp(&mut self, now: Instant, inbound: Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
         let (source, destination) = (inbound.source, inbound.destination);
         let datagram = match wire::udp::Packet::parse(payload(umem.bytes(frame), &inbound)) {

@@ -41,6 +41,13 @@ pub fn accept(packet: &Packet<'_>, addresses: &Addresses, to_everybody: bool) ->
     if packet.is_fragment() { Err(DropReason::Ipv4Fragment) } else { Ok(()) }
 }
 
+/// Whether a datagram is for us and from somebody who can be answered.
+#[inline]
+#[must_use]
+pub fn is_for_us(source: Ipv4Addr, destination: Ipv4Addr, addresses: &Addresses) -> bool {
+    addresses.is_ours(destination) && is_valid_source(source) && addresses.may_send(source)
+}
+
 /// Whether a single host may send from the address: not zero, loopback, multicast or reserved.
 fn is_valid_source(source: Ipv4Addr) -> bool {
     let first = source.octets()[0];

@@ -41,14 +41,18 @@ impl<A: App> Host<A> {
         Self { stack: Stack::new(config, app, Instant::ZERO), umem: Umem::new(umem).unwrap(), now: Instant::ZERO }
     }
 
+    fn frame(&mut self, bytes: &[u8]) -> Frame {
+        let mut frame = self.umem.alloc().unwrap();
+        assert!(self.umem.set_len(&mut frame, bytes.len()));
+        self.umem.bytes_mut(&mut frame).copy_from_slice(bytes);
+        frame
+    }
+
     /// One turn; each frame out as its chunk and bytes.
     fn turn(&mut self, frames: &[&[u8]]) -> Vec<(u32, Vec<u8>)> {
         let (mut received, mut out) = (Burst::new(), Burst::new());
         for bytes in frames {
-            let mut frame = self.umem.alloc().unwrap();
-            assert!(self.umem.set_len(&mut frame, bytes.len()));
-            self.umem.bytes_mut(&mut frame).copy_from_slice(bytes);
-            received.push(frame).unwrap();
+            received.push(self.frame(bytes)).unwrap();
         }
         self.stack.receive(self.now, &mut received, &mut self.umem, &mut out);
         assert!(out.len() <= frames.len(), "no more frames out than in");
@@ -352,4 +356,49 @@ fn every_truncation_of_every_kind_of_frame_is_counted_and_survived() {
     }
     assert_eq!(host.stack.counters().received, count);
     assert_eq!(host.umem.free_chunks(), host.umem.chunks());
+}
+
+/// The same frame by both ways: what comes of it must be the same to the last byte and counter.
+#[test]
+fn the_short_way_comes_to_the_same_as_the_long_way() {
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut below = |n: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random as usize % n
+    };
+    let [mut short, mut long] = [Host::new(&config(), Boaster(100)), Host::new(&config(), Boaster(100))];
+    let mut plain = 0;
+    for round in 0..200_000 {
+        let payload = vec![round as u8; below(64)];
+        let source = [PEER, REMOTE, OURS, Ipv4Addr::new(10, 0, 0, 255)][below(4) * below(2)];
+        let mut bytes = udp(source, [4000, 0, 7][below(3) * below(2)], [7, 8][below(2) * below(2)], &payload);
+        for _ in 0..below(3) {
+            let at = below(bytes.len());
+            bytes[at] ^= 1 << below(8);
+        }
+        match below(4) {
+            0 => bytes.truncate(below(bytes.len() + 1)),
+            1 => bytes.resize(bytes.len() + below(20), 0xee),
+            _ => {}
+        }
+        let (mut by_short, mut by_long) = (short.frame(&bytes), long.frame(&bytes));
+        let before = short.stack.counters().clone();
+        if let Some(outcome) = short.stack.plain(Instant::ZERO, &mut by_short, &mut short.umem) {
+            plain += 1;
+            let expected = long.stack.digest(Instant::ZERO, &mut by_long, &mut long.umem);
+            assert_eq!(std::mem::discriminant(&outcome), std::mem::discriminant(&expected), "{bytes:02x?}");
+            assert_eq!(short.stack.counters(), long.stack.counters(), "{bytes:02x?}");
+            if matches!(outcome, Outcome::Answered) {
+                assert_eq!(short.umem.bytes(&by_short), long.umem.bytes(&by_long), "{bytes:02x?}");
+            }
+        } else {
+            assert_eq!(short.umem.bytes(&by_short), bytes, "the short way left its mark");
+            assert_eq!(short.stack.counters(), &before);
+        }
+        short.umem.free(by_short);
+        long.umem.free(by_long);
+    }
+    assert!(plain > 20_000, "only {plain} frames took the short way");
 }

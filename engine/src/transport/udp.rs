@@ -3,6 +3,8 @@
 use std::net::Ipv4Addr;
 
 use crate::base::DropReason;
+use crate::wire::checksum::{Sum, pseudo_header};
+use crate::wire::ipv4::UDP;
 use crate::wire::udp::Packet;
 
 /// How the checksum of a received datagram is judged.
@@ -17,6 +19,22 @@ pub enum ChecksumPolicy {
     AcceptPartial,
     /// It is not looked at.
     Trust,
+}
+
+impl ChecksumPolicy {
+    /// Whether a datagram with `checksum` in its header is taken. `pseudo` is the sum of its pseudo header, to
+    /// which `datagram` adds header and payload if need be.
+    #[inline]
+    pub fn accepts(self, checksum: u16, pseudo: Sum, datagram: impl FnOnce(Sum) -> Sum) -> bool {
+        // RFC 768: an all zero transmitted checksum value means that the transmitter generated no checksum.
+        match self {
+            _ if checksum == 0 => true,
+            Self::Trust => true,
+            Self::Verify => datagram(pseudo).is_valid(),
+            // What Linux leaves there for a NIC to complete: the sum of the pseudo header alone.
+            Self::AcceptPartial => datagram(pseudo).is_valid() || checksum == pseudo.fold(),
+        }
+    }
 }
 
 /// The UDP ports that an application listens on.
@@ -55,15 +73,8 @@ pub fn accept(
     policy: ChecksumPolicy,
     ports: &Ports,
 ) -> Result<(), DropReason> {
-    // RFC 768: an all zero transmitted checksum value means that the transmitter generated no checksum.
-    let intact = match policy {
-        _ if packet.checksum() == 0 => true,
-        ChecksumPolicy::Trust => true,
-        ChecksumPolicy::Verify => packet.checksum_is_valid(source, destination),
-        ChecksumPolicy::AcceptPartial => {
-            packet.checksum_is_valid(source, destination) || packet.checksum_is_partial(source, destination)
-        }
-    };
+    let pseudo = pseudo_header(source, destination, UDP, packet.datagram().len() as u16);
+    let intact = policy.accepts(packet.checksum(), pseudo, |pseudo| pseudo.add_bytes(packet.datagram()));
     if !intact {
         return Err(DropReason::UdpChecksum);
     }
@@ -73,8 +84,6 @@ pub fn accept(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::checksum::{Sum, pseudo_header};
-    use crate::wire::ipv4::UDP;
     use crate::wire::udp::{Header, LEN};
 
     const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);

@@ -25,6 +25,41 @@ const DONT_FRAGMENT: u16 = 0x4000;
 /// "More fragments" and the fragment offset: zero in a whole datagram.
 const FRAGMENT: u16 = 0x3fff;
 
+/// Bytes of header and payload.
+#[inline]
+#[must_use]
+pub const fn total_len(header: &[u8; LEN]) -> u16 {
+    be16(header, 2)
+}
+
+/// Sender.
+#[inline]
+#[must_use]
+pub fn source(header: &[u8; LEN]) -> Ipv4Addr {
+    four(header, 12).into()
+}
+
+/// Receiver.
+#[inline]
+#[must_use]
+pub fn destination(header: &[u8; LEN]) -> Ipv4Addr {
+    four(header, 16).into()
+}
+
+/// Whether it is the header of a fragment of a datagram, first or later.
+#[inline]
+#[must_use]
+pub const fn is_fragment(header: &[u8; LEN]) -> bool {
+    be16(header, 6) & FRAGMENT != 0
+}
+
+/// Whether it is a header without options of a whole datagram of `protocol`.
+#[inline]
+#[must_use]
+pub const fn is_plain(header: &[u8; LEN], protocol: u8) -> bool {
+    header[0] == 0x45 && !is_fragment(header) && header[9] == protocol
+}
+
 /// A received packet: header, options and payload, with any padding behind its total length cut off.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
@@ -49,7 +84,7 @@ impl<'a> Packet<'a> {
             return Err(DropReason::Ipv4HeaderLength);
         }
         let with_options = bytes.get(..header_len).ok_or(DropReason::Ipv4HeaderLength)?;
-        let total_len = usize::from(be16(header, 2));
+        let total_len = usize::from(total_len(header));
         let payload = bytes.get(header_len..total_len).ok_or(DropReason::Ipv4TotalLength)?;
         // RFC 1122, section 3.2.1.2: a host MUST verify the checksum and silently discard every bad datagram.
         let sum = Sum::default().add_bytes(header);
@@ -78,7 +113,7 @@ impl<'a> Packet<'a> {
     #[inline]
     #[must_use]
     pub const fn is_fragment(&self) -> bool {
-        be16(self.header, 6) & FRAGMENT != 0
+        is_fragment(self.header)
     }
 
     /// Hops left.
@@ -99,14 +134,14 @@ impl<'a> Packet<'a> {
     #[inline]
     #[must_use]
     pub fn source(&self) -> Ipv4Addr {
-        four(self.header, 12).into()
+        source(self.header)
     }
 
     /// Receiver.
     #[inline]
     #[must_use]
     pub fn destination(&self) -> Ipv4Addr {
-        four(self.header, 16).into()
+        destination(self.header)
     }
 
     /// What the datagram carries.

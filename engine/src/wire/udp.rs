@@ -14,6 +14,34 @@ use crate::base::DropReason;
 /// Bytes of a header.
 pub const LEN: usize = 8;
 
+/// Port of the sender.
+#[inline]
+#[must_use]
+pub const fn source_port(header: &[u8; LEN]) -> u16 {
+    be16(header, 0)
+}
+
+/// Port of the receiver.
+#[inline]
+#[must_use]
+pub const fn destination_port(header: &[u8; LEN]) -> u16 {
+    be16(header, 2)
+}
+
+/// Bytes of header and payload.
+#[inline]
+#[must_use]
+pub const fn len(header: &[u8; LEN]) -> u16 {
+    be16(header, 4)
+}
+
+/// The checksum field.
+#[inline]
+#[must_use]
+pub const fn checksum(header: &[u8; LEN]) -> u16 {
+    be16(header, 6)
+}
+
 /// A received datagram; bytes behind its length are cut off.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
@@ -29,7 +57,7 @@ impl<'a> Packet<'a> {
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
         let header = bytes.first_chunk::<LEN>().ok_or(DropReason::UdpTruncated)?;
-        let len = usize::from(be16(header, 4));
+        let len = usize::from(len(header));
         let datagram = bytes.get(..len).filter(|_| len >= LEN).ok_or(DropReason::UdpLength)?;
         Ok(Self { header, datagram })
     }
@@ -38,21 +66,21 @@ impl<'a> Packet<'a> {
     #[inline]
     #[must_use]
     pub const fn source_port(&self) -> u16 {
-        be16(self.header, 0)
+        source_port(self.header)
     }
 
     /// Port of the receiver.
     #[inline]
     #[must_use]
     pub const fn destination_port(&self) -> u16 {
-        be16(self.header, 2)
+        destination_port(self.header)
     }
 
     /// The checksum field; zero if the sender made none.
     #[inline]
     #[must_use]
     pub const fn checksum(&self) -> u16 {
-        be16(self.header, 6)
+        checksum(self.header)
     }
 
     /// Whether the checksum is right for these addresses.
@@ -62,12 +90,11 @@ impl<'a> Packet<'a> {
         pseudo_header(source, destination, UDP, self.datagram.len() as u16).add_bytes(self.datagram).is_valid()
     }
 
-    /// Whether the field holds only the sum of the pseudo header: what Linux leaves there for a NIC to
-    /// complete, and what arrives when there was none on the way (`CHECKSUM_PARTIAL`).
+    /// Header and payload.
     #[inline]
     #[must_use]
-    pub fn checksum_is_partial(&self, source: Ipv4Addr, destination: Ipv4Addr) -> bool {
-        self.checksum() == pseudo_header(source, destination, UDP, self.datagram.len() as u16).fold()
+    pub const fn datagram(&self) -> &'a [u8] {
+        self.datagram
     }
 
     /// What the datagram carries.
@@ -135,7 +162,6 @@ mod tests {
         assert_eq!((packet.source_port(), packet.destination_port(), packet.payload()), (4000, 7, &b"hello"[..]));
         assert!(packet.checksum_is_valid(A, B));
         assert!(!packet.checksum_is_valid(A, A));
-        assert!(!packet.checksum_is_partial(A, B));
     }
 
     #[test]
@@ -163,14 +189,5 @@ mod tests {
         }
         let padded = [good, vec![0; 9]].concat();
         assert_eq!(Packet::parse(&padded).unwrap().payload(), b"hello");
-    }
-
-    #[test]
-    fn the_sum_of_the_pseudo_header_alone_is_partial() {
-        let mut bytes = datagram(b"hello");
-        let partial = pseudo_header(A, B, UDP, bytes.len() as u16).fold();
-        bytes[6..8].copy_from_slice(&partial.to_be_bytes());
-        let packet = Packet::parse(&bytes).unwrap();
-        assert!(packet.checksum_is_partial(A, B) && !packet.checksum_is_valid(A, B));
     }
 }
