@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Nothing outside these namespaces is touched. Names carry the process id; a namespace whose process is
-//! gone (killed before it could clean up) is removed when the next one is made.
+//! gone (killed before it could clean up) is removed when the next one is made, and what runs in it is killed.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
@@ -146,6 +146,12 @@ fn remove_abandoned() {
     for name in names.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
         let pid = name.strip_prefix("bw-").and_then(|rest| rest.split('-').next()).and_then(|pid| pid.parse().ok());
         if let Some(pid) = pid.filter(|pid: &u32| !Path::new(&format!("/proc/{pid}")).exists()) {
+            // What it started there, an engine say, would go on without it.
+            let left = Command::new("ip").args(["netns", "pids", &name]).output();
+            let left = left.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+            for pid in left.split_whitespace() {
+                let _ = Command::new("kill").args(["-s", "KILL", pid]).status();
+            }
             let _ = Command::new("ip").args(["netns", "del", &name]).status();
             eprintln!("removed namespace {name} of process {pid}, which is gone");
         }

@@ -158,6 +158,27 @@ fn a_link_that_was_down_for_a_while_serves_again() {
 }
 
 #[test]
+fn a_host_that_claims_its_address_is_told_off_and_the_operator_told() {
+    let lab = Lab::new(2);
+    let engine = lab.start(&["--idle", "poll"]);
+    let wire = lab.veth.far_socket();
+    let mut claim = fixtures::arp(1, Lab::ENGINE, Lab::ENGINE);
+    claim = fixtures::patched(claim, 0, &[&[0xff; 6][..], &Veth::FAR_MAC].concat());
+    // The hardware address of the sender, RFC 826.
+    wire.send(&fixtures::patched(claim, 22, &Veth::FAR_MAC));
+    let warning = "02:00:00:00:00:02 claims 10.0.0.2, which is ours";
+    until("the operator is told", || engine.stderr().contains(warning).then_some(()));
+    engine.metrics_when("counted", |m| m.sum("address_conflicts_total", &[]) == 1 && m.drops("arp_conflict") == 1);
+    let mut buffer = [0; 2048];
+    until("it is defended", || {
+        let frame = wire.receive(&mut buffer, Duration::from_millis(100))?;
+        // An announcement (RFC 5227, section 2.4): the sender's and the target's address are ours.
+        (frame[12..14] == [8, 6] && frame[28..32] == [10, 0, 0, 2] && frame[38..42] == [10, 0, 0, 2]).then_some(())
+    });
+    assert_echo(&lab);
+}
+
+#[test]
 fn a_stopped_engine_leaves_its_frames_to_the_kernel_and_serves_again_when_it_goes_on() {
     for driver in DRIVERS {
         let lab = Lab::new(1);
