@@ -59,7 +59,12 @@ impl<'a> Packet<'a> {
 pub fn make_echo_reply(header: &mut [u8; LEN]) {
     let old = be16(header, 0);
     let new = u16::from_be_bytes([ECHO_REPLY, header[1]]);
-    let checksum = updated(be16(header, 2), old, new);
+    // An update cannot tell a sum of nothing but zeros, whose checksum is all ones, from one that wrapped
+    // round to zero, for which all ones are as right as zero.
+    let checksum = match updated(be16(header, 2), old, new) {
+        0 => 0xffff,
+        checksum => checksum,
+    };
     header[0] = ECHO_REPLY;
     header[2..4].copy_from_slice(&checksum.to_be_bytes());
 }
@@ -83,6 +88,17 @@ mod tests {
             bytes[2..4].copy_from_slice(&checksum.to_be_bytes());
             make_echo_reply(bytes.first_chunk_mut().unwrap());
             assert_eq!(Packet::parse(&bytes).unwrap().kind(), ECHO_REPLY);
+        }
+    }
+
+    #[test]
+    fn an_echo_reply_to_zeros_has_a_right_checksum() {
+        for rest in [[0, 0, 0, 0], [0xff, 0xff, 0, 0]] {
+            let mut bytes = [ECHO_REQUEST, 0, 0, 0, rest[0], rest[1], rest[2], rest[3]];
+            let checksum = Sum::default().add_bytes(&bytes).checksum();
+            bytes[2..4].copy_from_slice(&checksum.to_be_bytes());
+            make_echo_reply(&mut bytes);
+            assert_eq!(Packet::parse(&bytes).unwrap().kind(), ECHO_REPLY, "{rest:?}");
         }
     }
 
