@@ -100,7 +100,9 @@ fn draw_segment(rng: &mut Rng, source: Ipv4Addr, destination: Ipv4Addr) -> (u8, 
         6..9 => {
             let kind = rng.pick(&[8, 8, 8, 8, 0, 3, 13]);
             let mut rest = vec![0; 4];
-            rng.fill(&mut rest);
+            if rng.chance(500) {
+                rng.fill(&mut rest);
+            }
             (frames::ICMP, frames::icmp(kind, 0, &[rest, payload].concat()))
         }
         _ => (rng.bits() as u8, payload),

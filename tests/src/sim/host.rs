@@ -180,9 +180,9 @@ impl<D: Virtual, A: App> Host<D, A> {
         }
         self.turns += 1;
         self.worker.turn(now);
+        self.check_chunks();
         self.consult_reference(&mut digested);
         self.hear_events();
-        self.check_chunks();
         self.check_counters();
     }
 

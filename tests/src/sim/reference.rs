@@ -160,7 +160,11 @@ impl Reference {
         if !is_intact || message[..2] != [8, 0] {
             return None;
         }
-        let reply = frames::icmp(0, 0, &message[4..]);
+        let mut reply = frames::icmp(0, 0, &message[4..]);
+        if reply[2..4] == [0, 0] {
+            // As right as zero, and what a host writes that updates the checksum of the request.
+            reply[2..4].fill(0xff);
+        }
         Some(self.answer(received, ip, frames::ICMP, &reply).map(Reaction::must).unwrap_or_default())
     }
 

@@ -156,7 +156,7 @@ impl Scenario {
         if rng.chance(100) {
             scenario.strangers.claims = rng.between(1, 20) as u32;
         }
-        let (datagrams, gap_ns) = (rng.scale(20, 300), rng.scale(1, 10 * MS));
+        let (datagrams, gap_ns) = (rng.scale(20, 300), rng.scale(US, 50 * MS));
         // Datagrams of less than eight bytes are not all different from each other.
         let min_len = if rng.chance(200) { 0 } else { 8 };
         scenario.traffic = Traffic { datagrams, gap_ns, min_len, max_len: rng.between(min_len, 1500) };
