@@ -220,7 +220,7 @@ impl Lab {
     /// If one is not.
     pub fn ping(&self, address: Ipv4Addr, count: u32) {
         let (address, count) = (address.to_string(), count.to_string());
-        let said = self.far("ping", &["-q", "-c", &count, "-i", "0.002", "-W", "10", &address]);
+        let said = self.far("ping", &["-c", &count, "-i", "0.002", "-W", "10", &address]);
         assert!(said.contains(&format!("{count} packets transmitted, {count} received, 0% packet loss")), "{said}");
     }
 
