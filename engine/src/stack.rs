@@ -158,12 +158,22 @@ impl<A: App> Stack<A> {
             };
             let counters = &mut self.egress.counters;
             match outcome {
-                Outcome::Delivered | Outcome::Answered => counters.delivered += 1,
-                Outcome::Dropped(reason) | Outcome::Refused(reason) => counters.drop(reason),
-            }
-            match outcome {
-                Outcome::Answered | Outcome::Refused(_) => self.egress.push(frame, umem, out),
-                Outcome::Delivered | Outcome::Dropped(_) => umem.free(frame),
+                Outcome::Answered => {
+                    counters.delivered += 1;
+                    self.egress.push(frame, umem, out);
+                }
+                Outcome::Delivered => {
+                    counters.delivered += 1;
+                    umem.free(frame);
+                }
+                Outcome::Dropped(reason) => {
+                    counters.drop(reason);
+                    umem.free(frame);
+                }
+                Outcome::Refused(reason) => {
+                    counters.drop(reason);
+                    self.egress.push(frame, umem, out);
+                }
             }
         }
     }

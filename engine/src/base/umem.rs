@@ -253,13 +253,13 @@ impl Umem {
     pub fn alloc(&mut self) -> Option<Frame> {
         let chunk = self.pop_free()?;
         self.meta[chunk as usize].place = Place::Held;
-        Some(Frame { chunk, offset: HEADROOM, len: 0 })
+        Some(Frame::new(chunk, HEADROOM, 0))
     }
 
     /// Puts the chunks of a frame back on the free list.
     #[inline]
     pub fn free(&mut self, frame: Frame) {
-        let mut chunk = frame.chunk;
+        let mut chunk = frame.chunk();
         while let Some(meta) = self.meta.get(chunk as usize) {
             debug_assert_eq!(meta.place, Place::Held, "chunk {chunk}");
             let more = meta.more;
@@ -272,10 +272,10 @@ impl Umem {
     #[inline]
     #[must_use]
     pub fn bytes(&self, frame: &Frame) -> &[u8] {
-        match self.at(frame.chunk, frame.offset, frame.len) {
+        match self.at(frame.chunk(), frame.offset(), frame.len()) {
             // SAFETY: `at` checked that the range lies in the mapped memory. The shared borrow of `self` keeps
             // every mutable slice away; the kernel has no descriptor of a chunk that is in a frame.
-            Some(first) => unsafe { std::slice::from_raw_parts(first.as_ptr(), usize::from(frame.len)) },
+            Some(first) => unsafe { std::slice::from_raw_parts(first.as_ptr(), usize::from(frame.len())) },
             None => &[],
         }
     }
@@ -284,24 +284,24 @@ impl Umem {
     #[inline]
     #[must_use]
     pub fn bytes_mut(&mut self, frame: &mut Frame) -> &mut [u8] {
-        self.slice_mut(frame.chunk, frame.offset, frame.len)
+        self.slice_mut(frame.chunk(), frame.offset(), frame.len())
     }
 
     /// All bytes from the packet's start to the end of its chunk, to write a longer packet.
     #[inline]
     #[must_use]
     pub fn room_mut(&mut self, frame: &mut Frame) -> &mut [u8] {
-        let room = self.chunk_bytes().saturating_sub(u32::from(frame.offset));
-        self.slice_mut(frame.chunk, frame.offset, room as u16)
+        let room = self.chunk_bytes().saturating_sub(u32::from(frame.offset()));
+        self.slice_mut(frame.chunk(), frame.offset(), room as u16)
     }
 
     /// Makes the packet `len` bytes long; `false`, and no change, if the chunk has no room for it.
     #[inline]
     #[must_use]
     pub fn set_len(&self, frame: &mut Frame, len: usize) -> bool {
-        let fits = len <= (self.chunk_bytes() as usize).saturating_sub(usize::from(frame.offset));
+        let fits = len <= (self.chunk_bytes() as usize).saturating_sub(usize::from(frame.offset()));
         if fits {
-            frame.len = len as u16;
+            frame.place_at(frame.offset(), len as u16);
         }
         fits
     }
@@ -311,10 +311,9 @@ impl Umem {
     #[inline]
     #[must_use]
     pub const fn narrow(frame: &mut Frame, front: usize, len: usize) -> bool {
-        let fits = front + len <= frame.len as usize;
+        let fits = front + len <= frame.len() as usize;
         if fits {
-            frame.offset += front as u16;
-            frame.len = len as u16;
+            frame.place_at(frame.offset() + front as u16, len as u16);
         }
         fits
     }
@@ -324,34 +323,33 @@ impl Umem {
     #[inline]
     #[must_use]
     pub fn prepend<const N: usize>(&mut self, frame: &mut Frame) -> Option<&mut [u8; N]> {
-        frame.offset = frame.offset.checked_sub(N as u16)?;
-        frame.len += N as u16;
+        frame.place_at(frame.offset().checked_sub(N as u16)?, frame.len() + N as u16);
         self.bytes_mut(frame).first_chunk_mut()
     }
 
     /// Appends `part` to the chain of `frame`.
     pub fn append(&mut self, frame: &mut Frame, part: Frame) {
-        let mut last = frame.chunk;
+        let mut last = frame.chunk();
         while self.meta[last as usize].more != NONE {
             last = self.meta[last as usize].more;
         }
-        let meta = &mut self.meta[part.chunk as usize];
-        (meta.offset, meta.len) = (part.offset, part.len);
-        self.meta[last as usize].more = part.chunk;
+        let meta = &mut self.meta[part.chunk() as usize];
+        (meta.offset, meta.len) = (part.offset(), part.len());
+        self.meta[last as usize].more = part.chunk();
     }
 
     /// Whether the packet goes on in further chunks.
     #[inline]
     #[must_use]
     pub fn is_chain(&self, frame: &Frame) -> bool {
-        self.meta.get(frame.chunk as usize).is_some_and(|meta| meta.more != NONE)
+        self.meta.get(frame.chunk() as usize).is_some_and(|meta| meta.more != NONE)
     }
 
     /// Number of chunks that the packet is spread over.
     #[must_use]
     pub fn parts(&self, frame: &Frame) -> u32 {
         let mut parts = 1;
-        let mut chunk = frame.chunk;
+        let mut chunk = frame.chunk();
         while let Some(meta) = self.meta.get(chunk as usize)
             && meta.more != NONE
         {
@@ -366,29 +364,29 @@ impl Umem {
     #[must_use]
     pub fn shift(&mut self, frame: &mut Frame, offset: u16) -> bool {
         let chunk_bytes = self.chunk_bytes() as usize;
-        let (from, len) = (usize::from(frame.offset), usize::from(frame.len));
+        let (from, len) = (usize::from(frame.offset()), usize::from(frame.len()));
         if usize::from(offset) + len > chunk_bytes {
             return false;
         }
-        let chunk = self.slice_mut(frame.chunk, 0, chunk_bytes as u16);
+        let chunk = self.slice_mut(frame.chunk(), 0, chunk_bytes as u16);
         if from + len > chunk.len() {
             return false;
         }
         chunk.copy_within(from..from + len, usize::from(offset));
-        frame.offset = offset;
+        frame.place_at(offset, frame.len());
         true
     }
 
     /// Hands the first chunk of a packet to the device for transmission; the rest of its chain comes back.
     #[inline]
     pub fn lend(&mut self, frame: Frame) -> (Descriptor, Option<Frame>) {
-        let meta = &mut self.meta[frame.chunk as usize];
+        let meta = &mut self.meta[frame.chunk() as usize];
         debug_assert_eq!(meta.place, Place::Held);
         meta.place = Place::Transmit;
         let more = std::mem::replace(&mut meta.more, NONE);
-        let rest = self.meta.get(more as usize).map(|m| Frame { chunk: more, offset: m.offset, len: m.len });
-        let addr = (u64::from(frame.chunk) << self.chunk_shift) + u64::from(frame.offset);
-        (Descriptor { addr, len: u32::from(frame.len) }, rest)
+        let rest = self.meta.get(more as usize).map(|m| Frame::new(more, m.offset, m.len));
+        let addr = (u64::from(frame.chunk()) << self.chunk_shift) + u64::from(frame.offset());
+        (Descriptor { addr, len: u32::from(frame.len()) }, rest)
     }
 
     /// Takes back a chunk that the device says is sent, and frees it. `false` if it never had it.
@@ -419,7 +417,23 @@ impl Umem {
             return None;
         }
         self.meta[chunk as usize].place = Place::Held;
-        Some(Frame { chunk, offset: offset as u16, len: descriptor.len as u16 })
+        let frame = Frame::new(chunk, offset as u16, descriptor.len as u16);
+        self.prefetch(&frame);
+        Some(frame)
+    }
+
+    /// Has the frame's headers on their way into the cache while the rest of the burst is taken in: another
+    /// core or the NIC wrote them.
+    #[inline]
+    fn prefetch(&self, frame: &Frame) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(first) = self.at(frame.chunk(), frame.offset(), frame.len()) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a prefetch has no effect on memory, and the address lies in the mapping.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(first.as_ptr().cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = frame;
     }
 
     /// Takes back every chunk that the device still has: only when it is closed and can write no more.
@@ -438,17 +452,17 @@ impl Umem {
     }
 
     pub(super) fn park(&mut self, frame: Frame, place: Place) -> u32 {
-        let meta = &mut self.meta[frame.chunk as usize];
+        let meta = &mut self.meta[frame.chunk() as usize];
         debug_assert_eq!(meta.place, Place::Held);
-        (meta.next, meta.offset, meta.len, meta.place) = (NONE, frame.offset, frame.len, place);
-        frame.chunk
+        (meta.next, meta.offset, meta.len, meta.place) = (NONE, frame.offset(), frame.len(), place);
+        frame.chunk()
     }
 
     pub(super) fn unpark(&mut self, chunk: u32, place: Place) -> Option<(Frame, u32)> {
         let meta = self.meta.get_mut(chunk as usize)?;
         debug_assert_eq!(meta.place, place);
         meta.place = Place::Held;
-        Some((Frame { chunk, offset: meta.offset, len: meta.len }, meta.next))
+        Some((Frame::new(chunk, meta.offset, meta.len), meta.next))
     }
 
     pub(super) fn set_next(&mut self, chunk: u32, next: u32) {

@@ -155,6 +155,20 @@ impl Addresses {
         self.own.iter().all(|own| own.address != address && own.broadcast != Some(address))
     }
 
+    /// Whether `destination` is ours to use and a datagram can come from `source`: both of the above in one.
+    #[inline]
+    #[must_use]
+    pub fn may_receive(&self, source: Ipv4Addr, destination: Ipv4Addr) -> bool {
+        let mut ours = false;
+        for own in &self.own {
+            if own.address == source || own.broadcast == Some(source) {
+                return false;
+            }
+            ours |= own.address == destination && own.state == AddressState::Preferred;
+        }
+        ours
+    }
+
     /// The prefixes, with the addresses in them.
     pub fn prefixes(&self) -> impl Iterator<Item = Ipv4Net> + '_ {
         self.own.iter().map(|own| own.prefix)

@@ -45,7 +45,7 @@ pub fn accept(packet: &Packet<'_>, addresses: &Addresses, to_everybody: bool) ->
 #[inline]
 #[must_use]
 pub fn is_for_us(source: Ipv4Addr, destination: Ipv4Addr, addresses: &Addresses) -> bool {
-    addresses.is_ours(destination) && is_valid_source(source) && addresses.may_send(source)
+    is_valid_source(source) && addresses.may_receive(source, destination)
 }
 
 /// Whether a single host may send from the address: not zero, loopback, multicast or reserved.

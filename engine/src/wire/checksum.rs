@@ -2,7 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-/// A one's complement sum under way.
+/// Bytes from which on a sum is worth a call.
+const BLOCK: usize = 64;
+
+/// A one's complement sum under way: of 64 bits, whose carries come in again at the low end.
 ///
 /// Words are added in little-endian order, which the sum allows (RFC 1071, section 2 (B)): only
 /// [`fold`](Sum::fold) brings it into network order. Pieces must be added at even offsets, except the last.
@@ -14,32 +17,57 @@ impl Sum {
     #[inline]
     #[must_use]
     pub fn add_bytes(self, bytes: &[u8]) -> Self {
-        // The carries of 64-bit words gather in the upper half: an add and an add-with-carry for eight bytes.
-        let mut wide = u128::from(self.0);
-        let (words, tail) = bytes.as_chunks::<8>();
-        for word in words {
-            wide += u128::from(u64::from_le_bytes(*word));
+        if bytes.len() >= BLOCK {
+            return self.add_long(bytes);
         }
-        if !tail.is_empty() {
-            wide += u128::from(last_word(bytes, tail));
+        let mut sum = self;
+        let (pairs, rest) = bytes.as_chunks::<16>();
+        for pair in pairs {
+            if let ([first, second], _) = pair.as_chunks() {
+                sum = sum.add(u64::from_le_bytes(*first)).add(u64::from_le_bytes(*second));
+            }
         }
-        // What is left has 34 bits: some thousand millions of further words fit.
-        let narrow = |part: u64| (part & 0xffff_ffff) + (part >> 32);
-        Self(narrow(wide as u64) + narrow((wide >> 64) as u64))
+        let (single, tail) = rest.as_chunks();
+        if let [single] = single {
+            sum = sum.add(u64::from_le_bytes(*single));
+        }
+        if tail.is_empty() { sum } else { sum.add(last_word(bytes, tail)) }
     }
 
-    /// Adds a 16-bit value.
-    #[inline]
-    #[must_use]
-    pub const fn add_u16(self, value: u16) -> Self {
-        Self(self.0 + value.swap_bytes() as u64)
+    /// Adds many bytes: two sums side by side, whose carries gather in their upper halves, so that no addition
+    /// waits for the one before.
+    #[inline(never)]
+    fn add_long(self, bytes: &[u8]) -> Self {
+        let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+        let (mut even, mut odd) = (0_u128, 0_u128);
+        for pair in blocks.as_flattened().as_chunks::<16>().0 {
+            if let ([first, second], _) = pair.as_chunks() {
+                even += u128::from(u64::from_le_bytes(*first));
+                odd += u128::from(u64::from_le_bytes(*second));
+            }
+        }
+        let both = even + odd;
+        self.add(both as u64).add((both >> 64) as u64).add_bytes(rest)
     }
 
-    /// Adds an IPv4 address.
+    /// Adds 16-bit values.
     #[inline]
     #[must_use]
-    pub const fn add_ipv4(self, address: Ipv4Addr) -> Self {
-        Self(self.0 + u32::from_le_bytes(address.octets()) as u64)
+    pub fn add_values<const N: usize>(self, values: [u16; N]) -> Self {
+        self.add(values.iter().map(|value| u64::from(value.swap_bytes())).sum())
+    }
+
+    /// Adds IPv4 addresses.
+    #[inline]
+    #[must_use]
+    pub fn add_addresses<const N: usize>(self, addresses: [Ipv4Addr; N]) -> Self {
+        self.add(addresses.iter().map(|address| u64::from(u32::from_le_bytes(address.octets()))).sum())
+    }
+
+    #[inline]
+    const fn add(self, word: u64) -> Self {
+        let (sum, carry) = self.0.overflowing_add(word);
+        Self(sum + carry as u64)
     }
 
     /// The sum, folded to 16 bits, as a number (network order resolved).
@@ -81,15 +109,15 @@ fn last_word(bytes: &[u8], tail: &[u8]) -> u64 {
 /// of the transport header and payload in bytes.
 #[inline]
 #[must_use]
-pub const fn pseudo_header(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, len: u16) -> Sum {
-    Sum(0).add_ipv4(source).add_ipv4(destination).add_u16(protocol as u16).add_u16(len)
+pub fn pseudo_header(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, len: u16) -> Sum {
+    Sum::default().add_addresses([source, destination]).add_values([u16::from(protocol), len])
 }
 
 /// A checksum after one 16-bit word under it changed from `old` to `new` (RFC 1624, equation 3).
 #[inline]
 #[must_use]
-pub const fn updated(checksum: u16, old: u16, new: u16) -> u16 {
-    Sum(0).add_u16(!checksum).add_u16(!old).add_u16(new).checksum()
+pub fn updated(checksum: u16, old: u16, new: u16) -> u16 {
+    Sum::default().add_values([!checksum, !old, new]).checksum()
 }
 
 #[cfg(test)]

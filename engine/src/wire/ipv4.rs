@@ -181,12 +181,8 @@ impl Header {
         let ttl_and_protocol = u16::from_be_bytes([self.ttl, self.protocol]);
         // Summed up from the fields: reading back what was just written would stall on the stores.
         let checksum = Sum::default()
-            .add_u16(version_and_class)
-            .add_u16(total_len)
-            .add_u16(DONT_FRAGMENT)
-            .add_u16(ttl_and_protocol)
-            .add_ipv4(self.source)
-            .add_ipv4(self.destination)
+            .add_values([version_and_class, total_len, DONT_FRAGMENT, ttl_and_protocol])
+            .add_addresses([self.source, self.destination])
             .checksum();
         out[..2].copy_from_slice(&version_and_class.to_be_bytes());
         out[2..4].copy_from_slice(&total_len.to_be_bytes());

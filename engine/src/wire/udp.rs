@@ -121,14 +121,13 @@ impl Header {
     #[inline]
     pub fn write(&self, out: &mut [u8; LEN], payload: Sum) {
         let len = self.payload_len + LEN as u16;
-        let sum = payload
-            .add_ipv4(self.source.0)
-            .add_ipv4(self.destination.0)
-            .add_u16(u16::from(UDP))
-            .add_u16(len)
-            .add_u16(self.source.1)
-            .add_u16(self.destination.1)
-            .add_u16(len);
+        let sum = payload.add_addresses([self.source.0, self.destination.0]).add_values([
+            u16::from(UDP),
+            len,
+            self.source.1,
+            self.destination.1,
+            len,
+        ]);
         // RFC 768: if the computed checksum is zero, it is transmitted as all ones.
         let checksum = match sum.checksum() {
             0 => 0xffff,
