@@ -16,6 +16,9 @@ pub(super) const PORTS: u16 = 16;
 /// How long a datagram waits before it is offered again to a stack that said "later".
 const RETRY: Duration = Duration::from_micros(50);
 
+/// How long it pauses after one that the stack refused: the queue before a neighbor is full, say.
+const BACK_OFF: Duration = Duration::from_millis(20);
+
 /// What the application is to send.
 #[derive(Clone, Copy, Debug)]
 pub struct Traffic {
@@ -165,6 +168,7 @@ impl App for Client {
                 (Err(SendError::Unsent(reason)), _) => {
                     assert_ne!(reason, UnsentReason::NoRoute, "there is a route");
                     self.refused += 1;
+                    self.next_at = now + BACK_OFF;
                 }
             }
             self.sequence += 1;

@@ -105,12 +105,19 @@ fn draw_segment(rng: &mut Rng, source: Ipv4Addr, destination: Ipv4Addr) -> (u8, 
             }
             (frames::ICMP, frames::icmp(kind, 0, &[rest, payload].concat()))
         }
-        _ => (rng.bits() as u8, payload),
+        _ => {
+            let any = rng.bits() as u8;
+            (rng.pick(&[any, any, frames::UDP, frames::ICMP]), payload)
+        }
     }
 }
 
 fn draw_payload(rng: &mut Rng) -> Vec<u8> {
-    let len = if rng.chance(800) { rng.below(64) } else { rng.below(MAX_PAYLOAD + 1) };
+    let len = match rng.below(10) {
+        0 => rng.below(9),
+        1 | 2 => rng.below(MAX_PAYLOAD + 1),
+        _ => rng.below(64),
+    };
     let mut payload = vec![0; len as usize];
     if rng.chance(800) {
         rng.fill(&mut payload);

@@ -106,8 +106,8 @@ impl<D: Virtual, A: App> Host<D, A> {
         rng: Rng,
         now: Instant,
     ) -> Self {
-        let umem = Umem::new(plan.umem).expect("memory for a simulated host");
-        let device = wrap(Nic::new(plan.rings, umem.chunk_bytes()));
+        let mut umem = Umem::new(plan.umem).expect("memory for a simulated host");
+        let device = wrap(Nic::open(plan.rings, &mut umem));
         let stack = Stack::new(reference.config(), app, now);
         let ready = reference.config().probing == barewire::link::address::Probing::Off;
         Self {

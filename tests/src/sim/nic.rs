@@ -91,12 +91,12 @@ impl Virtual for Nic {
 }
 
 impl Nic {
-    /// A NIC with empty rings, for a memory of chunks of so many bytes.
+    /// A NIC over a memory, with a full fill ring.
     #[must_use]
-    pub fn new(rings: Rings, chunk_bytes: u32) -> Self {
-        Self {
+    pub fn open(rings: Rings, umem: &mut Umem) -> Self {
+        let mut nic = Self {
             rings,
-            chunk_bytes: chunk_bytes as usize,
+            chunk_bytes: umem.chunk_bytes() as usize,
             mood: Mood::GOOD,
             fill: VecDeque::new(),
             rx: VecDeque::new(),
@@ -104,6 +104,19 @@ impl Nic {
             sent: VecDeque::new(),
             handed: VecDeque::new(),
             counters: DeviceCounters::default(),
+        };
+        nic.top_up(umem);
+        nic
+    }
+
+    /// Takes free chunks to receive into.
+    fn top_up(&mut self, umem: &mut Umem) {
+        while self.mood.fills
+            && self.fill.len() < self.rings.fill
+            && umem.free_chunks() > self.rings.reserve
+            && let Some(addr) = umem.lend_empty()
+        {
+            self.fill.push_back(addr);
         }
     }
 
@@ -170,13 +183,7 @@ impl Device for Nic {
             assert!(umem.complete(addr), "the chunk at {addr} was completed, but not with the device");
             self.counters.completed += 1;
         }
-        while self.mood.fills
-            && self.fill.len() < self.rings.fill
-            && umem.free_chunks() > self.rings.reserve
-            && let Some(addr) = umem.lend_empty()
-        {
-            self.fill.push_back(addr);
-        }
+        self.top_up(umem);
         while burst.room() > 0
             && let Some((addr, frame)) = self.rx.pop_front()
         {

@@ -58,6 +58,12 @@ pub struct Outcome {
     pub dropped_by_nic: u64,
 }
 
+impl Outcome {
+    /// Names of what [`wire`](Self::wire) counts.
+    pub const WIRE: [&str; 8] =
+        ["lost", "too long", "queue full", "duplicated", "corrupted", "truncated", "remarked", "reordered"];
+}
+
 /// Two hosts, a wire between them, and the time.
 #[derive(Debug)]
 pub struct Simulation<D, A> {

@@ -247,8 +247,8 @@ fn draw_faults(rng: &mut Rng) -> Faults {
         faults.jitter_ns = rng.scale(US, 10 * MS);
     }
     if rng.chance(250) {
-        // From 8 Mb/s to 8 Gb/s, and from two frames to a hundred.
-        (faults.ns_per_byte, faults.queue_bytes) = (rng.scale(1, 1000), rng.between(3_000, 150_000));
+        // From 800 kb/s to 8 Gb/s, and from one frame to fifty.
+        (faults.ns_per_byte, faults.queue_bytes) = (rng.scale(1, 10_000), rng.scale(1_500, 75_000));
     }
     if rng.chance(200) {
         faults.max_frame = rng.between(100, 1514) as usize;

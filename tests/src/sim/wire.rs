@@ -29,6 +29,8 @@ pub struct Faults {
     pub burst_loss: (u32, u32),
     /// ARP frames lost.
     pub arp_loss: u32,
+    /// Whether the first ARP frame is lost, the third, the fifth and so on.
+    pub every_other_arp: bool,
     /// Frames that arrive twice.
     pub duplication: u32,
     /// Frames that arrive late, after others.
@@ -100,6 +102,7 @@ pub struct Lane {
     /// Order number of the latest one that arrived.
     latest: u64,
     losing: bool,
+    arp_frames: u64,
     free_at: Instant,
     last_arrival: Instant,
     counters: LaneCounters,
@@ -116,6 +119,7 @@ impl Lane {
             order: 0,
             latest: 0,
             losing: false,
+            arp_frames: 0,
             free_at: Instant::ZERO,
             last_arrival: Instant::ZERO,
             counters: LaneCounters {
@@ -202,7 +206,10 @@ impl Lane {
         let (begins, ends) = self.faults.burst_loss;
         self.losing = if self.losing { !self.rng.chance(ends) } else { self.rng.chance(begins) };
         let is_arp = bytes.get(12..14) == Some(&[8, 6]);
-        self.losing || self.rng.chance(self.faults.loss) || (is_arp && self.rng.chance(self.faults.arp_loss))
+        self.arp_frames += u64::from(is_arp);
+        let is_odd = self.faults.every_other_arp && !self.arp_frames.is_multiple_of(2);
+        let is_lost_arp = is_arp && (is_odd || self.rng.chance(self.faults.arp_loss));
+        self.losing || self.rng.chance(self.faults.loss) || is_lost_arp
     }
 
     /// When the last byte of a frame is on the wire, unless the queue before it is full.
