@@ -76,6 +76,8 @@ pub enum Event {
 
 /// Events kept until they are taken out: more would be news about the same few things.
 const EVENTS: usize = 32;
+/// How many of them may be about neighbors, of which anybody on the link can make any number.
+const NEIGHBOR_EVENTS: usize = EVENTS - 8;
 
 /// An IPv4 host on one interface, with an application on it.
 #[derive(Debug)]
@@ -306,7 +308,9 @@ impl<A: App> Stack<A> {
                 Outcome::Answered
             }
             arp::Verdict::Heard { address, mac, known } => {
-                self.tell(Event::Neighbor(address, mac));
+                if self.events.len() < NEIGHBOR_EVENTS {
+                    self.tell(Event::Neighbor(address, mac));
+                }
                 if known { Outcome::Delivered } else { Outcome::Dropped(DropReason::ArpNotForUs) }
             }
             arp::Verdict::Conflict(address, mac, conflict) => {

@@ -264,6 +264,17 @@ fn a_duplicate_is_told_with_the_mac_address_that_has_it() {
     assert_eq!(host.dropped(DropReason::ArpConflict), 1);
 }
 
+#[test]
+fn a_flood_of_arp_replies_cannot_hide_a_conflict() {
+    let mut host = Host::new(&config(), Echo);
+    for _ in 0..100 {
+        host.turn(&[&arp(wire::arp::Operation::Reply, PEER, OURS)]);
+    }
+    host.turn(&[&arp(wire::arp::Operation::Reply, OURS, OURS)]);
+    let events: Vec<_> = std::iter::from_fn(|| host.stack.next_event()).collect();
+    assert!(events.contains(&Event::Contested(OURS, PEER_MAC)), "{events:?}");
+}
+
 /// Sends one datagram to each of some addresses, and remembers what came of it.
 struct Sender {
     to: Vec<SocketAddr>,
