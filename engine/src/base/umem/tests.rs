@@ -114,6 +114,9 @@ fn a_queue_keeps_order_bytes_and_every_chunk() {
     umem.free(first);
     assert_eq!(queue.clear(&mut umem), 2);
     assert!(queue.is_empty());
+    let again = umem.alloc().unwrap();
+    queue.push(&mut umem, again);
+    assert_eq!(queue.clear(&mut umem), 1, "a queue that was emptied works on");
     assert_eq!(umem.count(Place::Free), 3);
 }
 
