@@ -142,7 +142,7 @@ fn engine_and_kernel_answer_a_thousand_pings_each_while_tcp_and_echo_run() {
             scope.spawn(|| exchange_by_tcp(&lab));
             scope.spawn(|| exchange(&lab.client(), 5_000));
         });
-        engine.metrics_when("1,000 pings answered", |m| m.sum("icmp_echoes_answered_total", &[]) == 1_000);
+        engine.metrics_when("1,000 pings answered", |m| m.sum("icmp_echoes_answered_total", &[]) >= 1_000);
     }
 }
 
