@@ -14,6 +14,7 @@ mod metrics;
 pub mod plan;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -232,14 +233,19 @@ impl Engine {
             mailboxes: plan.workers.iter().map(|_| ArrayQueue::new(MAILBOX)).collect(),
             steer,
         };
+        // Every queue is served before the first probe goes out: its answer may come in on any of them.
+        for (socket, placement) in sockets.iter().zip(&plan.workers) {
+            engine.steer.set_socket(placement.queue, socket.fd())?;
+            engine.steer.heartbeat(placement.queue)?.beat(crate::clock::now())?;
+        }
+        for address in &settings.addresses {
+            engine.steer.own(IpAddr::V4(address.addr()))?;
+        }
         for (index, (socket, placement)) in sockets.into_iter().zip(&plan.workers).enumerate() {
             let probing = if index == 0 { Probing::Lead } else { Probing::Follow };
             let config = stack_config(settings, &facts, &plan, probing, secret);
             let stack = Stack::new(&config, make_app(placement.queue), crate::clock::now());
             engine.spawn(index, *placement, socket, stack, idle(settings.idle), tell.clone())?;
-        }
-        for address in &settings.addresses {
-            engine.steer.own(IpAddr::V4(address.addr()))?;
         }
         Ok(engine)
     }
@@ -264,12 +270,10 @@ impl Engine {
         let builder = std::thread::Builder::new().name(format!("worker-q{queue}"));
         let thread = match socket {
             Opened::Rings(device, umem) => {
-                self.steer.set_socket(queue, device.fd())?;
                 builder.spawn(move || work(core, Worker::new(device, umem, stack), idle, housekeeping))
             }
             #[cfg(feature = "xsk-rs")]
             Opened::XskRs(device, umem) => {
-                self.steer.set_socket(queue, device.fd())?;
                 builder.spawn(move || work(core, Worker::new(device, umem, stack), idle, housekeeping))
             }
         };
@@ -286,6 +290,7 @@ impl Engine {
         mut shutdown: impl Future<Output = ()> + Unpin,
     ) -> Result<(), EngineError> {
         let mut on_ready = Some(on_ready);
+        let mut unready = self.workers.len();
         loop {
             let word = tokio::select! {
                 () = &mut shutdown => return Ok(()),
@@ -296,12 +301,17 @@ impl Engine {
                 }
             };
             match word {
-                Some(Word::Ready) => {
-                    for mailbox in self.mailboxes.iter().skip(1) {
-                        // A full mailbox makes room: this is the one piece of news that must arrive.
-                        let _ = mailbox.force_push(News::AddressesSettled);
+                Some(Word::Ready(index)) => {
+                    if index == 0 {
+                        for mailbox in self.mailboxes.iter().skip(1) {
+                            // A full mailbox makes room: this is the one piece of news that must arrive.
+                            let _ = mailbox.force_push(News::AddressesSettled);
+                        }
                     }
-                    if let Some(on_ready) = on_ready.take() {
+                    unready = unready.saturating_sub(1);
+                    if unready == 0
+                        && let Some(on_ready) = on_ready.take()
+                    {
                         on_ready(&self.ready);
                     }
                 }
@@ -346,6 +356,15 @@ enum Opened {
 }
 
 impl Opened {
+    /// The socket, for the map of the XDP program.
+    fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Rings(device, _) => device.fd(),
+            #[cfg(feature = "xsk-rs")]
+            Self::XskRs(device, _) => device.fd(),
+        }
+    }
+
     fn granted(&self) -> Granted {
         match self {
             Self::Rings(device, _) => device.granted(),

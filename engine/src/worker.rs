@@ -87,16 +87,19 @@ impl<D: Device, A: App> Worker<D, A> {
         let mut last_busy = now;
         let mut next_housekeeping = now;
         loop {
-            if self.turn(now) {
+            let busy = self.turn(now);
+            if busy {
                 last_busy = now;
-            } else {
-                self.rest(idle, now, last_busy);
             }
+            // Before any rest: what is told and shown then is of this moment.
             if now >= next_housekeeping {
                 if let ControlFlow::Break(reason) = housekeep(self, now) {
                     return reason;
                 }
                 next_housekeeping = now + HOUSEKEEPING;
+            }
+            if !busy {
+                self.rest(idle, now, last_busy);
             }
             // The clock is monotonic, but a virtual machine's may not be: time never goes back here.
             now = now.max(clock());

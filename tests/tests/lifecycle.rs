@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -52,11 +53,32 @@ fn the_ready_line_says_what_was_granted() {
 }
 
 #[test]
-fn what_is_ready_answers_at_once() {
-    let lab = Lab::new(1);
-    for _ in 0..3 {
-        let _engine = lab.start(&[]);
-        lab.far("ping", &["-q", "-c", "1", "-W", "1", &Lab::ENGINE.to_string()]);
+fn what_is_ready_answers_at_once_on_every_queue() {
+    for queue in 0..2 {
+        let lab = Lab::new(2);
+        lab.send_on_queue(queue, 2);
+        // Without ARP, which would be asked again a second later.
+        lab.veth.far.ip(&["neighbor", "add", "10.0.0.2", "lladdr", "02:00:00:00:00:01", "dev", Veth::FAR]);
+        for _ in 0..4 {
+            let starting = AtomicBool::new(true);
+            let _engine = thread::scope(|scope| {
+                // Wakes a worker that waits at moments of its own, so that it does not wake with the others.
+                scope.spawn(|| {
+                    let client = lab.client();
+                    for _ in (0..100).take_while(|_| starting.load(Ordering::Relaxed)) {
+                        let _ = client.send(b"already?");
+                        thread::sleep(Duration::from_millis(70));
+                    }
+                });
+                let engine = lab.start(&["--idle", "poll"]);
+                starting.store(false, Ordering::Relaxed);
+                let client = lab.client();
+                client.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+                client.send(b"ready?").unwrap();
+                client.recv(&mut [0; 16]).unwrap_or_else(|error| panic!("the first datagram is lost: {error}"));
+                engine
+            });
+        }
     }
 }
 

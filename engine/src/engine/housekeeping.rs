@@ -36,8 +36,8 @@ pub(super) enum News {
 /// From a worker to the main thread.
 #[derive(Debug)]
 pub(super) enum Word {
-    /// The addresses are ours to use.
-    Ready,
+    /// The worker of this index uses the addresses: the first one found them free, the others heard of it.
+    Ready(usize),
     /// Another host has an address.
     Duplicate(Ipv4Addr, Mac),
     /// Another host claims an address of ours.
@@ -101,8 +101,9 @@ impl Housekeeping {
         if let Some(error) = worker.device_mut().failure() {
             return ControlFlow::Break(Some(format!("its socket is dead ({error}): is the interface gone?")));
         }
-        self.read_mail(worker, now);
+        // First, so that a host that has an address is told of before the word that it is ours is followed.
         self.spread_events(worker);
+        self.read_mail(worker, now);
         if now >= self.next_report {
             self.next_report = now + REPORT;
             self.publish(worker);
@@ -122,7 +123,10 @@ impl Housekeeping {
         for news in std::iter::from_fn(|| mailbox.pop()).take(mailbox.capacity()) {
             match news {
                 News::Neighbor(address, mac) => worker.stack_mut().confirm_neighbor(address, mac, now),
-                News::AddressesSettled => worker.stack_mut().settle_addresses(),
+                News::AddressesSettled => {
+                    worker.stack_mut().settle_addresses();
+                    self.send(Word::Ready(self.index));
+                }
             }
         }
     }
@@ -130,8 +134,8 @@ impl Housekeeping {
     fn spread_events<D: Device, A: App>(&self, worker: &mut Worker<D, A>) {
         while let Some(event) = worker.stack_mut().next_event() {
             match event {
-                // Those who follow become ready by the leader's word, which is out already.
-                Event::Ready if self.index == 0 => self.send(Word::Ready),
+                Event::Ready if self.index == 0 => self.send(Word::Ready(0)),
+                // Those who follow have said so when the leader's word came.
                 Event::Ready => {}
                 Event::Duplicate(address, mac) => self.send(Word::Duplicate(address, mac)),
                 Event::Contested(address, mac) => self.send(Word::Contested(address, mac)),
