@@ -422,10 +422,12 @@ impl Umem {
         Some(frame)
     }
 
-    /// Has the frame's headers on their way into the cache while the rest of the burst is taken in: another
-    /// core or the NIC wrote them.
+    /// Has the frame's headers on their way into the nearest cache.
+    ///
+    /// Once as it is taken in, for another core or the NIC wrote them; and once more just before its turn: the
+    /// chunks of a burst lie a power of two apart, and the nearest cache holds only a few such lines.
     #[inline]
-    fn prefetch(&self, frame: &Frame) {
+    pub(crate) fn prefetch(&self, frame: &Frame) {
         #[cfg(target_arch = "x86_64")]
         if let Some(first) = self.at(frame.chunk(), frame.offset(), frame.len()) {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
