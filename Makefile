@@ -21,7 +21,7 @@ test: lint
 	$(RUN_AS_ROOT) $(CARGO) test --locked --workspace
 	$(CARGO) run --locked -p barewire --example in_memory
 
-# The comparison that the README shows: about ten minutes.
+# The comparison that the README shows: about five minutes.
 bench:
 	deploy/setup.sh demo
 	$(CARGO) build --release --locked -p barewire -p barewire-bench
