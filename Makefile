@@ -18,6 +18,7 @@ test: lint
 	deploy/setup.sh test
 	$(CARGO) build --locked -p barewire --no-default-features --target-dir target/pure-rust
 	$(CARGO) build --locked --workspace --bins
+	$(CARGO) build --locked --release -p barewire-tests --bin stack_cost
 	$(RUN_AS_ROOT) $(CARGO) test --locked --workspace
 	$(CARGO) run --locked -p barewire --example in_memory
 
