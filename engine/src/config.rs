@@ -62,7 +62,7 @@ pub struct Options {
     /// Serve Prometheus metrics over HTTP at this address
     #[arg(long, value_name = "HOST:PORT")]
     pub metrics: Option<String>,
-    /// Entries of each ring: a power of two [default: 8192]
+    /// Entries of each ring: a power of two, and more than the NIC's own (`ethtool -g`) [default: 8192]
     #[arg(long, value_name = "N")]
     pub ring_size: Option<u32>,
     /// How received UDP checksums are judged [default: accept-partial on virtual interfaces, else verify]
