@@ -1,8 +1,6 @@
-//! Ownership of packet memory: one frame, a burst of them, a queue of them.
+//! Ownership of packet memory: one frame, a burst of them.
 
 use arrayvec::ArrayVec;
-
-use super::umem::{NONE, Place, Umem};
 
 /// The most frames that one turn takes in, and the most it puts out.
 ///
@@ -10,10 +8,10 @@ use super::umem::{NONE, Place, Umem};
 /// own copy-mode transmit works in batches of 32), and a burst at 1 Mpps is then 64 us of work.
 pub const BURST: usize = 64;
 
-/// Ownership of one chunk of a [`Umem`], or of a chain of them, holding a packet.
+/// Ownership of one chunk of a [`Umem`](super::Umem), or of a chain of them, holding a packet.
 ///
 /// Neither `Copy` nor `Clone`: whoever has the frame, and nobody else, may touch the chunk's bytes, and has
-/// to pass it on: to a burst, a ring, a [`FrameQueue`] or back with [`Umem::free`]. A frame that is merely
+/// to pass it on: to a burst, a ring, a [`FrameQueue`](super::FrameQueue) or back with [`Umem::free`](super::Umem::free). A frame that is merely
 /// dropped is a leaked chunk, which the simulator's account of all chunks finds.
 ///
 /// `offset` and `len` say where in the first chunk the packet lies (bytes). The memory before it is headroom.
@@ -119,71 +117,5 @@ impl Burst {
     /// The frames, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Frame> {
         self.0.iter()
-    }
-}
-
-/// A first-in first-out queue of frames, linked through their chunks' metadata: no allocation, O(1).
-///
-/// The queue belongs to the [`Umem`] whose frames it holds and has to be emptied into it before it goes.
-#[derive(Debug)]
-pub struct FrameQueue {
-    head: u32,
-    tail: u32,
-    len: u32,
-}
-
-impl Default for FrameQueue {
-    fn default() -> Self {
-        Self { head: NONE, tail: NONE, len: 0 }
-    }
-}
-
-impl FrameQueue {
-    /// Frames in the queue.
-    #[must_use]
-    pub const fn len(&self) -> u32 {
-        self.len
-    }
-
-    /// Whether there is no frame in the queue.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Appends a frame.
-    pub fn push(&mut self, umem: &mut Umem, frame: Frame) {
-        let chunk = umem.park(frame, Place::Queue);
-        if self.tail == NONE {
-            self.head = chunk;
-        } else {
-            umem.set_next(self.tail, chunk);
-        }
-        self.tail = chunk;
-        self.len += 1;
-    }
-
-    /// Takes out the oldest frame.
-    pub fn pop(&mut self, umem: &mut Umem) -> Option<Frame> {
-        if self.head == NONE {
-            return None;
-        }
-        let (frame, next) = umem.unpark(self.head, Place::Queue)?;
-        self.head = next;
-        if next == NONE {
-            self.tail = NONE;
-        }
-        self.len -= 1;
-        Some(frame)
-    }
-
-    /// Frees all frames and says how many there were.
-    pub fn clear(&mut self, umem: &mut Umem) -> u32 {
-        let mut count = 0;
-        while let Some(frame) = self.pop(umem) {
-            umem.free(frame);
-            count += 1;
-        }
-        count
     }
 }

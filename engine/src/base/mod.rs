@@ -3,10 +3,12 @@
 
 mod drop_reason;
 mod frame;
+mod queue;
 mod time;
 mod umem;
 
 pub use drop_reason::{DropReason, UnsentReason};
-pub use frame::{BURST, Burst, Frame, FrameQueue};
+pub use frame::{BURST, Burst, Frame};
+pub use queue::{FrameQueue, Note, Queued};
 pub use time::Instant;
 pub use umem::{Backing, ChunkSize, Descriptor, Place, Umem, UmemConfig, UmemError};

@@ -3,7 +3,7 @@
 //! ```text
 //!  memory    | chunk 0       | chunk 1       | chunk 2       | ...        shared with the kernel, chunk-aligned
 //!              ^ headroom ^ packet ^ tailroom
-//!  metadata  | next more place offset len | ...                           ours alone
+//!  metadata  | next more note place offset len | ...                      ours alone
 //!  free      LIFO: the chunk freed last is the one used next, so few chunks stay in the cache
 //! ```
 //!
@@ -12,12 +12,17 @@
 //! one that it was never given, is told no and counted, and memory stays sound.
 #![allow(unsafe_code)]
 
+mod config;
+mod parked;
+
 use std::any::Any;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 
 use super::frame::Frame;
+use super::queue::Note;
+pub use config::{Backing, ChunkSize, UmemConfig};
 
 /// No chunk: the end of a list.
 pub(super) const NONE: u32 = u32::MAX;
@@ -42,70 +47,34 @@ pub enum Place {
     Transmit,
 }
 
+/// Where a second owner of a chunk's bytes is: a frame on a queue may at the same time be on its way to the
+/// device (RFC 9293 keeps what is sent until it is acknowledged, and nothing is copied for that).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Copied {
+    /// There is none.
+    No,
+    /// A [`Frame`] in somebody's hands.
+    Held,
+    /// The device: in the transmit ring, or sent and not yet completed.
+    Transmit,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct ChunkMeta {
     /// Next chunk of the list that the chunk is on.
     next: u32,
     /// The chunk that continues the packet, when it is a chain.
     more: u32,
+    note: Note,
     offset: u16,
     len: u16,
     place: Place,
+    copied: Copied,
 }
 
-/// Sizes of chunks that AF_XDP accepts in aligned mode: powers of two between 2,048 bytes and a page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChunkSize {
-    /// Two chunks a page: what copy mode needs for an MTU of 1,500.
-    Bytes2048,
-    /// One chunk a page: what zero-copy drivers need that round buffers down to whole KiB.
-    Bytes4096,
-}
-
-impl ChunkSize {
-    /// The size in bytes.
-    #[must_use]
-    pub const fn bytes(self) -> u32 {
-        match self {
-            Self::Bytes2048 => 2048,
-            Self::Bytes4096 => 4096,
-        }
-    }
-}
-
-/// How much memory, in what pieces.
-#[derive(Clone, Copy, Debug)]
-pub struct UmemConfig {
-    /// Number of chunks.
-    pub chunks: u32,
-    /// Size of a chunk.
-    pub chunk_size: ChunkSize,
-    /// Try huge pages first.
-    pub huge_pages: bool,
-}
-
-/// What the memory came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backing {
-    /// A memfd on huge pages.
-    HugePages,
-    /// A memfd on ordinary pages.
-    Memfd,
-    /// Memory that a driver library made.
-    Driver,
-}
-
-impl Backing {
-    /// Word for the start line and for metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::HugePages => "huge pages",
-            Self::Memfd => "memfd",
-            Self::Driver => "driver memory",
-        }
-    }
-}
+// Two of them in a cache line.
+const _: () = assert!(size_of::<ChunkMeta>() == 32);
 
 /// The memory could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -193,9 +162,11 @@ impl Umem {
         let free = |chunk| ChunkMeta {
             next: if chunk == last { NONE } else { chunk + 1 },
             more: NONE,
+            note: Note::EMPTY,
             offset: 0,
             len: 0,
             place: Place::Free,
+            copied: Copied::No,
         };
         Self {
             memory,
@@ -256,11 +227,15 @@ impl Umem {
         Some(Frame::new(chunk, HEADROOM, 0))
     }
 
-    /// Puts the chunks of a frame back on the free list.
+    /// Puts the chunks of a frame back on the free list. What also lies on a queue stays there.
     #[inline]
     pub fn free(&mut self, frame: Frame) {
         let mut chunk = frame.chunk();
-        while let Some(meta) = self.meta.get(chunk as usize) {
+        while let Some(meta) = self.meta.get_mut(chunk as usize) {
+            if meta.copied == Copied::Held {
+                meta.copied = Copied::No;
+                return;
+            }
             debug_assert_eq!(meta.place, Place::Held, "chunk {chunk}");
             let more = meta.more;
             self.push_free(chunk);
@@ -272,12 +247,7 @@ impl Umem {
     #[inline]
     #[must_use]
     pub fn bytes(&self, frame: &Frame) -> &[u8] {
-        match self.at(frame.chunk(), frame.offset(), frame.len()) {
-            // SAFETY: `at` checked that the range lies in the mapped memory. The shared borrow of `self` keeps
-            // every mutable slice away; the kernel has no descriptor of a chunk that is in a frame.
-            Some(first) => unsafe { std::slice::from_raw_parts(first.as_ptr(), usize::from(frame.len())) },
-            None => &[],
-        }
+        self.slice(frame.chunk(), frame.offset(), frame.len())
     }
 
     /// The packet's bytes (of a chain: those in its first chunk), to write.
@@ -316,6 +286,15 @@ impl Umem {
             frame.place_at(frame.offset() + front as u16, len as u16);
         }
         fits
+    }
+
+    /// Makes the packet `len` bytes longer at its start, out of the headroom: those bytes, to write a header
+    /// into. `None`, and no change, if the headroom is shorter than that.
+    #[inline]
+    #[must_use]
+    pub fn prepend_len(&mut self, frame: &mut Frame, len: u16) -> Option<&mut [u8]> {
+        frame.place_at(frame.offset().checked_sub(len)?, frame.len() + len);
+        self.bytes_mut(frame).get_mut(..usize::from(len))
     }
 
     /// Makes the packet `N` bytes longer at its start, out of the headroom: those bytes, to write a header
@@ -373,6 +352,10 @@ impl Umem {
             return false;
         }
         chunk.copy_within(from..from + len, usize::from(offset));
+        if let Some(meta) = self.meta.get_mut(frame.chunk() as usize).filter(|meta| meta.copied == Copied::Held) {
+            // The queue that the bytes also lie on finds them where they are now.
+            meta.offset = meta.offset.wrapping_add(offset).wrapping_sub(frame.offset());
+        }
         frame.place_at(offset, frame.len());
         true
     }
@@ -381,20 +364,32 @@ impl Umem {
     #[inline]
     pub fn lend(&mut self, frame: Frame) -> (Descriptor, Option<Frame>) {
         let meta = &mut self.meta[frame.chunk() as usize];
-        debug_assert_eq!(meta.place, Place::Held);
-        meta.place = Place::Transmit;
+        if meta.copied == Copied::Held {
+            meta.copied = Copied::Transmit;
+        } else {
+            debug_assert_eq!(meta.place, Place::Held);
+            meta.place = Place::Transmit;
+        }
         let more = std::mem::replace(&mut meta.more, NONE);
         let rest = self.meta.get(more as usize).map(|m| Frame::new(more, m.offset, m.len));
         let addr = (u64::from(frame.chunk()) << self.chunk_shift) + u64::from(frame.offset());
         (Descriptor { addr, len: u32::from(frame.len()) }, rest)
     }
 
-    /// Takes back a chunk that the device says is sent, and frees it. `false` if it never had it.
+    /// Takes back a chunk that the device says is sent, and frees it unless it also lies on a queue. `false` if
+    /// the device never had it.
     #[inline]
     #[must_use]
     pub fn complete(&mut self, addr: u64) -> bool {
-        let Some(chunk) = self.chunk_in(addr, Place::Transmit) else { return false };
-        self.push_free(chunk);
+        let Some(chunk) = self.chunk_of(addr) else { return false };
+        let meta = &mut self.meta[chunk as usize];
+        if meta.copied == Copied::Transmit {
+            meta.copied = Copied::No;
+        } else if meta.place == Place::Transmit {
+            self.push_free(chunk);
+        } else {
+            return false;
+        }
         true
     }
 
@@ -410,7 +405,10 @@ impl Umem {
     /// do not lie within the chunk (the chunk is then freed).
     #[inline]
     pub fn received(&mut self, descriptor: Descriptor) -> Option<Frame> {
-        let chunk = self.chunk_in(descriptor.addr, Place::Fill)?;
+        let chunk = self.chunk_of(descriptor.addr)?;
+        if self.meta[chunk as usize].place != Place::Fill {
+            return None;
+        }
         let offset = (descriptor.addr as u32) & (self.chunk_bytes() - 1);
         if u64::from(offset) + u64::from(descriptor.len) > u64::from(self.chunk_bytes()) {
             self.push_free(chunk);
@@ -441,6 +439,10 @@ impl Umem {
     /// Takes back every chunk that the device still has: only when it is closed and can write no more.
     pub fn reclaim(&mut self) {
         for chunk in 0..self.chunks() {
+            let meta = &mut self.meta[chunk as usize];
+            if meta.copied == Copied::Transmit {
+                meta.copied = Copied::No;
+            }
             if matches!(self.meta[chunk as usize].place, Place::Fill | Place::Transmit) {
                 self.push_free(chunk);
             }
@@ -453,22 +455,12 @@ impl Umem {
         self.meta.iter().filter(|meta| meta.place == place).count() as u32
     }
 
-    pub(super) fn park(&mut self, frame: Frame, place: Place) -> u32 {
-        let meta = &mut self.meta[frame.chunk() as usize];
-        debug_assert_eq!(meta.place, Place::Held);
-        (meta.next, meta.offset, meta.len, meta.place) = (NONE, frame.offset(), frame.len(), place);
-        frame.chunk()
-    }
-
-    pub(super) fn unpark(&mut self, chunk: u32, place: Place) -> Option<(Frame, u32)> {
-        let meta = self.meta.get_mut(chunk as usize)?;
-        debug_assert_eq!(meta.place, place);
-        meta.place = Place::Held;
-        Some((Frame::new(chunk, meta.offset, meta.len), meta.next))
-    }
-
-    pub(super) fn set_next(&mut self, chunk: u32, next: u32) {
-        self.meta[chunk as usize].next = next;
+    /// Number of chunks on queues that are also in a frame in somebody's hands, and of those that the device
+    /// also has: by looking at every one.
+    #[must_use]
+    pub fn count_copied(&self) -> (u32, u32) {
+        let count = |copied| self.meta.iter().filter(|meta| meta.copied == copied).count() as u32;
+        (count(Copied::Held), count(Copied::Transmit))
     }
 
     #[inline]
@@ -487,11 +479,10 @@ impl Umem {
         self.free_count += 1;
     }
 
-    /// The chunk that `addr` lies in, if it is in `place`.
+    /// The chunk that `addr` lies in, if there is one.
     #[inline]
-    fn chunk_in(&self, addr: u64, place: Place) -> Option<u32> {
-        let chunk = u32::try_from(addr >> self.chunk_shift).ok()?;
-        (self.meta.get(chunk as usize)?.place == place).then_some(chunk)
+    fn chunk_of(&self, addr: u64) -> Option<u32> {
+        u32::try_from(addr >> self.chunk_shift).ok().filter(|&chunk| (chunk as usize) < self.meta.len())
     }
 
     /// The address of a range within one chunk, if it lies in the memory.
@@ -503,9 +494,20 @@ impl Umem {
     }
 
     #[inline]
+    fn slice(&self, chunk: u32, offset: u16, len: u16) -> &[u8] {
+        match self.at(chunk, offset, len) {
+            // SAFETY: `at` checked that the range lies in the mapped memory. The shared borrow of `self` keeps
+            // every mutable slice away. The kernel writes only to chunks in the fill ring, which are in no frame
+            // and on no queue.
+            Some(first) => unsafe { std::slice::from_raw_parts(first.as_ptr(), usize::from(len)) },
+            None => &[],
+        }
+    }
+
+    #[inline]
     fn slice_mut(&mut self, chunk: u32, offset: u16, len: u16) -> &mut [u8] {
         match self.at(chunk, offset, len) {
-            // SAFETY: as in `bytes`; the exclusive borrow of `self` keeps every other slice away.
+            // SAFETY: as in `slice`; the exclusive borrow of `self` keeps every other slice away.
             Some(first) => unsafe { std::slice::from_raw_parts_mut(first.as_ptr(), usize::from(len)) },
             None => &mut [],
         }

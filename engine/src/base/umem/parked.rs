@@ -1,0 +1,131 @@
+//! What can be done with a frame while it lies on a queue.
+
+use super::super::queue::{Note, ON_QUEUE, Queued};
+use super::{Copied, Frame, NONE, Place, Umem};
+
+impl Umem {
+    /// What is written on a frame in hand.
+    #[inline]
+    pub fn note_mut(&mut self, frame: &Frame) -> &mut Note {
+        &mut self.meta[frame.chunk() as usize].note
+    }
+
+    /// What is written on a queued frame.
+    #[inline]
+    #[must_use]
+    pub fn note(&self, place: Queued) -> &Note {
+        self.meta.get(place.0 as usize).map_or(&Note::EMPTY, |meta| &meta.note)
+    }
+
+    /// Changes what is written on a queued frame.
+    #[inline]
+    pub fn annotate(&mut self, place: Queued, change: impl FnOnce(&mut Note)) {
+        if let Some(meta) = self.meta.get_mut(place.0 as usize) {
+            change(&mut meta.note);
+        }
+    }
+
+    /// The frame behind a queued one.
+    #[inline]
+    #[must_use]
+    pub fn next(&self, place: Queued) -> Option<Queued> {
+        Queued(self.meta.get(place.0 as usize)?.next).some()
+    }
+
+    /// Bytes of a queued frame.
+    #[inline]
+    #[must_use]
+    pub fn queued_len(&self, place: Queued) -> u16 {
+        self.meta.get(place.0 as usize).map_or(0, |meta| meta.len)
+    }
+
+    /// The bytes of a queued frame.
+    #[inline]
+    #[must_use]
+    pub fn queued_bytes(&self, place: Queued) -> &[u8] {
+        self.meta.get(place.0 as usize).map_or(&[], |meta| self.slice(place.0, meta.offset, meta.len))
+    }
+
+    /// Cuts bytes off the start of a queued frame.
+    pub fn trim_front(&mut self, place: Queued, bytes: u16) {
+        if let Some(meta) = self.meta.get_mut(place.0 as usize) {
+            let bytes = bytes.min(meta.len);
+            (meta.offset, meta.len) = (meta.offset + bytes, meta.len - bytes);
+        }
+    }
+
+    /// Cuts a queued frame off behind its first `len` bytes.
+    pub fn truncate(&mut self, place: Queued, len: u16) {
+        if let Some(meta) = self.meta.get_mut(place.0 as usize) {
+            meta.len = meta.len.min(len);
+        }
+    }
+
+    /// Appends bytes to a queued frame of which there is no copy; `false`, and no change, if they do not fit.
+    #[must_use]
+    pub fn extend(&mut self, place: Queued, bytes: &[u8]) -> bool {
+        let chunk_bytes = self.chunk_bytes() as usize;
+        let Some(meta) = self.meta.get_mut(place.0 as usize) else { return false };
+        let end = usize::from(meta.offset) + usize::from(meta.len);
+        if meta.copied != Copied::No || end + bytes.len() > chunk_bytes {
+            return false;
+        }
+        meta.len += bytes.len() as u16;
+        self.slice_mut(place.0, end as u16, bytes.len() as u16).copy_from_slice(bytes);
+        true
+    }
+
+    /// A second owner of a queued frame, to send it while it stays on its queue. `None` while there is one
+    /// already: the device reads those headers still, and they must not be written anew.
+    #[inline]
+    #[must_use]
+    pub fn share(&mut self, place: Queued) -> Option<Frame> {
+        let meta = self.meta.get_mut(place.0 as usize)?;
+        debug_assert_eq!(meta.place, ON_QUEUE);
+        if meta.copied != Copied::No || meta.place != ON_QUEUE {
+            return None;
+        }
+        meta.copied = Copied::Held;
+        Some(Frame::new(place.0, meta.offset, meta.len))
+    }
+
+    /// Whether somebody has a copy of a queued frame.
+    #[inline]
+    #[must_use]
+    pub fn is_shared(&self, place: Queued) -> bool {
+        self.meta.get(place.0 as usize).is_some_and(|meta| meta.copied != Copied::No)
+    }
+
+    #[inline]
+    pub(in super::super) fn park(&mut self, frame: Frame) -> u32 {
+        let meta = &mut self.meta[frame.chunk() as usize];
+        debug_assert_eq!((meta.place, meta.copied), (Place::Held, Copied::No));
+        (meta.next, meta.offset, meta.len, meta.place) = (NONE, frame.offset(), frame.len(), ON_QUEUE);
+        frame.chunk()
+    }
+
+    #[inline]
+    pub(in super::super) fn unpark(&mut self, chunk: u32) -> Option<Frame> {
+        let meta = self.meta.get_mut(chunk as usize)?;
+        debug_assert_eq!((meta.place, meta.copied), (ON_QUEUE, Copied::No));
+        meta.place = Place::Held;
+        Some(Frame::new(chunk, meta.offset, meta.len))
+    }
+
+    /// Frees a chunk that has just left its queue, or leaves it to whoever has a copy.
+    #[inline]
+    pub(in super::super) fn release(&mut self, chunk: u32) {
+        let Some(meta) = self.meta.get_mut(chunk as usize) else { return };
+        debug_assert_eq!(meta.place, ON_QUEUE);
+        match std::mem::replace(&mut meta.copied, Copied::No) {
+            Copied::No => self.push_free(chunk),
+            Copied::Held => meta.place = Place::Held,
+            Copied::Transmit => meta.place = Place::Transmit,
+        }
+    }
+
+    #[inline]
+    pub(in super::super) fn set_next(&mut self, chunk: u32, next: u32) {
+        self.meta[chunk as usize].next = next;
+    }
+}
