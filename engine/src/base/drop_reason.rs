@@ -88,6 +88,12 @@ reasons! {
         UdpChecksum = "udp_checksum",
         /// Nobody listens on the port (answered with "port unreachable" within the rate limit).
         UdpPortClosed = "udp_port_closed",
+        /// Fewer bytes than a TCP header.
+        TcpTruncated = "tcp_truncated",
+        /// TCP data offset below 20 bytes or beyond the IP payload.
+        TcpHeaderLength = "tcp_header_length",
+        /// TCP checksum wrong.
+        TcpChecksum = "tcp_checksum",
     }
 }
 

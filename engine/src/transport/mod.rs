@@ -1,3 +1,4 @@
-//! Transport: UDP. TCP's place is `transport/tcp/`.
+//! Transport: UDP, and what TCP is put together from.
 
+pub mod tcp;
 pub mod udp;

@@ -57,6 +57,13 @@ impl Sum {
         self.add(values.iter().map(|value| u64::from(value.swap_bytes())).sum())
     }
 
+    /// Adds 32-bit values.
+    #[inline]
+    #[must_use]
+    pub fn add_words<const N: usize>(self, words: [u32; N]) -> Self {
+        self.add(words.iter().map(|word| u64::from(word.swap_bytes())).sum())
+    }
+
     /// Adds IPv4 addresses.
     #[inline]
     #[must_use]

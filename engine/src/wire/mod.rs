@@ -2,7 +2,8 @@
 //!
 //! Every file has the same shape. `Packet::parse(bytes)` checks all lengths once and gives a view whose
 //! getters cannot fail, because it holds fixed-size arrays; where the bytes are wrong, the [`DropReason`]
-//! says how. `Header { .. }.write(&mut [u8; LEN])` puts a header together.
+//! says how. `Header { .. }.write(&mut [u8; LEN])` puts a header together. TCP's, whose
+//! options vary in length, goes to a slice.
 //!
 //! [`DropReason`]: crate::base::DropReason
 
@@ -11,6 +12,8 @@ pub mod checksum;
 pub mod ethernet;
 pub mod icmpv4;
 pub mod ipv4;
+pub mod seq;
+pub mod tcp;
 pub mod udp;
 
 /// Two bytes of a header, in network byte order.
