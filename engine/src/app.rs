@@ -1,6 +1,16 @@
 //! What runs on the stack: an application is a value with callbacks, run to completion on the worker's core.
+//!
+//! ```text
+//!   UDP    datagram ----------------------------------> Answer::Reply: the same frame goes back
+//!   TCP    opened -> data, data, writable ... -> finished -> closed
+//!                     |        \
+//!                     |         the send buffer has room again
+//!                     received bytes lie on the connection until they are consumed or sent back: an
+//!                     application that takes less closes the window on its peer
+//! ```
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::base::{Instant, UnsentReason};
 
@@ -9,15 +19,45 @@ use crate::base::{Instant, UnsentReason};
 /// The worker owns it, so it needs no lock; each worker has one of its own. Callbacks must not wait, and what
 /// they allocate is on the packet path.
 pub trait App {
+    /// What the application keeps beside each TCP connection.
+    type Session: Default;
+
     /// A datagram arrived on a port that the application listens on.
     fn datagram(&mut self, now: Instant, datagram: &mut Datagram<'_>) -> Answer;
+
+    /// A connection is established: one that a peer opened, or one of [`Outbox::connect`].
+    fn opened(&mut self, now: Instant, session: &mut Self::Session, connection: &mut impl Connection) {
+        let _ = (now, session, connection);
+    }
+
+    /// There are received bytes, some of them new. What is not consumed or sent back stays.
+    fn data(&mut self, now: Instant, session: &mut Self::Session, connection: &mut impl Connection) {
+        let _ = (now, session);
+        connection.consume(usize::MAX);
+    }
+
+    /// There is room to send again, after the application was told that there was none.
+    fn writable(&mut self, now: Instant, session: &mut Self::Session, connection: &mut impl Connection) {
+        let _ = (now, session, connection);
+    }
+
+    /// The peer will send no more than what was received already. Unless this is overridden, neither will we.
+    fn finished(&mut self, now: Instant, session: &mut Self::Session, connection: &mut impl Connection) {
+        let _ = (now, session);
+        connection.finish();
+    }
+
+    /// A connection is over, or one of [`Outbox::connect`] did not come about. Called once for each, last of all.
+    fn closed(&mut self, now: Instant, session: &mut Self::Session, id: ConnectionId, reason: Closed) {
+        let _ = (now, session, id, reason);
+    }
 
     /// Once a turn, when there is room to send: the place to start something without being asked.
     fn poll(&mut self, now: Instant, outbox: &mut impl Outbox) {
         let _ = (now, outbox);
     }
 
-    /// When [`poll`](App::poll) has something to do next, if no datagram comes before.
+    /// When [`poll`](App::poll) has something to do next, if no frame comes before.
     fn next_deadline(&self) -> Option<Instant> {
         None
     }
@@ -81,6 +121,148 @@ pub trait Outbox {
     /// # Errors
     /// [`SendError`]; `write` was not called then, unless the payload turned out too long.
     fn send(&mut self, from: u16, to: SocketAddr, write: impl FnOnce(&mut [u8]) -> usize) -> Result<(), SendError>;
+
+    /// Opens a connection to a peer (RFC 9293, section 3.9.1.1: an active OPEN). [`App::opened`] or [`App::closed`] tells
+    /// what came of it.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    fn connect(&mut self, to: SocketAddr) -> Result<ConnectionId, ConnectError>;
+
+    /// A connection of this application, unless it is closed.
+    fn connection(&mut self, id: ConnectionId) -> Option<impl Connection + '_>;
+}
+
+/// Names a connection for as long as it lives, and nothing afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId {
+    /// Its place in the table.
+    pub(crate) index: u32,
+    /// Which of the connections that were in that place one after another.
+    pub(crate) generation: u32,
+}
+
+/// A TCP connection, as its application sees it.
+///
+/// Received bytes lie in the very frames that the NIC filled, in order. [`send_back`](Connection::send_back) queues
+/// such a frame to be sent: of an echo no byte is moved.
+pub trait Connection {
+    /// Its name.
+    fn id(&self) -> ConnectionId;
+
+    /// Our address and port.
+    fn local(&self) -> SocketAddr;
+
+    /// Those of the peer.
+    fn peer(&self) -> SocketAddr;
+
+    /// The first of the received bytes, as many as lie in one frame; empty if there are none.
+    fn received(&self) -> &[u8];
+
+    /// Received bytes in all.
+    fn received_len(&self) -> usize;
+
+    /// Of the received bytes, how many at the front the sender called urgent (RFC 9293, section 3.8.5; the last of
+    /// them may not have been received yet). They are delivered in line (RFC 6093).
+    fn urgent_len(&self) -> usize;
+
+    /// Takes received bytes, at most `len`, and says how many. The window opens by as much.
+    fn consume(&mut self, len: usize) -> usize;
+
+    /// Queues received bytes to be sent back, at most `len` and at most as many as there is [`room`](Connection::room)
+    /// for, and says how many. None is copied as long as they are whole frames.
+    fn send_back(&mut self, len: usize) -> usize;
+
+    /// Queues a copy of bytes to be sent, as many as there is room for, and says how many.
+    fn send(&mut self, bytes: &[u8]) -> usize;
+
+    /// Hands out the memory of a frame, to write at most one segment's payload into, and queues what `write` says
+    /// it wrote. 0, without calling `write`, if there is no room.
+    fn reserve(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> usize;
+
+    /// Bytes that could be queued to be sent now. After 0, or after less was taken than given,
+    /// [`App::writable`] tells when there is room.
+    fn room(&self) -> usize;
+
+    /// Bytes queued and not acknowledged by the peer.
+    fn unacknowledged(&self) -> usize;
+
+    /// Whether the peer will send no more.
+    fn is_finished(&self) -> bool;
+
+    /// Sends no more than what is queued (a half-close: FIN follows); receiving goes on.
+    fn finish(&mut self);
+
+    /// Ends the connection at once: what is queued is lost, and the peer is sent RST.
+    fn abort(&mut self);
+
+    /// Whether small segments wait while others are unacknowledged (Nagle's algorithm; on by default).
+    fn set_nagle(&mut self, on: bool);
+
+    /// The idle time after which the peer is asked whether it still lives; `None`, the default, for never.
+    fn set_keep_alive(&mut self, idle: Option<Duration>);
+
+    /// How long data may stay unacknowledged before the connection is given up (RFC 9293: R2, USER TIMEOUT).
+    fn set_user_timeout(&mut self, timeout: Duration);
+
+    /// The Differentiated Services code point of segments, 0 to 63 (RFC 2474).
+    fn set_dscp(&mut self, dscp: u8);
+
+    /// The last error that network and peer told of and that did not end the connection (RFC 1122, section 4.2.4.1).
+    fn soft_error(&self) -> Option<SoftError>;
+}
+
+/// Why a connection is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Closed {
+    /// Both sides finished, and everything sent was acknowledged.
+    Finished,
+    /// The peer reset it.
+    Reset,
+    /// The peer refused it.
+    Refused,
+    /// The peer did not answer for too long.
+    TimedOut,
+    /// The network said, before it was established, that the peer cannot be reached.
+    Unreachable,
+    /// Our application aborted it.
+    Aborted,
+}
+
+/// An error that a connection lives through (RFC 5461).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SoftError {
+    /// ICMP: the peer's network or host cannot be reached.
+    Unreachable,
+    /// ICMP: a header field was said to be wrong.
+    ParameterProblem,
+    /// ICMP: a packet was too long under way, or it took too many hops.
+    TimeExceeded,
+    /// The peer does not acknowledge: segments were sent again R1 times (RFC 9293, section 3.8.3).
+    NotResponding,
+}
+
+/// Why a connection could not be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// Our address is not ours yet: try again in the next turn.
+    #[error("not now: try again in the next turn")]
+    Later,
+    /// No host can have that address.
+    #[error("no single host has that address")]
+    InvalidAddress,
+    /// There is no way to that address.
+    #[error("no connected prefix and no gateway leads there")]
+    NoRoute,
+    /// The table of connections is full.
+    #[error("the limit of connections is reached")]
+    TooMany,
+    /// Every port that was tried has a connection to that peer already, or would get its answers on another queue.
+    #[error("no source port is free")]
+    NoPort,
+    /// This stack has no TCP.
+    #[error("TCP is not configured")]
+    NoTcp,
 }
 
 /// Why a datagram could not be sent.

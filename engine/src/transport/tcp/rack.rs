@@ -1,0 +1,209 @@
+//! RACK-TLP: losses found by time (RFC 8985).
+//!
+//! A segment is lost when one that was sent after it has arrived, and there was time for it too. The time is a
+//! round trip and a window for reordering, which is as long as the network has shown to need.
+
+use std::time::Duration;
+
+use super::sack::seq_len;
+use super::tcb::{Phase, SendTimer, Tcb, mark};
+use crate::base::{Instant, Note, Umem};
+use crate::wire::seq::SeqNum;
+
+/// Segments reported by SACK from which on a gap is a loss even without a reordering window (RFC 8985, section
+/// 6.2, step 4: DupThresh).
+const DUP_THRESH: u32 = 3;
+/// Recoveries for which a wider reordering window is kept (RFC 8985, section 6.2: RACK.reo_wnd_persist).
+const PERSIST: u8 = 16;
+/// Allowance for a peer that delays the acknowledgment of a single segment (RFC 8985, section 7.2: WCDelAckT).
+const WORST_CASE_DELAYED_ACK: Duration = Duration::from_millis(200);
+/// The probe timeout as long as there is no round-trip time (RFC 8985, section 7.2).
+const INITIAL_PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// State of RACK and of the tail loss probe.
+#[derive(Debug, Default)]
+pub(super) struct Rack {
+    /// RACK.xmit_ts, RACK.end_seq, RACK.rtt: of the segment sent last of those that have arrived.
+    sent_at: Instant,
+    end: SeqNum,
+    rtt_us: u32,
+    /// RACK.fack: the highest sequence number that has arrived.
+    fack: SeqNum,
+    /// RACK.reordering_seen, RACK.dsack_round (and whether there is one), RACK.reo_wnd_mult, RACK.reo_wnd_persist.
+    reordering_seen: bool,
+    in_dsack_round: bool,
+    multiplier: u8,
+    persist: u8,
+    dsack_round: SeqNum,
+    /// TLP.end_seq, whether a probe is under way, and TLP.is_retrans.
+    probe_end: SeqNum,
+    pub(super) probe_pending: bool,
+    probe_retransmitted: bool,
+}
+
+impl Rack {
+    /// Whether the first segment was sent after the second (RFC 8985: RACK_sent_after).
+    fn sent_after(first: (Instant, SeqNum), second: (Instant, SeqNum)) -> bool {
+        first.0 > second.0 || (first.0 == second.0 && first.1.after(second.1))
+    }
+
+    /// Takes note that a probe was sent up to `end`.
+    pub(super) const fn probed(&mut self, end: SeqNum, retransmitted: bool) {
+        (self.probe_end, self.probe_pending, self.probe_retransmitted) = (end, true, retransmitted);
+    }
+}
+
+impl Tcb {
+    /// A segment has arrived, by SACK or in the ordinary way (RFC 8985, section 6.2, steps 2 and 3).
+    pub(super) fn delivered_segment(&mut self, note: &Note, end: SeqNum, now: Instant, ts_ecr: Option<u32>) {
+        let rtt = now.since(note.sent_at);
+        let again = note.marks & mark::EVER_RETRANSMITTED != 0;
+        let rack = &mut self.recovery.rack;
+        if end.after(rack.fack) {
+            rack.fack = end;
+        } else if end.before(rack.fack) && !again {
+            rack.reordering_seen = true;
+        }
+        if again {
+            // RFC 8985, section 6.2, step 2: an acknowledgment may be for the original, not for what was sent again: the
+            // timestamp tells, or a time that is too short.
+            let sent_ts = self.ts.value(note.sent_at);
+            let echoes_earlier = ts_ecr.is_some_and(|ecr| (ecr.wrapping_sub(sent_ts) as i32) < 0);
+            let too_short = self.rtt.min_rtt().is_some_and(|min| rtt < min);
+            if echoes_earlier || too_short {
+                return;
+            }
+        }
+        let rack = &mut self.recovery.rack;
+        if Rack::sent_after((note.sent_at, end), (rack.sent_at, rack.end)) {
+            (rack.sent_at, rack.end) = (note.sent_at, end);
+            rack.rtt_us = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX);
+        }
+    }
+
+    /// The reordering window (RFC 8985, section 6.2, step 4).
+    fn reordering_window(&self) -> Duration {
+        let rack = &self.recovery.rack;
+        let repairing = matches!(self.recovery.phase, Phase::Recovery | Phase::Loss);
+        let many = self.recovery.sacked >= DUP_THRESH * u32::from(self.snd.mss);
+        if !rack.reordering_seen && (repairing || many) {
+            return Duration::ZERO;
+        }
+        let min_rtt = self.rtt.min_rtt().unwrap_or_default();
+        let window = min_rtt / 4 * u32::from(rack.multiplier.max(1));
+        window.min(self.rtt.srtt().unwrap_or(window))
+    }
+
+    /// A segment arrived twice: the reordering window was too narrow, or (RFC 8985, section 6.2, step 4) it is
+    /// time to narrow it again.
+    pub(super) fn adapt_reordering_window(&mut self, duplicate: bool) {
+        let (una, nxt) = (self.snd.una, self.snd.nxt);
+        let rack = &mut self.recovery.rack;
+        if rack.in_dsack_round && una.after_eq(rack.dsack_round) {
+            rack.in_dsack_round = false;
+        }
+        if duplicate && !rack.in_dsack_round {
+            (rack.in_dsack_round, rack.dsack_round) = (true, nxt);
+            rack.multiplier = rack.multiplier.max(1).saturating_add(1);
+            rack.persist = PERSIST;
+        }
+    }
+
+    /// A recovery is over: a wider reordering window lasts for some of them.
+    pub(super) fn reordering_window_after_recovery(&mut self) {
+        let rack = &mut self.recovery.rack;
+        rack.persist = rack.persist.saturating_sub(1);
+        if rack.persist == 0 {
+            rack.multiplier = 1;
+        }
+    }
+
+    /// Marks what is lost by now (RFC 8985, section 6.2, step 5), and says whether anything is, and when the next
+    /// segment will be if it has not arrived by then.
+    pub(super) fn detect_losses(&mut self, now: Instant, umem: &mut Umem) -> (bool, Option<Instant>) {
+        let (mut any, mut next_loss) = (false, None);
+        if self.recovery.rack.sent_at == Instant::ZERO {
+            return (false, None);
+        }
+        let (sent_at, end) = (self.recovery.rack.sent_at, self.recovery.rack.end);
+        let patience = Duration::from_micros(u64::from(self.recovery.rack.rtt_us)) + self.reordering_window();
+        let mut next = self.snd.queue.first();
+        while let Some(place) = next.filter(|&place| place != self.snd.unsent) {
+            let note = *umem.note(place);
+            next = umem.next(place);
+            let settled = note.marks & mark::SACKED != 0
+                || (note.marks & mark::LOST != 0 && note.marks & mark::RETRANSMITTED == 0);
+            let own_end = SeqNum::new(note.seq) + seq_len(umem, place);
+            if !Rack::sent_after((sent_at, end), (note.sent_at, own_end)) {
+                // Everything behind one that was sent only once was sent after it.
+                if note.marks & (mark::EVER_RETRANSMITTED | mark::SACKED) == 0 {
+                    break;
+                }
+                continue;
+            }
+            if settled {
+                continue;
+            }
+            let lost_at = note.sent_at + patience;
+            if lost_at <= now {
+                self.mark_lost(place, umem);
+                any = true;
+            } else if next_loss.is_none_or(|earliest| lost_at < earliest) {
+                next_loss = Some(lost_at);
+            }
+        }
+        (any, next_loss)
+    }
+
+    /// When a tail loss probe is due, if one may be sent (RFC 8985, section 7.2).
+    pub(super) fn probe_timeout(&self) -> Option<Duration> {
+        let recovery = &self.recovery;
+        let eligible = recovery.phase == Phase::Open && recovery.sacked == 0 && !recovery.rack.probe_pending;
+        if !self.sack_ok || !eligible || !self.state.is_synchronized() {
+            return None;
+        }
+        let Some(srtt) = self.rtt.srtt() else { return Some(INITIAL_PROBE_TIMEOUT) };
+        let single = self.outstanding() <= u32::from(self.snd.mss);
+        Some(srtt * 2 + if single { WORST_CASE_DELAYED_ACK } else { Duration::from_millis(2) })
+    }
+
+    /// Ends a probe's episode when its end is acknowledged, and says whether the probe repaired a loss that the
+    /// congestion control has to hear of (RFC 8985, section 7.4.2).
+    pub(super) fn settle_probe(&mut self, ack: SeqNum, duplicate: bool, is_pure_duplicate: bool) -> bool {
+        let rack = &mut self.recovery.rack;
+        if !rack.probe_pending || ack.before(rack.probe_end) {
+            return false;
+        }
+        if !rack.probe_retransmitted || duplicate {
+            rack.probe_pending = false;
+            return false;
+        }
+        if ack.after(rack.probe_end) {
+            rack.probe_pending = false;
+            return true;
+        }
+        if is_pure_duplicate {
+            rack.probe_pending = false;
+        }
+        false
+    }
+
+    /// What the send timer is to wait for while segments are under way: their loss by reordering, a probe, or the
+    /// retransmission timeout.
+    pub(super) fn arm_send_timer(&mut self, now: Instant, next_loss: Option<Instant>) {
+        if self.outstanding() == 0 {
+            if self.timers.send_kind != SendTimer::WindowProbe {
+                self.timers.send_at = Instant::ZERO;
+            }
+            return;
+        }
+        let rto = now + self.rtt.rto();
+        let (at, kind) = match (next_loss, self.probe_timeout()) {
+            // RFC 8985, section 6.3: the reordering timer must not fire at once: 65 us is the timers' tick.
+            (Some(at), _) => (at, SendTimer::Reordering),
+            (None, Some(pto)) if now + pto < rto => (now + pto, SendTimer::LossProbe),
+            _ => (rto, SendTimer::Retransmission),
+        };
+        (self.timers.send_at, self.timers.send_kind) = (at, kind);
+    }
+}

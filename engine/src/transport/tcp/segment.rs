@@ -1,0 +1,139 @@
+//! A received segment, taken apart, and one to be sent at once that carries no text.
+
+use std::net::Ipv4Addr;
+
+use super::tuple::Tuple;
+use crate::base::DropReason;
+use crate::transport::udp::ChecksumPolicy;
+use crate::wire::checksum::{Sum, pseudo_header};
+use crate::wire::ipv4::TCP;
+use crate::wire::seq::SeqNum;
+use crate::wire::tcp::{Flags, Options, Packet};
+
+/// A received segment without its text.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment {
+    /// Whom it is from and to.
+    pub tuple: Tuple,
+    /// SEG.SEQ.
+    pub seq: SeqNum,
+    /// SEG.ACK.
+    pub ack: SeqNum,
+    /// The control bits.
+    pub flags: Flags,
+    /// SEG.WND as it stands in the header.
+    pub window: u16,
+    /// SEG.UP as it stands in the header.
+    pub urgent: u16,
+    /// Its options.
+    pub options: Options,
+    /// Bytes in front of the text.
+    pub header_len: u16,
+    /// Bytes of text.
+    pub len: u32,
+    /// Sum of the text, folded.
+    pub sum: u16,
+    /// Whether a router marked it "congestion experienced" (RFC 3168).
+    pub congestion_experienced: bool,
+}
+
+impl Segment {
+    /// Takes a segment apart after checking its checksum. `class` is the traffic class of its datagram.
+    ///
+    /// # Errors
+    /// [`DropReason`] of a segment that is not whole.
+    #[inline]
+    pub fn parse(
+        bytes: &[u8],
+        source: Ipv4Addr,
+        destination: Ipv4Addr,
+        class: u8,
+        policy: ChecksumPolicy,
+    ) -> Result<Self, DropReason> {
+        let packet = Packet::parse(bytes)?;
+        let text = Sum::default().add_bytes(packet.payload());
+        let header = bytes.get(..packet.header_len()).unwrap_or_default();
+        // RFC 9293, section 3.1 (MUST-3): the receiver MUST check the checksum. What Linux leaves for a NIC to
+        // complete, the sum of the pseudo header, is as good where no wire was (facts of veth).
+        let pseudo = pseudo_header(source, destination, TCP, bytes.len() as u16);
+        let whole = |pseudo: Sum| pseudo.add_bytes(header).add_values([text.fold()]);
+        if !policy.accepts_always(packet.checksum(), pseudo, whole) {
+            return Err(DropReason::TcpChecksum);
+        }
+        if packet.source_port() == 0 || packet.destination_port() == 0 {
+            return Err(DropReason::TcpPortZero);
+        }
+        Ok(Self {
+            tuple: Tuple {
+                local: (destination, packet.destination_port()),
+                remote: (source, packet.source_port()),
+            },
+            seq: packet.sequence(),
+            ack: packet.acknowledgment(),
+            flags: packet.flags(),
+            window: packet.window(),
+            urgent: packet.urgent(),
+            options: Options::parse(packet.option_bytes()),
+            header_len: packet.header_len() as u16,
+            len: packet.payload().len() as u32,
+            sum: text.fold(),
+            congestion_experienced: class & 3 == 3,
+        })
+    }
+
+    /// Whether a control bit is set.
+    #[inline]
+    #[must_use]
+    pub const fn has(&self, flag: Flags) -> bool {
+        self.flags.contains(flag)
+    }
+
+    /// SEG.LEN: text, SYN and FIN.
+    #[inline]
+    #[must_use]
+    pub fn seq_len(&self) -> u32 {
+        self.len + u32::from(self.has(Flags::SYN)) + u32::from(self.has(Flags::FIN))
+    }
+
+    /// The sequence number behind the segment.
+    #[inline]
+    #[must_use]
+    pub fn end(&self) -> SeqNum {
+        self.seq + self.seq_len()
+    }
+}
+
+/// A segment without text, to be sent at once: an acknowledgment, a reset, or an answer to a SYN.
+#[derive(Clone, Copy, Debug)]
+pub struct Control {
+    /// Whom it is to and from.
+    pub tuple: Tuple,
+    /// Its sequence number.
+    pub seq: SeqNum,
+    /// What it acknowledges.
+    pub ack: SeqNum,
+    /// Its control bits.
+    pub flags: Flags,
+    /// Its window as it stands in the header.
+    pub window: u16,
+    /// Its options.
+    pub options: Options,
+    /// DSCP and ECN of its datagram.
+    pub class: u8,
+}
+
+impl Control {
+    /// The reset that answers a segment which belongs to no connection (RFC 9293, section 3.10.7.1).
+    #[must_use]
+    pub fn reset_for(segment: &Segment) -> Self {
+        let (seq, ack, flags) = if segment.has(Flags::ACK) {
+            // RFC 9293, section 3.10.7.1: if the ACK bit is on, <SEQ=SEG.ACK><CTL=RST>.
+            (segment.ack, SeqNum::default(), Flags::RST)
+        } else {
+            // RFC 9293, section 3.10.7.1: if the ACK bit is off, sequence number zero is used,
+            // <SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>.
+            (SeqNum::default(), segment.end(), Flags::RST | Flags::ACK)
+        };
+        Self { tuple: segment.tuple, seq, ack, flags, window: 0, options: Options::default(), class: 0 }
+    }
+}

@@ -1,0 +1,310 @@
+//! The transmission control block: everything that is known of one connection (RFC 9293, section 3.3.1).
+//!
+//! ```text
+//!   send space       una .......... nxt ............ una + wnd
+//!                     | sent, kept   | queued, unsent
+//!                     +- snd.queue: the frames themselves, each with its note: seq, sent_at, marks
+//!
+//!   receive space    ........ nxt ..... adv
+//!                      |       |   gaps: rcv.out_of_order, by sequence number
+//!                      +- rcv.queue: in order, not taken by the application yet
+//! ```
+//!
+//! Times are absolute; zero stands for "not set" where an `Option` would cost a word.
+
+use super::congestion::Congestion;
+use super::rack::Rack;
+use super::reassembly::OutOfOrder;
+use super::rtt::RttEstimator;
+use super::state::State;
+use super::tuple::Tuple;
+use crate::base::{FrameQueue, Instant, Queued};
+use crate::wire::ethernet::Mac;
+use crate::wire::seq::SeqNum;
+
+/// Marks on the notes of queued frames.
+pub(super) mod mark {
+    /// The peer has it, by a SACK option.
+    pub(in super::super) const SACKED: u8 = 1;
+    /// It counts as lost.
+    pub(in super::super) const LOST: u8 = 2;
+    /// It was sent again, and that is not acknowledged yet.
+    pub(in super::super) const RETRANSMITTED: u8 = 4;
+    /// The segment carries SYN.
+    pub(in super::super) const SYN: u8 = 8;
+    /// The segment carries FIN.
+    pub(in super::super) const FIN: u8 = 16;
+    /// The application's write ended here: the segment carries PSH.
+    pub(in super::super) const PSH: u8 = 32;
+    /// It was sent again at least once: its acknowledgment tells no round-trip time (Karn's algorithm).
+    pub(in super::super) const EVER_RETRANSMITTED: u8 = 64;
+}
+
+/// The send sequence space.
+#[derive(Debug)]
+pub(super) struct Send {
+    /// SND.UNA: the oldest sequence number that is not acknowledged.
+    pub(super) una: SeqNum,
+    /// SND.NXT: the next to be sent. It never goes back: what is lost is marked in the queue.
+    pub(super) nxt: SeqNum,
+    /// SND.WND, in bytes.
+    pub(super) wnd: u32,
+    /// SND.WL1 and SND.WL2: the segment that the window is from.
+    pub(super) wl1: SeqNum,
+    pub(super) wl2: SeqNum,
+    /// The largest window that the peer ever offered.
+    pub(super) max_wnd: u32,
+    /// Everything from `una` on: sent first, then unsent.
+    pub(super) queue: FrameQueue,
+    /// The first frame that was never sent.
+    pub(super) unsent: Queued,
+    /// Text in the queue, bytes.
+    pub(super) queued: u32,
+    /// Text in the queue that was never sent, bytes.
+    pub(super) unsent_len: u32,
+    /// Text that a segment may carry, bytes: what peer and path allow, without our options.
+    pub(super) mss: u16,
+    /// The same as the peer said it, to be lowered by the path.
+    pub(super) peer_mss: u16,
+    /// Snd.Wind.Shift.
+    pub(super) shift: u8,
+}
+
+/// The receive sequence space.
+#[derive(Debug)]
+pub(super) struct Receive {
+    /// RCV.NXT.
+    pub(super) nxt: SeqNum,
+    /// The right edge of the window that the peer was told: RCV.NXT + RCV.WND.
+    pub(super) adv: SeqNum,
+    /// RCV.NXT as it was acknowledged last (Last.ACK.sent).
+    pub(super) acked: SeqNum,
+    /// RCV.UP, and whether it lies ahead of what was taken.
+    pub(super) up: SeqNum,
+    pub(super) urgent: bool,
+    /// In order, not taken by the application yet.
+    pub(super) queue: FrameQueue,
+    /// Text in it, bytes.
+    pub(super) queued: u32,
+    /// What arrived behind gaps.
+    pub(super) out_of_order: OutOfOrder,
+    /// Rcv.Wind.Shift.
+    pub(super) shift: u8,
+    /// Segments with text since the last acknowledgment.
+    pub(super) unacked_segments: u8,
+    /// Whether an acknowledgment has to go out in this turn.
+    pub(super) ack_now: bool,
+}
+
+/// The timestamps option (RFC 7323).
+#[derive(Debug, Default)]
+pub(super) struct Timestamps {
+    /// Snd.TS.OK.
+    pub(super) on: bool,
+    /// TS.Recent.
+    pub(super) recent: u32,
+    /// When it was set.
+    pub(super) recent_at: Instant,
+    /// What is added to our clock, so that it tells nobody how long we run.
+    pub(super) offset: u32,
+}
+
+impl Timestamps {
+    /// TSval of a segment that is sent now.
+    #[inline]
+    pub(super) const fn value(&self, now: Instant) -> u32 {
+        clock(now).wrapping_add(self.offset)
+    }
+}
+
+/// The timestamp clock: milliseconds, as on Linux (RFC 7323, section 5.4: a tick between 1 ms and 1 s).
+#[inline]
+pub(super) const fn clock(now: Instant) -> u32 {
+    (now.as_ns() / 1_000_000) as u32
+}
+
+/// How far the repair of losses is (RFC 6675, RFC 8985), in the words of Linux.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing is amiss.
+    Open,
+    /// Acknowledgments are out of the ordinary.
+    Disorder,
+    /// The congestion window is reduced because of an ECN mark.
+    Reduced,
+    /// Lost segments are sent again.
+    Recovery,
+    /// A retransmission timeout is being recovered from.
+    Loss,
+}
+
+/// What is known of segments under way.
+#[derive(Debug)]
+pub(super) struct Recovery {
+    pub(super) phase: Phase,
+    /// Duplicate acknowledgments in a row, where the peer has no SACK.
+    pub(super) duplicates: u8,
+    /// Times that the retransmission timer ran out without an answer.
+    pub(super) timeouts: u8,
+    /// SND.NXT when the repair began: acknowledged, it is over.
+    pub(super) point: SeqNum,
+    /// Bytes in flight by mark: acknowledged by SACK; lost; sent again after being lost.
+    pub(super) sacked: u32,
+    pub(super) lost: u32,
+    pub(super) retransmitted: u32,
+    pub(super) rack: Rack,
+    /// For undoing a repair that turns out to have been needless: TSval of its first retransmission, and bytes
+    /// retransmitted whose duplicate arrival was not reported yet.
+    pub(super) undo_ts: u32,
+    pub(super) undo_bytes: u32,
+    pub(super) may_undo: bool,
+}
+
+/// Deadlines, of which the wheel knows the earliest.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    /// Retransmission, loss probe, reordering or window probe: one of them at a time.
+    pub(super) send_at: Instant,
+    pub(super) send_kind: SendTimer,
+    /// Delayed acknowledgment.
+    pub(super) ack_at: Instant,
+    /// Keep-alive, FIN-WAIT-2, or the handshake.
+    pub(super) idle_at: Instant,
+    /// When something acceptable last came from the peer.
+    pub(super) heard_at: Instant,
+    /// Since when data waits for an acknowledgment, or a closed window for its opening, without any progress.
+    pub(super) stuck_since: Instant,
+}
+
+/// What the send timer is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum SendTimer {
+    /// RFC 6298.
+    #[default]
+    Retransmission,
+    /// RFC 8985, section 7.
+    LossProbe,
+    /// RFC 8985, section 6.
+    Reordering,
+    /// RFC 9293, section 3.8.6.1.
+    WindowProbe,
+}
+
+/// What an application set.
+#[derive(Debug)]
+pub(super) struct Wishes {
+    pub(super) nagle: bool,
+    /// The DSCP in its place in the traffic class.
+    pub(super) class: u8,
+    /// 0: never.
+    pub(super) keep_alive_s: u32,
+    pub(super) user_timeout_ms: u32,
+    /// The application was told that there is no room.
+    pub(super) wants_room: bool,
+}
+
+/// ECN (RFC 3168).
+#[derive(Debug, Default)]
+pub(super) struct Ecn {
+    /// Both sides agreed.
+    pub(super) on: bool,
+    /// A mark arrived: ECE is set until the peer says CWR.
+    pub(super) echo: bool,
+    /// The window was reduced: the next new segment says CWR.
+    pub(super) reduced: bool,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Tcb {
+    pub(super) tuple: Tuple,
+    pub(super) state: State,
+    /// Opened by us (RFC 9293, section 3.5, MUST-11).
+    pub(super) active: bool,
+    pub(super) sack_ok: bool,
+    /// On the list of connections with something to send.
+    pub(super) listed: bool,
+    /// Our application has no more to send: a FIN is queued, or will be when there is a chunk for it.
+    pub(super) finishing: bool,
+    /// The FIN is on the queue.
+    pub(super) fin_queued: bool,
+    /// A retransmission timeout allows one segment beyond the congestion window; a loss probe one beyond anything.
+    pub(super) probe: Probe,
+    /// The congestion window held something back.
+    pub(super) window_limited: bool,
+    /// Where segments of the peer come from, and ours go: zero when the neighbor table has to say.
+    pub(super) way: Mac,
+    pub(super) next_listed: u32,
+    pub(super) snd: Send,
+    pub(super) rcv: Receive,
+    pub(super) ts: Timestamps,
+    pub(super) ecn: Ecn,
+    pub(super) wishes: Wishes,
+    pub(super) timers: Timers,
+    pub(super) recovery: Recovery,
+    pub(super) rtt: RttEstimator,
+    pub(super) congestion: Congestion,
+    pub(super) soft_error: Option<crate::transport::tcp::Trouble>,
+    /// Retransmitted segments in all, for the connection's dump.
+    pub(super) retransmits: u32,
+    pub(super) pmtu: super::pmtu::PathMtu,
+}
+
+/// A segment to be sent out of turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Probe {
+    No,
+    /// The last segment again, or new text (tail loss probe).
+    Loss,
+    /// Something unacceptable, to hear the peer's window, or whether it lives.
+    Window,
+}
+
+impl Tcb {
+    /// Sequence numbers that were sent and not acknowledged.
+    #[inline]
+    pub(super) fn outstanding(&self) -> u32 {
+        self.snd.nxt.since(self.snd.una)
+    }
+
+    /// Bytes that are under way, as far as is known ("pipe", RFC 6675).
+    #[inline]
+    pub(super) fn in_flight(&self) -> u32 {
+        let Recovery { sacked, lost, retransmitted, .. } = self.recovery;
+        (self.outstanding() + retransmitted).saturating_sub(sacked + lost)
+    }
+
+    /// Bytes that the peer's window lets us send beyond SND.NXT.
+    ///
+    /// RFC 9293, section 3.8.6 (MUST-34): the usable window may become negative when the window shrinks: it is 0
+    /// then, and nothing is taken back.
+    #[inline]
+    pub(super) fn usable_window(&self) -> u32 {
+        self.snd.wnd.saturating_sub(self.outstanding())
+    }
+
+    /// Whether our FIN is acknowledged.
+    #[inline]
+    pub(super) fn fin_is_acknowledged(&self) -> bool {
+        self.fin_queued && self.snd.queue.is_empty()
+    }
+
+    /// Bytes of options in each of our segments with text, outside of SACK.
+    #[inline]
+    pub(super) const fn option_len(&self) -> u16 {
+        if self.ts.on { 12 } else { 0 }
+    }
+
+    /// The earliest deadline.
+    #[inline]
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let Timers { send_at, ack_at, idle_at, .. } = self.timers;
+        [send_at, ack_at, idle_at].into_iter().filter(|&at| at != Instant::ZERO).min()
+    }
+
+    /// Chunks of packet memory that the connection holds.
+    #[inline]
+    pub(super) fn chunks(&self) -> u32 {
+        self.snd.queue.len() + self.rcv.queue.len() + self.rcv.out_of_order.len()
+    }
+}
