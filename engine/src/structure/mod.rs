@@ -9,6 +9,7 @@
 //! An id is a number below the capacity. Nothing here knows what a flow or a connection is.
 #![forbid(unsafe_code)]
 
+pub mod flow_table;
 pub mod slab;
 pub mod timer_wheel;
 
