@@ -28,6 +28,7 @@ pub mod network;
 pub mod nic;
 pub mod stack;
 pub mod steer;
+pub mod structure;
 pub mod transport;
 pub mod wire;
 pub mod worker;
