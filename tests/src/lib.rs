@@ -1,4 +1,5 @@
 //! skeleton
+pub mod citations;
 pub mod fixtures;
 pub mod kernel;
 pub mod lab;

@@ -56,8 +56,7 @@ impl Source {
         let stream: TokenStream = text.parse().unwrap_or_else(|error| panic!("{path}: {error}"));
         let lines = text.lines().map(str::to_string).collect();
         let mut source = Self { path: path.to_string(), lines, tokens: Vec::new(), functions: Vec::new() };
-        let test = path.ends_with("/tests.rs") || path.starts_with("tests/") || path.contains("/tests/");
-        source.read(stream, &Place { test, function: None, mods: 0 });
+        source.read(stream, &Place { test: is_test_file(path), function: None, mods: 0 });
         source
     }
 
@@ -148,6 +147,12 @@ impl Source {
         let Place { test, ref function, mods } = *place;
         self.tokens.push(Token { text, line, function: function.clone(), test, mods });
     }
+}
+
+/// Whether a file is compiled for tests only, by its name or that of a directory around it.
+fn is_test_file(path: &str) -> bool {
+    let mut names = path.split('/').map(|name| name.strip_suffix(".rs").unwrap_or(name));
+    names.any(|name| name == "tests" || name.ends_with("_tests"))
 }
 
 /// What surrounds a token.
@@ -264,7 +269,11 @@ mod tests {
         assert!(token(&source, "b").test);
         assert!(!token(&source, "Plain").test);
         assert!(!token(&source, "last").test);
-        assert!(Source::parse("engine/src/stack/tests.rs", "fn f() {}").tokens.iter().all(|token| token.test));
+        let all_test = |path: &str| Source::parse(path, "fn f() {}").tokens.iter().all(|token| token.test);
+        assert!(all_test("engine/src/stack/tests.rs"));
+        assert!(all_test("engine/src/stack/close_tests.rs"));
+        assert!(all_test("engine/src/stack/close_tests/half.rs"));
+        assert!(!all_test("engine/src/stack/contests.rs"));
     }
 
     #[test]
