@@ -1,0 +1,338 @@
+//! What an acceptable acknowledgment does: frees what arrived, opens the window, tells the congestion control, and
+//! finds out what is lost (RFC 9293, section 3.10.7.4, fifth; RFC 5681; RFC 6675; RFC 8985).
+
+use std::time::Duration;
+
+use super::congestion::Ack;
+use super::sack::{SackNews, seq_len};
+use super::segment::Segment;
+use super::tcb::{Phase, SendTimer, Tcb, mark};
+use super::Counters;
+use crate::base::{Instant, Queued, Umem};
+use crate::wire::seq::SeqNum;
+use crate::wire::tcp::Flags;
+
+/// Duplicate acknowledgments that make a loss where the peer has no SACK (RFC 5681, section 3.2).
+const DUPLICATES: u8 = 3;
+
+/// What an acknowledgment changed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    /// Sequence numbers that it newly acknowledged.
+    pub(super) acked: u32,
+}
+
+/// What is known of a segment's acknowledgment while it is being digested.
+struct News {
+    una_before: SeqNum,
+    flight_before: u32,
+    sacked_before: u32,
+    acked: u32,
+    /// What arrived, in the ordinary way or by SACK.
+    delivered: u32,
+    rtt: Option<Duration>,
+    ts_ecr: Option<u32>,
+    sack: SackNews,
+    is_duplicate: bool,
+}
+
+impl Tcb {
+    /// Digests the acknowledgment of a segment, SND.UNA =< SEG.ACK =< SND.NXT.
+    pub(super) fn take_ack(&mut self, segment: &Segment, now: Instant, umem: &mut Umem, counters: &mut Counters) -> Progress {
+        let (una_before, flight_before, sacked_before) = (self.snd.una, self.outstanding(), self.recovery.sacked);
+        let window_changed = self.take_window(segment);
+        let ts_ecr = if self.ts.on { segment.options.timestamps.map(|(_, ecr)| ecr) } else { None };
+        if segment.ack == una_before && flight_before == 0 {
+            return Progress::default();
+        }
+        let (acked, known, rtt) = self.release_acked(segment.ack, now, ts_ecr, umem);
+        let sack = if self.sack_ok {
+            self.take_sack(&segment.options.sack, segment.ack, now, ts_ecr, umem)
+        } else {
+            SackNews::default()
+        };
+        // RFC 5681, section 2: outstanding data, no text, neither SYN nor FIN, and the same number and window.
+        let is_duplicate = acked == 0 && segment.seq_len() == 0 && !window_changed;
+        let delivered = acked - known.min(acked) + sack.bytes;
+        let news = News { una_before, flight_before, sacked_before, acked, delivered, rtt, ts_ecr, sack, is_duplicate };
+        if let Some(rtt) = rtt {
+            self.rtt.sample(rtt, now);
+        }
+        if acked > 0 {
+            self.rtt.reset_backoff();
+            self.recovery.timeouts = 0;
+            self.timers.stuck_since = if self.outstanding() > 0 { now } else { Instant::ZERO };
+            self.soft_error = None;
+        }
+        counters.duplicates_reported += u64::from(sack.duplicate.is_some());
+        self.adapt_reordering_window(sack.duplicate.is_some());
+        let next_loss = self.repair(&news, segment, now, umem, counters);
+        let rearm = acked > 0 || sack.bytes > 0 || next_loss.is_some();
+        if rearm {
+            self.arm_send_timer(now, next_loss);
+        }
+        Progress { acked }
+    }
+
+    /// RFC 9293, section 3.10.7.4, fifth: the send window is updated, unless the segment is older than the one that
+    /// updated it last. Whether it changed.
+    fn take_window(&mut self, segment: &Segment) -> bool {
+        // RFC 9293, section 3.1 (MUST-1): the window size MUST be treated as an unsigned number.
+        let wnd = u32::from(segment.window) << self.snd.shift;
+        let snd = &mut self.snd;
+        let fresh = snd.wl1.before(segment.seq) || (snd.wl1 == segment.seq && snd.wl2.before_eq(segment.ack));
+        if !fresh {
+            return false;
+        }
+        let changed = snd.wnd != wnd;
+        (snd.wnd, snd.wl1, snd.wl2) = (wnd, segment.seq, segment.ack);
+        snd.max_wnd = snd.max_wnd.max(wnd);
+        changed
+    }
+
+    /// Frees what is acknowledged: sequence numbers; those of them that SACK had reported; and a round-trip time.
+    fn release_acked(
+        &mut self,
+        ack: SeqNum,
+        now: Instant,
+        ts_ecr: Option<u32>,
+        umem: &mut Umem,
+    ) -> (u32, u32, Option<Duration>) {
+        let acked = ack.since(self.snd.una);
+        if acked == 0 {
+            return (0, 0, None);
+        }
+        let (mut known, mut rtt, mut ever_again) = (0, None, false);
+        while let Some(first) = self.snd.queue.first().filter(|&first| first != self.snd.unsent) {
+            let note = *umem.note(first);
+            let (seq, len) = (SeqNum::new(note.seq), seq_len(umem, first));
+            let end = seq + len;
+            if end.after(ack) {
+                self.release_part(first, ack.since(seq), umem);
+                break;
+            }
+            known += if note.marks & mark::SACKED != 0 { len } else { 0 };
+            // RFC 6298, section 3: RTT samples MUST NOT be made using segments that were retransmitted.
+            if note.marks & mark::EVER_RETRANSMITTED != 0 {
+                ever_again = true;
+            } else if rtt.is_none() && note.marks & mark::SACKED == 0 {
+                rtt = Some(now.since(note.sent_at));
+            }
+            if note.marks & mark::SACKED == 0 {
+                self.delivered_segment(&note, end, now, ts_ecr);
+            }
+            self.unmark(first, len, umem);
+            self.snd.queued -= u32::from(umem.queued_len(first));
+            self.snd.queue.release(umem);
+        }
+        self.snd.una = ack;
+        // RFC 7323, section 4.1: with timestamps, what was sent again can be measured too.
+        let by_timestamp = ts_ecr.filter(|&ecr| ever_again && rtt.is_none() && ecr != 0).and_then(|ecr| {
+            let ms = self.ts.value(now).wrapping_sub(ecr);
+            (ms < 1 << 20).then(|| Duration::from_millis(u64::from(ms.max(1))))
+        });
+        (acked, known, rtt.filter(|_| !ever_again).or(by_timestamp))
+    }
+
+    /// Frees the first bytes of a frame of which only those are acknowledged.
+    fn release_part(&mut self, place: Queued, bytes: u32, umem: &mut Umem) {
+        let text = bytes.min(u32::from(umem.queued_len(place)));
+        let marks = umem.note(place).marks;
+        let recovery = &mut self.recovery;
+        for (flag, account) in [
+            (mark::LOST, &mut recovery.lost),
+            (mark::RETRANSMITTED, &mut recovery.retransmitted),
+            (mark::SACKED, &mut recovery.sacked),
+        ] {
+            if marks & flag != 0 {
+                *account = account.saturating_sub(text);
+            }
+        }
+        umem.trim_front(place, text as u16);
+        umem.annotate(place, |note| note.seq = note.seq.wrapping_add(bytes));
+        super::reassembly::sum_anew(umem, place);
+        self.snd.queued -= text;
+    }
+
+    /// Moves the repair of losses on, and says when the next segment counts as lost.
+    fn repair(
+        &mut self,
+        news: &News,
+        segment: &Segment,
+        now: Instant,
+        umem: &mut Umem,
+        counters: &mut Counters,
+    ) -> Option<Instant> {
+        if self.settle_probe(segment.ack, news.sack.duplicate.is_some(), news.is_duplicate) {
+            // RFC 8985, section 7.4.2: the probe repaired a loss, and congestion control has to hear of it.
+            self.enter_recovery(news.flight_before, news.sacked_before, counters);
+        }
+        let lost_before = self.recovery.lost;
+        let (found, next_loss) =
+            if self.sack_ok { self.detect_losses(now, umem) } else { (self.count_duplicates(news, umem), None) };
+        let _ = lost_before;
+        if self.undo_if_needless(news, umem, counters) {
+            return next_loss;
+        }
+        self.take_ecn_echo(segment, news);
+        match self.recovery.phase {
+            Phase::Recovery | Phase::Loss | Phase::Reduced if segment.ack.after_eq(self.recovery.point) => {
+                self.leave_recovery(segment.ack);
+                self.grow(news, now);
+            }
+            Phase::Recovery => self.proceed(news, found),
+            Phase::Open | Phase::Disorder | Phase::Reduced if found => {
+                self.enter_recovery(news.flight_before, news.sacked_before, counters);
+                self.proceed(news, found);
+            }
+            Phase::Loss | Phase::Reduced => self.grow(news, now),
+            Phase::Open | Phase::Disorder => {
+                let amiss = self.recovery.sacked > 0 || self.recovery.duplicates > 0;
+                self.recovery.phase = if amiss { Phase::Disorder } else { Phase::Open };
+                self.grow(news, now);
+            }
+        }
+        next_loss
+    }
+
+    fn grow(&mut self, news: &News, now: Instant) {
+        if news.acked == 0 {
+            return;
+        }
+        let window_limited = self.window_limited || news.flight_before * 2 > self.congestion.window();
+        self.congestion.on_ack(&Ack {
+            now,
+            acked: news.acked,
+            una: self.snd.una,
+            nxt: self.snd.nxt,
+            rtt: news.rtt,
+            srtt: self.rtt.srtt(),
+            window_limited,
+            mss: u32::from(self.snd.mss),
+        });
+    }
+
+    fn proceed(&mut self, news: &News, found: bool) {
+        let (in_flight, mss) = (self.in_flight(), u32::from(self.snd.mss));
+        self.congestion.on_recovery_ack(news.delivered, in_flight, news.acked > 0, !found, mss);
+    }
+
+    pub(super) fn enter_recovery(&mut self, flight: u32, sacked: u32, counters: &mut Counters) {
+        let fresh = self.congestion.enter_recovery(flight, sacked, self.snd.nxt, u32::from(self.snd.mss));
+        if fresh || self.recovery.phase != Phase::Recovery {
+            counters.recoveries += 1;
+            self.recovery.phase = Phase::Recovery;
+            self.recovery.point = self.snd.nxt;
+            self.begin_undo();
+        }
+    }
+
+    /// From now on it is written down whether what is sent again arrives twice.
+    pub(super) const fn begin_undo(&mut self) {
+        let recovery = &mut self.recovery;
+        (recovery.may_undo, recovery.undo_ts, recovery.undo_bytes) = (true, 0, 0);
+    }
+
+    fn leave_recovery(&mut self, una: SeqNum) {
+        self.congestion.exit_recovery(una);
+        let was = std::mem::replace(&mut self.recovery.phase, Phase::Open);
+        self.recovery.may_undo = false;
+        self.recovery.duplicates = 0;
+        if !self.sack_ok {
+            self.recovery.sacked = 0;
+        }
+        if was == Phase::Recovery {
+            self.reordering_window_after_recovery();
+        }
+    }
+
+    /// A repair was needless if the acknowledgment echoes a time before the first retransmission (RFC 3522), or if
+    /// everything that was sent again was reported to have arrived twice (RFC 3708): then it is undone.
+    fn undo_if_needless(&mut self, news: &News, umem: &mut Umem, counters: &mut Counters) -> bool {
+        let recovery = &mut self.recovery;
+        if !recovery.may_undo || !matches!(recovery.phase, Phase::Recovery | Phase::Loss) || recovery.undo_ts == 0 {
+            return false;
+        }
+        let echoes_earlier = |ecr: u32| ecr != 0 && (ecr.wrapping_sub(recovery.undo_ts) as i32) < 0;
+        let by_timestamp = news.acked > 0 && news.ts_ecr.is_some_and(echoes_earlier);
+        let had = recovery.undo_bytes;
+        recovery.undo_bytes = had.saturating_sub(news.sack.duplicate.unwrap_or(0));
+        let by_duplicates = had > 0 && recovery.undo_bytes == 0;
+        if !by_timestamp && !by_duplicates {
+            return false;
+        }
+        recovery.may_undo = false;
+        counters.needless_recoveries += 1;
+        self.unmark_lost(umem);
+        self.recovery.phase = Phase::Open;
+        let (in_flight, mss) = (self.in_flight(), u32::from(self.snd.mss));
+        if !self.congestion.undo(in_flight, news.acked, mss) {
+            self.congestion.exit_recovery(self.snd.nxt);
+        }
+        true
+    }
+
+    /// RFC 3168, section 6.1.2: an echoed mark reduces the window once for a window of data.
+    fn take_ecn_echo(&mut self, segment: &Segment, news: &News) {
+        if !self.ecn.on || !segment.has(Flags::ECE) || segment.has(Flags::SYN) {
+            return;
+        }
+        if self.congestion.on_ecn_echo(news.flight_before, self.snd.nxt, u32::from(self.snd.mss)) {
+            self.ecn.reduced = true;
+            self.recovery.phase = Phase::Reduced;
+            self.recovery.point = self.snd.nxt;
+        }
+    }
+
+    /// Losses where the peer has no SACK: by three duplicates, and in recovery by acknowledgments of a part
+    /// (RFC 5681, section 3.2; RFC 6582). Each duplicate stands for a segment that left the network.
+    fn count_duplicates(&mut self, news: &News, umem: &mut Umem) -> bool {
+        let mss = u32::from(self.snd.mss);
+        if news.acked > 0 {
+            self.recovery.sacked = self.recovery.sacked.saturating_sub(news.acked.saturating_sub(mss));
+            self.recovery.duplicates = 0;
+            let partial = self.recovery.phase == Phase::Recovery && self.snd.una.before(self.recovery.point);
+            return partial && self.mark_first_lost(umem);
+        }
+        if !news.is_duplicate || news.una_before != self.snd.una {
+            return false;
+        }
+        let behind = self.outstanding().saturating_sub(mss);
+        self.recovery.sacked = (self.recovery.sacked + mss).min(behind);
+        self.recovery.duplicates = self.recovery.duplicates.saturating_add(1);
+        let begins = matches!(self.recovery.phase, Phase::Open | Phase::Disorder | Phase::Reduced);
+        begins && self.recovery.duplicates >= DUPLICATES && self.mark_first_lost(umem)
+    }
+
+    fn mark_first_lost(&mut self, umem: &mut Umem) -> bool {
+        let Some(first) = self.snd.queue.first().filter(|&first| first != self.snd.unsent) else { return false };
+        let fresh = umem.note(first).marks & mark::LOST == 0;
+        if fresh {
+            self.mark_lost(first, umem);
+        }
+        fresh
+    }
+
+    /// The retransmission timer ran out (RFC 6298, section 5.4 to 5.7).
+    pub(super) fn time_out(&mut self, now: Instant, umem: &mut Umem, counters: &mut Counters) {
+        counters.timeouts += 1;
+        let first = self.recovery.timeouts == 0;
+        let flight = self.outstanding();
+        self.recovery.timeouts = self.recovery.timeouts.saturating_add(1);
+        if first && self.recovery.phase != Phase::Loss {
+            self.begin_undo();
+        }
+        self.mark_all_lost(umem);
+        if !self.sack_ok {
+            self.recovery.sacked = 0;
+        }
+        self.recovery.duplicates = 0;
+        self.recovery.phase = Phase::Loss;
+        self.recovery.point = self.snd.nxt;
+        self.recovery.rack.probe_pending = false;
+        self.congestion.on_timeout(flight, self.snd.nxt, u32::from(self.snd.mss), first);
+        // RFC 6298, section 5.5: the host MUST set RTO <- RTO * 2 ("back off the timer").
+        self.rtt.back_off();
+        (self.timers.send_at, self.timers.send_kind) = (now + self.rtt.rto(), SendTimer::Retransmission);
+    }
+}

@@ -1,0 +1,474 @@
+//! What a connection sends next: lost segments, new ones, probes, acknowledgments (RFC 9293, section 3.8).
+
+use super::sack::seq_len;
+use super::tcb::{Phase, Probe, SendTimer, Tcb, mark};
+use super::{Outgoing, Shared};
+use crate::base::{Frame, Instant, Queued, Umem};
+use crate::transport::tcp::state::State;
+use crate::wire::checksum::Sum;
+use crate::wire::seq::SeqNum;
+use crate::wire::tcp::{Flags, Header, Options};
+
+/// ECN-capable transport, ECT(0) (RFC 3168, section 5).
+const ECT0: u8 = 2;
+
+/// What there is to send.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// A segment.
+    Segment(Outgoing),
+    /// Nothing.
+    Nothing,
+    /// Something, but no chunk of packet memory to build it in.
+    Starved,
+}
+
+/// What keeps a new segment back.
+enum Hold {
+    Nothing,
+    /// The peer's window, or silly-window avoidance.
+    Window,
+    /// The congestion window.
+    Congestion,
+    /// Nagle's algorithm.
+    Nagle,
+}
+
+impl Tcb {
+    /// The next segment to send.
+    pub(super) fn next_segment(&mut self, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
+        if self.probe == Probe::Window {
+            self.probe = Probe::No;
+            return self.send_control(shared, now, umem, self.snd.una + u32::MAX);
+        }
+        if self.recovery.lost > self.recovery.retransmitted
+            && let Some(next) = self.retransmit(shared, now, umem)
+        {
+            return next;
+        }
+        if self.finishing && !self.fin_queued {
+            self.queue_fin(umem);
+        }
+        match self.send_new(shared, now, umem) {
+            Next::Nothing => {}
+            sent => {
+                self.probe = Probe::No;
+                return sent;
+            }
+        }
+        if self.probe == Probe::Loss {
+            self.probe = Probe::No;
+            return self.send_loss_probe(shared, now, umem);
+        }
+        if self.rcv.ack_now && self.state != State::SynSent {
+            return self.send_control(shared, now, umem, self.snd.nxt);
+        }
+        Next::Nothing
+    }
+
+    /// Whether there may be something to send.
+    #[inline]
+    pub(super) fn has_something(&self) -> bool {
+        self.rcv.ack_now
+            || self.probe != Probe::No
+            || self.recovery.lost > self.recovery.retransmitted
+            || self.snd.unsent != Queued::NONE
+            || (self.finishing && !self.fin_queued)
+    }
+
+    /// Sends the first lost segment again, if the congestion window allows.
+    fn retransmit(&mut self, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Option<Next> {
+        let place = self.first_lost(umem)?;
+        let in_flight = self.in_flight();
+        if in_flight > 0 && in_flight + seq_len(umem, place) > self.congestion.window() {
+            self.window_limited = true;
+            return None;
+        }
+        if umem.is_shared(place) || !self.fits(place, u32::from(self.snd.mss), umem) {
+            return None;
+        }
+        Some(self.send_again(place, shared, now, umem))
+    }
+
+    /// The first segment that is lost and was not sent again.
+    fn first_lost(&self, umem: &Umem) -> Option<Queued> {
+        let mut next = self.recovery.lost_hint.some().or(self.snd.queue.first());
+        while let Some(place) = next.filter(|&place| place != self.snd.unsent) {
+            if umem.note(place).marks & (mark::LOST | mark::RETRANSMITTED) == mark::LOST {
+                return Some(place);
+            }
+            next = umem.next(place);
+        }
+        None
+    }
+
+    fn send_again(&mut self, place: Queued, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
+        let (len, note) = (seq_len(umem, place), *umem.note(place));
+        let next = self.send_queued(place, SeqNum::new(note.seq), shared, now, umem);
+        if !matches!(next, Next::Segment(_)) {
+            return next;
+        }
+        shared.counters.retransmitted += 1;
+        self.retransmits = self.retransmits.saturating_add(1);
+        if note.marks & mark::RETRANSMITTED == 0 {
+            if note.marks & mark::LOST == 0 {
+                self.recovery.lost += len;
+            }
+            self.recovery.retransmitted += len;
+        }
+        let again = mark::LOST | mark::RETRANSMITTED | mark::EVER_RETRANSMITTED;
+        umem.annotate(place, |note| {
+            note.marks |= again;
+            note.sent_at = now;
+            note.sends = note.sends.saturating_add(1);
+        });
+        self.recovery.lost_hint = place;
+        self.recovery.undo_bytes = self.recovery.undo_bytes.saturating_add(len);
+        if self.recovery.undo_ts == 0 {
+            self.recovery.undo_ts = self.ts.value(now);
+        }
+        self.congestion.on_sent(len);
+        self.timers.sent_at = now;
+        if self.timers.send_at == Instant::ZERO {
+            self.arm_send_timer(now, None);
+        }
+        next
+    }
+
+    /// Sends the first segment that was never sent, if nothing holds it back.
+    fn send_new(&mut self, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
+        let Some(place) = self.snd.unsent.some() else { return Next::Nothing };
+        if !self.state.is_synchronized() && umem.note(place).marks & mark::SYN == 0 {
+            return Next::Nothing;
+        }
+        self.restart_after_idle(now);
+        match self.hold(place, umem) {
+            Hold::Nothing => {}
+            Hold::Window => {
+                self.wait_for_window(now);
+                return Next::Nothing;
+            }
+            Hold::Congestion => {
+                self.window_limited = true;
+                return Next::Nothing;
+            }
+            Hold::Nagle => return Next::Nothing,
+        }
+        let most = u32::from(self.snd.mss).min(self.usable_window());
+        if !self.fits(place, most, umem) {
+            return Next::Starved;
+        }
+        self.send_unsent(place, shared, now, umem)
+    }
+
+    /// Sends a frame that was never sent before.
+    fn send_unsent(&mut self, place: Queued, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
+        let (seq, len) = (self.snd.nxt, seq_len(umem, place));
+        let was_idle = self.outstanding() == 0;
+        let next = self.send_queued(place, seq, shared, now, umem);
+        if !matches!(next, Next::Segment(_)) {
+            return next;
+        }
+        umem.annotate(place, |note| {
+            (note.seq, note.sent_at, note.sends) = (seq.value(), now, 1);
+            note.marks &= mark::SYN | mark::FIN | mark::PSH;
+        });
+        self.snd.nxt += len;
+        self.snd.unsent_len -= u32::from(umem.queued_len(place));
+        self.snd.unsent = umem.next(place).unwrap_or(Queued::NONE);
+        if self.snd.unsent == Queued::NONE {
+            self.window_limited = false;
+        }
+        self.congestion.on_sent(len);
+        self.timers.sent_at = now;
+        if was_idle {
+            self.timers.stuck_since = now;
+        }
+        // RFC 6298, section 5.1, and RFC 8985, section 7.2: every new segment puts the probe off.
+        let probing = self.timers.send_kind == SendTimer::LossProbe && self.recovery.phase == Phase::Open;
+        if was_idle || probing || self.timers.send_at == Instant::ZERO {
+            self.arm_send_timer(now, None);
+        }
+        next
+    }
+
+    /// What keeps the first unsent frame back.
+    fn hold(&self, place: Queued, umem: &Umem) -> Hold {
+        let len = seq_len(umem, place);
+        let mss = u32::from(self.snd.mss);
+        let segment = len.min(mss + 1);
+        let usable = self.usable_window();
+        // RFC 9293, section 3.8.6.2.1 (MUST-38): a TCP implementation MUST include a SWS avoidance algorithm in the
+        // sender: a part of a frame is sent only if it is a whole segment, or half of the largest window ever.
+        if segment > usable && usable < mss.min((self.snd.max_wnd / 2).max(1)) {
+            return Hold::Window;
+        }
+        let in_flight = self.in_flight();
+        if in_flight > 0 && in_flight + segment.min(usable) > self.congestion.window() {
+            return Hold::Congestion;
+        }
+        // RFC 9293, section 3.7.4 (SHLD-7, MUST-17): Nagle's algorithm, unless the application has disabled it: what
+        // is less than a segment and the last there is waits until everything is acknowledged.
+        let is_last = umem.next(place).is_none();
+        let finishes = umem.note(place).marks & (mark::FIN | mark::SYN) != 0;
+        if self.wishes.nagle && is_last && len < mss && !finishes && self.outstanding() > 0 {
+            return Hold::Nagle;
+        }
+        Hold::Nothing
+    }
+
+    /// Makes the frame at most `most` bytes long: what is more goes into a frame of its own behind it. `false` if
+    /// there is no memory for that.
+    fn fits(&mut self, place: Queued, most: u32, umem: &mut Umem) -> bool {
+        let len = u32::from(umem.queued_len(place));
+        if len <= most {
+            return true;
+        }
+        if most == 0 || umem.is_shared(place) {
+            return false;
+        }
+        let Some(mut rest) = umem.alloc() else { return false };
+        let (note, at) = (*umem.note(place), most as u16);
+        if !umem.copy_queued(place, at, &mut rest) {
+            umem.free(rest);
+            return false;
+        }
+        *umem.note_mut(&rest) = note;
+        umem.note_mut(&rest).seq = note.seq.wrapping_add(most);
+        let behind = self.snd.queue.insert_after(umem, Some(place), rest);
+        umem.truncate(place, at);
+        umem.annotate(place, |note| note.marks &= !(mark::FIN | mark::PSH));
+        super::reassembly::sum_anew(umem, place);
+        super::reassembly::sum_anew(umem, behind);
+        true
+    }
+
+    /// Builds the segment of a queued frame. One with text is the frame itself, which stays on the queue.
+    fn send_queued(&mut self, place: Queued, seq: SeqNum, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
+        let (note, len) = (*umem.note(place), umem.queued_len(place));
+        let frame = if len == 0 { umem.alloc() } else { umem.share(place) };
+        let Some(frame) = frame else { return if len == 0 { Next::Starved } else { Next::Nothing } };
+        let is_new = seq == self.snd.nxt;
+        let mut flags = Flags::ACK;
+        if note.marks & mark::FIN != 0 {
+            flags = flags | Flags::FIN;
+        }
+        // RFC 9293, section 3.9.1.2 (MUST-61): the sender MUST set the PSH bit in the last buffered segment.
+        if len > 0 && (umem.next(place).is_none() || note.marks & mark::PSH != 0) {
+            flags = flags | Flags::PSH;
+        }
+        let mut class = self.wishes.class;
+        if note.marks & mark::SYN != 0 {
+            flags = self.syn_flags();
+        } else if self.ecn.on && len > 0 && is_new {
+            // RFC 3168, section 6.1.5: retransmissions are not ECN-capable.
+            class |= ECT0;
+            if std::mem::take(&mut self.ecn.reduced) {
+                flags = flags | Flags::CWR;
+            }
+        }
+        let sum = Sum::default().add_values([note.sum]);
+        self.build(frame, Plan { seq, flags, class, text: len, sum, shared: len > 0 }, shared, now, umem)
+    }
+
+    /// The control bits of our SYN: with what is acknowledged of the peer's, if it came.
+    fn syn_flags(&self) -> Flags {
+        match self.state {
+            State::SynSent => Flags::SYN,
+            _ => Flags::SYN | Flags::ACK,
+        }
+    }
+
+    /// Sends a segment without text: an acknowledgment if it starts at SND.NXT, a probe if before SND.UNA.
+    fn send_control(&mut self, shared: &mut Shared, now: Instant, umem: &mut Umem, seq: SeqNum) -> Next {
+        let Some(frame) = umem.alloc() else { return Next::Starved };
+        shared.counters.acknowledgments += 1;
+        let plan = Plan {
+            seq,
+            flags: Flags::ACK,
+            class: self.wishes.class,
+            text: 0,
+            sum: Sum::default(),
+            shared: false,
+        };
+        self.build(frame, plan, shared, now, umem)
+    }
+
+    /// Sends new text, or the last segment again (RFC 8985, section 7.3).
+    fn send_loss_probe(&mut self, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
+        let Some(last) = self.last_sent(umem) else { return Next::Nothing };
+        if umem.is_shared(last) || umem.note(last).marks & mark::SACKED != 0 {
+            return Next::Nothing;
+        }
+        let (note, len) = (*umem.note(last), seq_len(umem, last));
+        let next = self.send_queued(last, SeqNum::new(note.seq), shared, now, umem);
+        if matches!(next, Next::Segment(_)) {
+            shared.counters.loss_probes += 1;
+            self.recovery.rack.probed(SeqNum::new(note.seq) + len, true);
+            umem.annotate(last, |note| {
+                note.marks |= mark::EVER_RETRANSMITTED;
+                note.sent_at = now;
+                note.sends = note.sends.saturating_add(1);
+            });
+            self.timers.sent_at = now;
+        }
+        next
+    }
+
+    /// The last frame that was sent.
+    fn last_sent(&self, umem: &Umem) -> Option<Queued> {
+        if self.snd.unsent == Queued::NONE {
+            return self.snd.queue.last();
+        }
+        let (mut last, mut next) = (None, self.snd.queue.first());
+        while let Some(place) = next.filter(|&place| place != self.snd.unsent) {
+            last = Some(place);
+            next = umem.next(place);
+        }
+        last
+    }
+
+    /// Writes the header in front of a frame's text, and takes note that everything received is acknowledged by it.
+    fn build(&mut self, mut frame: Frame, plan: Plan, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
+        let is_syn = plan.flags.contains(Flags::SYN);
+        let options = if is_syn { self.syn_options(shared, now) } else { self.options(now) };
+        let window = if is_syn {
+            // RFC 7323, section 2.2: the window field of a segment with SYN is never scaled.
+            let window = shared.config.receive_buffer.min(u32::from(u16::MAX));
+            self.rcv.adv = self.rcv.adv.max(self.rcv.nxt + window);
+            window as u16
+        } else {
+            self.advertise(shared.config.receive_buffer, &shared.memory)
+        };
+        let mut flags = plan.flags;
+        if self.ecn.echo && !is_syn {
+            flags = flags | Flags::ECE;
+        }
+        let acknowledges = flags.contains(Flags::ACK);
+        let header = Header {
+            source: self.tuple.local,
+            destination: self.tuple.remote,
+            sequence: plan.seq,
+            acknowledgment: if acknowledges { self.rcv.nxt } else { SeqNum::default() },
+            flags,
+            window,
+            urgent: 0,
+            options: &options,
+            payload_len: plan.text,
+        };
+        let Some(out) = umem.prepend_len(&mut frame, header.header_len() as u16) else {
+            umem.free(frame);
+            return Next::Nothing;
+        };
+        header.write(out, plan.sum);
+        if acknowledges {
+            self.acknowledged();
+        }
+        Next::Segment(Outgoing { frame, tuple: self.tuple, way: self.way, class: plan.class, shared: plan.shared })
+    }
+
+    /// Everything received is acknowledged by a segment that is on its way.
+    #[inline]
+    pub(super) const fn acknowledged(&mut self) {
+        let rcv = &mut self.rcv;
+        (rcv.acked, rcv.unacked_segments, rcv.ack_now) = (rcv.nxt, 0, false);
+        self.timers.ack_at = Instant::ZERO;
+    }
+
+    /// Options of a segment without SYN.
+    #[inline]
+    pub(super) fn options(&mut self, now: Instant) -> Options {
+        let mut options = Options::default();
+        if self.ts.on {
+            options.timestamps = Some((self.ts.value(now), self.ts.recent));
+        }
+        if self.sack_ok && self.rcv.out_of_order.has_report() {
+            options.sack = self.rcv.out_of_order.sack_blocks();
+        }
+        options
+    }
+
+    /// Options of our SYN: of one that answers the peer's, only what it offered.
+    fn syn_options(&self, shared: &Shared, now: Instant) -> Options {
+        let answers = self.state != State::SynSent;
+        let ts = !answers || self.ts.on;
+        Options {
+            // RFC 9293, section 3.7.1 (MUST-14, MUST-67): the MSS option is sent, and is what IP can take in.
+            mss: Some(shared.config.mss),
+            window_scale: (!answers || self.snd.scaled).then_some(self.rcv.shift_offered),
+            sack_permitted: !answers || self.sack_ok,
+            timestamps: ts.then(|| (self.ts.value(now), self.ts.recent)),
+            ..Options::default()
+        }
+    }
+
+    /// Puts FIN on the last unsent frame, or queues a frame for it alone.
+    pub(super) fn queue_fin(&mut self, umem: &mut Umem) {
+        if self.snd.unsent != Queued::NONE
+            && let Some(last) = self.snd.queue.last()
+        {
+            umem.annotate(last, |note| note.marks |= mark::FIN);
+            self.fin_queued = true;
+            return;
+        }
+        let Some(frame) = umem.alloc() else { return };
+        *umem.note_mut(&frame) = crate::base::Note { marks: mark::FIN, ..crate::base::Note::EMPTY };
+        let place = self.snd.queue.push(umem, frame);
+        if self.snd.unsent == Queued::NONE {
+            self.snd.unsent = place;
+        }
+        self.fin_queued = true;
+    }
+
+    /// RFC 5681, section 4.1: after an idle time the window starts anew.
+    fn restart_after_idle(&mut self, now: Instant) {
+        let rto = self.rtt.rto();
+        let idle = now.since(self.timers.sent_at);
+        if self.outstanding() == 0 && self.timers.sent_at != Instant::ZERO && idle > rto {
+            self.congestion.on_idle(idle, rto, u32::from(self.snd.mss));
+            self.timers.sent_at = now;
+        }
+    }
+
+    /// Nothing is under way, and the peer's window keeps everything back: it has to be probed.
+    ///
+    /// RFC 9293, section 3.8.6.1 (MUST-36, SHLD-29): the probing of zero (offered) windows MUST be supported; the first
+    /// probe is sent when the window was closed for the retransmission timeout.
+    fn wait_for_window(&mut self, now: Instant) {
+        if self.outstanding() > 0 || self.timers.send_at != Instant::ZERO {
+            return;
+        }
+        if self.timers.stuck_since == Instant::ZERO {
+            self.timers.stuck_since = now;
+        }
+        (self.timers.send_at, self.timers.send_kind) = (now + self.rtt.rto(), SendTimer::WindowProbe);
+    }
+
+    /// The window stayed closed, or too small for a segment, for the time that the timer was set to: the second is
+    /// overridden (RFC 9293, section 3.8.6.2.1), the first probed.
+    pub(super) fn probe_window(&mut self, now: Instant, shared: &mut Shared, umem: &mut Umem) {
+        self.rtt.back_off();
+        self.recovery.timeouts = self.recovery.timeouts.saturating_add(1);
+        (self.timers.send_at, self.timers.send_kind) = (now + self.rtt.rto(), SendTimer::WindowProbe);
+        shared.counters.window_probes += 1;
+        let usable = self.usable_window();
+        if usable > 0
+            && let Some(place) = self.snd.unsent.some()
+            && self.fits(place, usable, umem)
+        {
+            self.snd.max_wnd = self.snd.wnd;
+        } else {
+            self.probe = Probe::Window;
+        }
+    }
+}
+
+/// A segment to build.
+struct Plan {
+    seq: SeqNum,
+    flags: Flags,
+    class: u8,
+    text: u16,
+    sum: Sum,
+    shared: bool,
+}

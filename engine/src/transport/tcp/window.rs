@@ -1,0 +1,82 @@
+//! The receive window: what the peer is told that it may send (RFC 9293, section 3.8.6; RFC 7323, section 2).
+
+use super::memory::Memory;
+use super::tcb::Tcb;
+use crate::wire::seq::SeqNum;
+
+/// The smallest shift by which a window for so many bytes fits into the header's 16 bits (RFC 7323, section 2.2).
+#[must_use]
+pub(super) fn shift_for(buffer: u32) -> u8 {
+    let mut shift = 0;
+    while shift < 14 && buffer >> shift > u32::from(u16::MAX) {
+        shift += 1;
+    }
+    shift
+}
+
+impl Tcb {
+    /// RCV.WND: bytes that the peer was told that it may send from RCV.NXT on.
+    #[inline]
+    pub(super) fn receive_window(&self) -> u32 {
+        if self.rcv.adv.after(self.rcv.nxt) { self.rcv.adv.since(self.rcv.nxt) } else { 0 }
+    }
+
+    /// Bytes that could be taken in from RCV.NXT on: as many as the buffer and the memory have room for.
+    #[inline]
+    fn receivable(&self, buffer: u32, memory: &Memory) -> u32 {
+        let by_bytes = buffer.saturating_sub(self.rcv.queued);
+        // A chunk holds a segment, and what arrived behind gaps lies within the window already.
+        let chunks = memory.allowance(self.chunks()) + self.rcv.out_of_order.len();
+        by_bytes.min(chunks.saturating_mul(u32::from(self.snd.mss)))
+    }
+
+    /// The window field of a segment that is sent now, whose right edge becomes the one that the peer knows.
+    #[inline]
+    pub(super) fn advertise(&mut self, buffer: u32, memory: &Memory) -> u16 {
+        let edge = self.window_edge(buffer, memory);
+        let wnd = edge.since(self.rcv.nxt);
+        let mut field = wnd >> self.rcv.shift;
+        // RFC 9293, section 3.8.6 (SHLD-14): a TCP receiver SHOULD NOT shrink the window. Rounding down would.
+        if (field << self.rcv.shift) < self.receive_window() {
+            field += 1;
+        }
+        let field = field.min(u32::from(u16::MAX));
+        self.rcv.adv = (self.rcv.nxt + (field << self.rcv.shift)).max(self.rcv.adv);
+        field as u16
+    }
+
+    /// The right edge to tell the peer: moved only if it is worth while.
+    fn window_edge(&self, buffer: u32, memory: &Memory) -> SeqNum {
+        let edge = self.rcv.nxt + self.receivable(buffer, memory);
+        let step = (buffer / 2).min(u32::from(self.snd.mss));
+        // RFC 9293, section 3.8.6.2.2 (MUST-39): a TCP implementation MUST include a SWS avoidance algorithm in the
+        // receiver: the edge is kept until it can move by a segment, or by half the buffer.
+        let worthwhile = edge.after(self.rcv.adv) && edge.since(self.rcv.adv) >= step;
+        if worthwhile || self.rcv.adv.before(self.rcv.nxt) { edge } else { self.rcv.adv }
+    }
+
+    /// Whether the window has opened so far that the peer should hear of it at once: to at least twice of what it
+    /// knows (as on Linux), and past what silly-window avoidance would hold back.
+    pub(super) fn window_update_is_due(&self, buffer: u32, memory: &Memory) -> bool {
+        let known = self.receive_window();
+        if known >= buffer / 2 {
+            return false;
+        }
+        let wnd = self.window_edge(buffer, memory).since(self.rcv.nxt);
+        wnd > known && wnd >= known.saturating_mul(2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shift_is_the_smallest_that_fits() {
+        assert_eq!(
+            [0, 65_535, 65_536, 1 << 20, u32::MAX].map(shift_for),
+            [0, 0, 1, 5, 14],
+            "RFC 7323, section 2.3: at most 14"
+        );
+    }
+}
