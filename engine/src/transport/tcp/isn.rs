@@ -37,7 +37,8 @@ impl InitialNumbers {
     #[inline]
     #[must_use]
     pub fn isn(&self, now: Instant, tuple: &Tuple) -> SeqNum {
-        // RFC 9293, section 3.4.1 (MUST-9): F() MUST NOT be computable from the outside.
+        // RFC 9293, section 3.4.1 (MUST-8, MUST-9, SHLD-1): ISN = M + F(localip, localport, remoteip, remoteport,
+        // secretkey), where M is clock-driven and F() MUST NOT be computable from the outside.
         SeqNum::new(tuple.hash(self.sequence_key) as u32) + (now.as_ns() / TICK_NS) as u32
     }
 
@@ -70,6 +71,7 @@ mod tests {
 
     #[test]
     fn a_port_that_comes_back_gets_higher_numbers_at_250_khz() {
+        // RFC 9293, section 3.4.1 (MUST-8, SHLD-1): a clock that counts every 4 microseconds.
         for port in 0..1000 {
             // At every place of the clock, and where M wraps.
             for start in [0, 1_000_003, (1 << 32) * 4 - 1] {
@@ -84,6 +86,7 @@ mod tests {
     /// Half of the bits differ on average, whichever two connections or secrets are compared.
     #[test]
     fn numbers_of_one_connection_say_nothing_about_another() {
+        // RFC 9293, section 3.4.1 (MUST-9): F() MUST NOT be computable from the outside.
         let other = InitialNumbers::new([1, 3], [3, 5]);
         let mut differ = [0_u32; 4];
         for port in 0..10_000 {
