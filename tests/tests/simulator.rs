@@ -11,8 +11,10 @@ const TWICE: u64 = 10;
 /// Seeds that are run unless the environment says otherwise.
 const SEEDS: u64 = 1000;
 
-/// Reasons that frames of a simulated host are never dropped for: its NIC makes no chains.
-const NEVER_DROPPED: [DropReason; 1] = [DropReason::FrameTooLong];
+/// Reasons that frames of a simulated host are never dropped for: its NIC makes no chains, and its stack does not
+/// look into TCP.
+const NEVER_DROPPED: [DropReason; 4] =
+    [DropReason::FrameTooLong, DropReason::TcpTruncated, DropReason::TcpHeaderLength, DropReason::TcpChecksum];
 /// Reasons that frames of a simulated host are never unsent for: the server sends nothing unasked, and the
 /// client speaks to one neighbor.
 const NEVER_UNSENT: [UnsentReason; 1] = [UnsentReason::NeighborTableFull];

@@ -183,6 +183,7 @@ impl<'a> Packet<'a> {
     #[inline]
     #[must_use]
     pub const fn window(&self) -> u16 {
+        // RFC 9293, section 3.1 (MUST-1): the window size MUST be treated as an unsigned number.
         be16(self.header, 14)
     }
 
@@ -211,6 +212,7 @@ impl<'a> Packet<'a> {
     #[inline]
     #[must_use]
     pub fn option_bytes(&self) -> &'a [u8] {
+        // RFC 9293, section 3.1 (MUST-5): a TCP implementation MUST be able to receive a TCP Option in any segment.
         self.segment.get(LEN..self.header_len).unwrap_or_default()
     }
 
@@ -284,6 +286,7 @@ impl Header<'_> {
     #[inline]
     fn write_fixed(&self, out: &mut [u8; LEN], header_len: usize, behind: Sum) {
         let offset_and_flags = u16::from_be_bytes([(header_len as u8 / 4) << 4, self.flags.bits()]);
+        // RFC 9293, section 3.1 (MUST-2): the TCP checksum is never optional. The sender MUST generate it.
         // Summed up from the fields: reading back what was just written would stall on the stores.
         let checksum = behind
             .add_addresses([self.source.0, self.destination.0])
@@ -354,6 +357,7 @@ mod tests {
     #[test]
     fn what_is_written_is_what_is_parsed() {
         for (options, payload) in (0..80).map(options).zip([&b""[..], b"a", b"hello", &[0xff; 1460]].iter().cycle()) {
+            // RFC 9293, section 3.1 (MUST-1, MUST-5): a window above 0x7fff, and options in a segment that is no SYN.
             let fields = Header { urgent: 0x1234, window: 0xfedc, ..header(&options) };
             let bytes = segment(fields, payload);
             let packet = Packet::parse(&bytes).unwrap();
@@ -391,6 +395,7 @@ mod tests {
             window: 0xfaf0,
             ..header(&options)
         };
+        // RFC 9293, section 3.1 (MUST-2): with the checksum that another stack made of the same segment.
         assert_eq!(segment(fields, b""), syn);
         assert!(Packet::parse(&syn).unwrap().checksum_is_valid(A, B));
 

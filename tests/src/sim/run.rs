@@ -33,7 +33,7 @@ const HEALING: Duration = Duration::from_secs(70);
 const SLACK: Duration = Duration::from_millis(50);
 
 /// What happened in a simulation, to be compared and summed up.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Hash of everything that was on the wire, and when.
     pub trace: u64,
@@ -56,6 +56,23 @@ pub struct Outcome {
     pub wire: [u64; 8],
     /// Frames that found no place in a NIC.
     pub dropped_by_nic: u64,
+}
+
+impl Default for Outcome {
+    fn default() -> Self {
+        Self {
+            trace: 0,
+            steps: 0,
+            accepted: 0,
+            answered: 0,
+            duplicate: false,
+            contested: 0,
+            drops: [0; DropReason::COUNT],
+            unsent: [0; UnsentReason::COUNT],
+            wire: [0; 8],
+            dropped_by_nic: 0,
+        }
+    }
 }
 
 impl Outcome {

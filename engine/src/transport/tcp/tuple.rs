@@ -25,6 +25,16 @@ impl Tuple {
         hasher.finish()
     }
 
+    /// The same, of the two ends and two numbers; never the hash of the two ends alone, as it is of more bytes.
+    #[inline]
+    pub(super) fn hash_with(&self, key: [u64; 2], first: u32, second: u64) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(key[0], key[1]);
+        hasher.write_u64(self.addresses());
+        hasher.write_u64(u64::from(self.ports()) << 32 | u64::from(first));
+        hasher.write_u64(second);
+        hasher.finish()
+    }
+
     #[inline]
     fn addresses(&self) -> u64 {
         u64::from(self.local.0.to_bits()) << 32 | u64::from(self.remote.0.to_bits())
@@ -44,7 +54,7 @@ mod tests {
         Tuple { local: (Ipv4Addr::new(10, 0, 0, 1), 80), remote: (Ipv4Addr::new(10, 0, 0, 2), 50_000) };
 
     #[test]
-    fn every_bit_of_the_ends_and_of_the_key_counts() {
+    fn every_bit_of_the_ends_of_the_key_and_of_the_numbers_counts() {
         let hash = TUPLE.hash([1, 2]);
         for bit in 0..32 {
             let flipped = |address: Ipv4Addr| Ipv4Addr::from_bits(address.to_bits() ^ 1 << bit);
@@ -55,7 +65,13 @@ mod tests {
             assert_ne!(Tuple { local: (TUPLE.local.0, 80 ^ 1 << bit), ..TUPLE }.hash([1, 2]), hash);
             assert_ne!(Tuple { remote: (TUPLE.remote.0, 50_000 ^ 1 << bit), ..TUPLE }.hash([1, 2]), hash);
         }
+        let with = TUPLE.hash_with([1, 2], 3, 4);
+        assert_ne!(with, hash);
+        for bit in 0..32 {
+            assert_ne!(TUPLE.hash_with([1, 2], 3 ^ 1 << bit, 4), with);
+        }
         for bit in 0..64 {
+            assert_ne!(TUPLE.hash_with([1, 2], 3, 4 ^ 1 << bit), with);
             assert_ne!(TUPLE.hash([1 ^ 1 << bit, 2]), hash);
             assert_ne!(TUPLE.hash([1, 2 ^ 1 << bit]), hash);
         }

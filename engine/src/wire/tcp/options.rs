@@ -111,11 +111,14 @@ impl Options {
     /// Reads one option after the other.
     #[inline(never)]
     fn parse_each(bytes: &[u8]) -> Self {
+        // RFC 9293, section 3.2 (MUST-64): receivers MUST be prepared to process options even if they do not begin
+        // on a word boundary.
         let mut options = Self::default();
         let mut rest = bytes;
         loop {
             rest = match rest {
-                // RFC 9293, section 3.1 (MUST-68): these two kinds alone have no length.
+                // RFC 9293, section 3.1 (MUST-4, MUST-68): all options except End of Option List and No-Operation
+                // MUST have length fields.
                 [] | [END, ..] => return options,
                 [NO_OPERATION, behind @ ..] => behind,
                 [kind, len, behind @ ..] => {
@@ -200,6 +203,8 @@ impl Options {
     /// Writes the options to `out`, of exactly [`len`](Self::len) bytes, and adds them to `sum`.
     #[inline]
     pub(super) fn write(&self, out: &mut [u8], sum: Sum) -> Sum {
+        // RFC 9293, section 3.1 (MUST-69): beyond an End of Option List there MUST be zeros. None is ever written,
+        // as the options fill whole words.
         debug_assert_eq!(out.len(), self.len());
         if out.is_empty() {
             return sum;
@@ -323,6 +328,10 @@ mod tests {
             assert!(bytes.len() <= MAX_LEN && bytes.len().is_multiple_of(4), "{options:?}");
             let parsed = Options::parse(&bytes);
             assert_eq!(Options { sack: options.sack, ..parsed }, options);
+            // RFC 9293, section 3.1 (MUST-69): the list has no end, for what is put behind it is read too.
+            let longer = [&bytes[..], &[WINDOW_SCALE, 3, 5]].concat();
+            assert_eq!(Options { window_scale: options.window_scale, ..Options::parse(&longer) }, parsed);
+            assert_eq!(Options::parse(&longer).window_scale, Some(5));
             let fit = options.sack.len().min((MAX_LEN - 4 - options.len_without_sack()) / 8);
             assert_eq!(parsed.sack.as_slice(), &options.sack.as_slice()[..fit], "{options:?}");
             assert_eq!(options.is_empty(), options == Options::default());
@@ -356,10 +365,11 @@ mod tests {
 
     #[test]
     fn unknown_options_are_skipped_and_the_end_of_the_list_is_the_end() {
-        // Fast open (34), an experiment (253), one of no value (99).
+        // RFC 9293, section 3.1 (MUST-4, MUST-6, MUST-68): fast open (34), an experiment (253), one of no value (99)
+        // are skipped by their length; then come no operation, maximum segment size and end of list.
         let parsed = Options::parse(&[34, 2, 253, 6, 2, 4, 9, 9, 99, 2, 1, 2, 4, 0x05, 0xb4, 0, 3, 3, 7]);
         assert_eq!(parsed, Options { mss: Some(1460), ..Options::default() });
-        // RFC 9293, section 3.2 (MUST-64): options are processed even if they do not begin on a word boundary.
+        // RFC 9293, section 3.2 (MUST-64): none of these begins on a word boundary, except the first.
         let parsed = Options::parse(&[3, 3, 7, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 4, 2]);
         let timestamps = Some((1, 2));
         assert_eq!(parsed, Options { window_scale: Some(7), sack_permitted: true, timestamps, ..Options::default() });
@@ -367,6 +377,7 @@ mod tests {
 
     #[test]
     fn illegal_lengths_end_the_list_and_what_stood_before_them_stands() {
+        // RFC 9293, section 3.1 (MUST-7): illegal option lengths, the connection goes on.
         let before = [2, 4, 0x05, 0xb4];
         let expected = Options { mss: Some(1460), ..Options::default() };
         let illegal: [&[u8]; 12] = [
