@@ -504,6 +504,16 @@ impl Umem {
         }
     }
 
+    /// Copies bytes from one place to another, each a chunk and an offset in it; `false`, and no change, if one of
+    /// them is not in the memory.
+    fn copy(&mut self, from: (u32, u16), to: (u32, u16), len: u16) -> bool {
+        let (Some(from), Some(to)) = (self.at(from.0, from.1, len), self.at(to.0, to.1, len)) else { return false };
+        // SAFETY: `at` checked that both ranges lie in the mapped memory; the exclusive borrow of `self` keeps every
+        // slice of it away, and the ranges may overlap.
+        unsafe { std::ptr::copy(from.as_ptr(), to.as_ptr(), usize::from(len)) };
+        true
+    }
+
     #[inline]
     fn slice_mut(&mut self, chunk: u32, offset: u16, len: u16) -> &mut [u8] {
         match self.at(chunk, offset, len) {

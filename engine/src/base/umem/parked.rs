@@ -61,6 +61,32 @@ impl Umem {
         }
     }
 
+    /// Copies what a queued frame has behind its first `from` bytes into a frame in hand; `false`, and no change, if
+    /// it does not fit there.
+    #[must_use]
+    pub fn copy_queued(&mut self, place: Queued, from: u16, to: &mut Frame) -> bool {
+        let Some(meta) = self.meta.get(place.0 as usize).copied() else { return false };
+        let len = meta.len.saturating_sub(from);
+        if to.chunk() == place.0 || !self.set_len(to, usize::from(len)) {
+            return false;
+        }
+        self.copy((place.0, meta.offset + from), (to.chunk(), to.offset()), len)
+    }
+
+    /// Appends the bytes of a frame in hand to a queued one of which there is no copy; `false`, and no change, if
+    /// they do not fit.
+    #[must_use]
+    pub fn extend_by_frame(&mut self, place: Queued, frame: &Frame) -> bool {
+        let chunk_bytes = self.chunk_bytes() as usize;
+        let Some(meta) = self.meta.get_mut(place.0 as usize) else { return false };
+        let end = usize::from(meta.offset) + usize::from(meta.len);
+        if meta.copied != Copied::No || end + usize::from(frame.len()) > chunk_bytes || frame.chunk() == place.0 {
+            return false;
+        }
+        meta.len += frame.len();
+        self.copy((frame.chunk(), frame.offset()), (place.0, end as u16), frame.len())
+    }
+
     /// Appends bytes to a queued frame of which there is no copy; `false`, and no change, if they do not fit.
     #[must_use]
     pub fn extend(&mut self, place: Queued, bytes: &[u8]) -> bool {

@@ -122,6 +122,9 @@ impl Tcb {
                 self.delivered_segment(&note, end, now, ts_ecr);
             }
             self.unmark(first, len, umem);
+            if self.recovery.lost_hint == first {
+                self.recovery.lost_hint = Queued::NONE;
+            }
             self.snd.queued -= u32::from(umem.queued_len(first));
             self.snd.queue.release(umem);
         }

@@ -102,6 +102,10 @@ impl Tcb {
             recovery.retransmitted = recovery.retransmitted.saturating_sub(len);
         }
         umem.annotate(place, |note| note.marks = (note.marks | mark::LOST) & !mark::RETRANSMITTED);
+        let hint = recovery.lost_hint.some();
+        if hint.is_none_or(|hint| SeqNum::new(umem.note(place).seq).before(SeqNum::new(umem.note(hint).seq))) {
+            recovery.lost_hint = place;
+        }
     }
 
     /// Marks everything under way as lost that the peer did not report. After a timeout (RFC 6675, section 5.1).
@@ -132,7 +136,7 @@ impl Tcb {
             umem.annotate(place, |note| note.marks &= !(mark::LOST | mark::RETRANSMITTED));
             next = umem.next(place);
         }
-        (self.recovery.lost, self.recovery.retransmitted) = (0, 0);
+        (self.recovery.lost, self.recovery.retransmitted, self.recovery.lost_hint) = (0, 0, Queued::NONE);
     }
 }
 

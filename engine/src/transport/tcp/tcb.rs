@@ -18,6 +18,7 @@ use super::reassembly::OutOfOrder;
 use super::rtt::RttEstimator;
 use super::state::State;
 use super::tuple::Tuple;
+use super::{End, Trouble};
 use crate::base::{FrameQueue, Instant, Queued};
 use crate::wire::ethernet::Mac;
 use crate::wire::seq::SeqNum;
@@ -66,8 +67,9 @@ pub(super) struct Send {
     pub(super) mss: u16,
     /// The same as the peer said it, to be lowered by the path.
     pub(super) peer_mss: u16,
-    /// Snd.Wind.Shift.
+    /// Snd.Wind.Shift, and whether both sides scale (RFC 7323, section 2).
     pub(super) shift: u8,
+    pub(super) scaled: bool,
 }
 
 /// The receive sequence space.
@@ -88,8 +90,9 @@ pub(super) struct Receive {
     pub(super) queued: u32,
     /// What arrived behind gaps.
     pub(super) out_of_order: OutOfOrder,
-    /// Rcv.Wind.Shift.
+    /// Rcv.Wind.Shift, and the one that we offered.
     pub(super) shift: u8,
+    pub(super) shift_offered: u8,
     /// Segments with text since the last acknowledgment.
     pub(super) unacked_segments: u8,
     /// Whether an acknowledgment has to go out in this turn.
@@ -152,6 +155,8 @@ pub(super) struct Recovery {
     pub(super) sacked: u32,
     pub(super) lost: u32,
     pub(super) retransmitted: u32,
+    /// Where to begin to look for the first lost segment.
+    pub(super) lost_hint: Queued,
     pub(super) rack: Rack,
     /// For undoing a repair that turns out to have been needless: TSval of its first retransmission, and bytes
     /// retransmitted whose duplicate arrival was not reported yet.
@@ -172,6 +177,8 @@ pub(super) struct Timers {
     pub(super) idle_at: Instant,
     /// When something acceptable last came from the peer.
     pub(super) heard_at: Instant,
+    /// When a segment with text was last sent.
+    pub(super) sent_at: Instant,
     /// Since when data waits for an acknowledgment, or a closed window for its opening, without any progress.
     pub(super) stuck_since: Instant,
 }
@@ -228,7 +235,7 @@ pub(super) struct Tcb {
     pub(super) finishing: bool,
     /// The FIN is on the queue.
     pub(super) fin_queued: bool,
-    /// A retransmission timeout allows one segment beyond the congestion window; a loss probe one beyond anything.
+    /// A segment to send out of turn.
     pub(super) probe: Probe,
     /// The congestion window held something back.
     pub(super) window_limited: bool,
@@ -244,10 +251,16 @@ pub(super) struct Tcb {
     pub(super) recovery: Recovery,
     pub(super) rtt: RttEstimator,
     pub(super) congestion: Congestion,
-    pub(super) soft_error: Option<crate::transport::tcp::Trouble>,
-    /// Retransmitted segments in all, for the connection's dump.
+    pub(super) soft_error: Option<Trouble>,
+    /// How it ended, until the application has heard of it.
+    pub(super) ended: Option<End>,
+    /// Retransmitted segments in all.
     pub(super) retransmits: u32,
-    pub(super) pmtu: super::pmtu::PathMtu,
+    /// Keep-alives in a row without an answer.
+    pub(super) keep_alive_probes: u8,
+    /// Challenge ACKs within a second, and which second.
+    pub(super) challenges: u8,
+    pub(super) challenge_second: u32,
 }
 
 /// A segment to be sent out of turn.

@@ -1,0 +1,328 @@
+//! Passive opens: LISTEN, and SYN-RECEIVED until the handshake is over (RFC 9293, section 3.10.7.2; RFC 4987).
+//!
+//! A SYN costs an [`Embryo`], an eighth of a connection, in a table of its own. When that is full, SYN cookies take
+//! over: the answer then carries in its numbers all that has to be remembered, and nothing is stored.
+
+use std::time::Duration;
+
+use super::rtt::RttEstimator;
+use super::segment::{Control, Segment};
+use super::state::State;
+use super::syn_cookie::{CookieOptions, decode_timestamp, encode_timestamp};
+use super::tcb::{Tcb, clock};
+use super::tuple::Tuple;
+use super::{Events, Kind, Shared, Tcp, Verdict};
+use crate::base::{DropReason, Frame, Instant, Umem};
+use crate::structure::slab::Slab;
+use crate::structure::timer_wheel::TimerWheel;
+use crate::wire::ethernet::Mac;
+use crate::wire::seq::SeqNum;
+use crate::wire::tcp::{Flags, Options};
+
+/// Time before the answer to a SYN is sent again, doubled each time (RFC 6298, section 2).
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// Times that it is sent again (Linux: tcp_synack_retries).
+const RETRIES: u8 = 5;
+/// How long after the last SYN cookie an acknowledgment may be the answer to one: as long as cookies are good.
+const COOKIES_LAST: Duration = Duration::from_secs(128);
+
+/// What is known of a connection when its handshake is over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Opening {
+    pub(super) tuple: Tuple,
+    pub(super) from: Mac,
+    pub(super) irs: SeqNum,
+    pub(super) iss: SeqNum,
+    pub(super) peer_mss: Option<u16>,
+    pub(super) window_scale: Option<u8>,
+    pub(super) sack: bool,
+    /// TS.Recent, if timestamps were agreed on.
+    pub(super) ts_recent: Option<u32>,
+    pub(super) ecn: bool,
+}
+
+/// A connection whose handshake is not over yet.
+#[derive(Debug)]
+pub(super) struct Embryo {
+    pub(super) opening: Opening,
+    answered_at: Instant,
+    retries: u8,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Embryos {
+    pub(super) slab: Slab<Embryo>,
+    pub(super) wheel: TimerWheel,
+    cookies_until: Instant,
+}
+
+impl Embryos {
+    pub(super) fn new(backlog: u32, now: Instant) -> Self {
+        Self { slab: Slab::new(backlog), wheel: TimerWheel::new(backlog, now), cookies_until: Instant::ZERO }
+    }
+}
+
+impl Tcp {
+    /// Digests a segment for a port that somebody listens on, from a peer without a connection.
+    pub(super) fn in_listen(&mut self, segment: &Segment, from: Mac, frame: Frame, now: Instant, umem: &mut Umem) -> Verdict {
+        // RFC 9293, section 3.10.7.2: first, check for a RST: an incoming RST should be ignored.
+        if segment.has(Flags::RST) {
+            return Verdict::dropped(frame, DropReason::TcpReset);
+        }
+        // Second, check for an ACK: any acknowledgment is bad if it arrives on a connection still in the LISTEN state,
+        // unless it is for a cookie.
+        if segment.has(Flags::ACK) {
+            return self.take_cookie(segment, from, frame, now, umem);
+        }
+        // Third, check for a SYN. One with FIN asks for nothing that makes sense (as Linux sees it).
+        if !segment.has(Flags::SYN) || segment.has(Flags::FIN) {
+            return Verdict::dropped(frame, DropReason::TcpNoConnection);
+        }
+        self.shared.counters.syns_received += 1;
+        let iss = self.shared.numbers.isn(now, &segment.tuple);
+        self.open_passively(segment, iss, from, frame, now)
+    }
+
+    /// Answers a SYN, and remembers it if there is room.
+    pub(super) fn open_passively(&mut self, segment: &Segment, iss: SeqNum, from: Mac, frame: Frame, now: Instant) -> Verdict {
+        if self.connections.len() + self.embryos.slab.len() >= self.shared.config.connections {
+            return Verdict::dropped(frame, DropReason::TcpConnectionsFull);
+        }
+        let options = &segment.options;
+        let wants_ecn = segment.has(Flags::ECE) && segment.has(Flags::CWR);
+        let opening = Opening {
+            tuple: segment.tuple,
+            from,
+            irs: segment.seq,
+            iss,
+            peer_mss: options.mss,
+            window_scale: options.window_scale,
+            sack: options.sack_permitted,
+            ts_recent: options.timestamps.map(|(value, _)| value),
+            ecn: wants_ecn && self.shared.config.ecn,
+        };
+        let hash = segment.tuple.hash(self.key);
+        match self.embryos.slab.insert(Embryo { opening, answered_at: now, retries: 0 }) {
+            Ok(index) if self.flows.insert(hash, Kind::Embryo.tag(index)) => {
+                self.embryos.wheel.arm(index, now + FIRST_RETRY);
+                Verdict::reply(frame, syn_ack(&opening, &self.shared, now))
+            }
+            Ok(index) => {
+                self.embryos.slab.remove(index);
+                Verdict::dropped(frame, DropReason::TcpConnectionsFull)
+            }
+            Err(_) => {
+                self.embryos.cookies_until = now + COOKIES_LAST;
+                self.shared.counters.cookies_sent += 1;
+                Verdict::reply(frame, self.cookie(&opening, now))
+            }
+        }
+    }
+
+    /// The answer to a SYN with everything in its numbers (RFC 4987, section 3.6).
+    fn cookie(&self, opening: &Opening, now: Instant) -> Control {
+        let mss = opening.peer_mss.unwrap_or(super::DEFAULT_MSS);
+        let iss = self.shared.cookies.make(now, &opening.tuple, opening.irs, mss);
+        let mut opening = Opening { iss, ..*opening };
+        if opening.ts_recent.is_none() {
+            // Nowhere to keep the other options.
+            (opening.window_scale, opening.sack, opening.ecn) = (None, false, false);
+        }
+        let mut control = syn_ack(&opening, &self.shared, now);
+        if let Some((value, recent)) = control.options.timestamps {
+            let options = CookieOptions {
+                window_scale: opening.window_scale,
+                sack_permitted: opening.sack,
+                ecn: opening.ecn,
+            };
+            control.options.timestamps = Some((encode_timestamp(value, options), recent));
+        }
+        control
+    }
+
+    /// An acknowledgment out of the blue: the last part of a handshake, if it acknowledges a cookie of ours.
+    fn take_cookie(&mut self, segment: &Segment, from: Mac, frame: Frame, now: Instant, umem: &mut Umem) -> Verdict {
+        let (irs, iss) = (segment.seq + u32::MAX, segment.ack + u32::MAX);
+        let mss = (now < self.embryos.cookies_until && !segment.has(Flags::SYN))
+            .then(|| self.shared.cookies.check(now, &segment.tuple, irs, iss))
+            .flatten();
+        let Some(mss) = mss else {
+            self.shared.counters.resets_sent += 1;
+            return Verdict::answered(frame, DropReason::TcpNoConnection, Control::reset_for(segment));
+        };
+        self.shared.counters.cookies_accepted += 1;
+        let kept = segment.options.timestamps.map(|(_, ecr)| decode_timestamp(ecr)).unwrap_or_default();
+        let opening = Opening {
+            tuple: segment.tuple,
+            from,
+            irs,
+            iss,
+            peer_mss: Some(mss),
+            window_scale: kept.window_scale.filter(|_| segment.options.timestamps.is_some()),
+            sack: kept.sack_permitted,
+            ts_recent: segment.options.timestamps.map(|(value, _)| value),
+            ecn: kept.ecn,
+        };
+        self.open(&opening, None, segment, frame, now, umem)
+    }
+
+    /// Digests a segment for a connection whose handshake is not over (RFC 9293, section 3.10.7.4, SYN-RECEIVED after
+    /// a passive OPEN).
+    pub(super) fn in_handshake(&mut self, index: u32, segment: &Segment, from: Mac, frame: Frame, now: Instant, umem: &mut Umem) -> Verdict {
+        let Some(embryo) = self.embryos.slab.get(index) else {
+            return Verdict::dropped(frame, DropReason::TcpNoConnection);
+        };
+        let opening = embryo.opening;
+        let nxt = opening.irs + 1;
+        if segment.has(Flags::SYN) && !segment.has(Flags::ACK) && segment.seq == opening.irs {
+            // The same SYN again: our answer was lost.
+            let again = Opening { ts_recent: segment.options.timestamps.map(|(value, _)| value), ..opening };
+            return Verdict::answered(frame, DropReason::TcpDuplicate, syn_ack(&again, &self.shared, now));
+        }
+        let window = self.shared.config.receive_buffer.min(u32::from(u16::MAX));
+        let old_ts = opening.ts_recent.zip(segment.options.timestamps).is_some_and(|(recent, (value, _))| (value.wrapping_sub(recent) as i32) < 0);
+        if !segment.seq.within(nxt, window) || (old_ts && !segment.has(Flags::RST)) {
+            if segment.has(Flags::RST) {
+                return Verdict::dropped(frame, DropReason::TcpOutOfWindow);
+            }
+            return Verdict::answered(frame, DropReason::TcpOutOfWindow, handshake_ack(&opening, &self.shared, now));
+        }
+        if segment.has(Flags::RST) {
+            // RFC 5961, section 3.2: exactly the next number, or it is challenged.
+            if segment.seq != nxt {
+                return Verdict::answered(frame, DropReason::TcpReset, handshake_ack(&opening, &self.shared, now));
+            }
+            // RFC 9293, section 3.10.7.4 (MUST-11): if it was initiated with a passive OPEN, return to LISTEN.
+            self.shared.counters.resets_received += 1;
+            self.forget_embryo(index);
+            return Verdict::taken(Some(frame));
+        }
+        if segment.has(Flags::SYN) {
+            return Verdict::answered(frame, DropReason::TcpSyn, handshake_ack(&opening, &self.shared, now));
+        }
+        if !segment.has(Flags::ACK) {
+            return Verdict::dropped(frame, DropReason::TcpNoAck);
+        }
+        if segment.ack != opening.iss + 1 {
+            self.shared.counters.resets_sent += 1;
+            return Verdict::answered(frame, DropReason::TcpBadAck, Control::reset_for(segment));
+        }
+        let rtt = (embryo.retries == 0).then(|| now.since(embryo.answered_at));
+        let opening = Opening { from, ..opening };
+        self.forget_embryo(index);
+        self.open(&opening, rtt, segment, frame, now, umem)
+    }
+
+    /// Makes a connection of a handshake, and has it digest the segment that ended it.
+    fn open(
+        &mut self,
+        opening: &Opening,
+        rtt: Option<Duration>,
+        segment: &Segment,
+        frame: Frame,
+        now: Instant,
+        umem: &mut Umem,
+    ) -> Verdict {
+        let mut tcb = Tcb::new(opening.tuple, opening.iss, State::SynReceived, false, &self.shared, now);
+        tcb.way = opening.from;
+        tcb.snd.nxt = opening.iss + 1;
+        tcb.take_opening(opening, &self.shared, now);
+        match rtt {
+            Some(rtt) => tcb.rtt.sample(rtt, now),
+            None => {
+                tcb.congestion.after_lost_syn(u32::from(tcb.snd.mss));
+                tcb.rtt.after_lost_syn();
+            }
+        }
+        let hash = opening.tuple.hash(self.key);
+        let Ok(index) = self.connections.insert(tcb) else {
+            return Verdict::dropped(frame, DropReason::TcpConnectionsFull);
+        };
+        if !self.flows.insert(hash, Kind::Connection.tag(index)) {
+            self.connections.remove(index);
+            return Verdict::dropped(frame, DropReason::TcpConnectionsFull);
+        }
+        self.in_connection(index, segment, opening.from, frame, now, umem)
+    }
+
+    fn forget_embryo(&mut self, index: u32) {
+        self.embryos.wheel.disarm(index);
+        if let Some(embryo) = self.embryos.slab.remove(index) {
+            self.flows.remove(embryo.opening.tuple.hash(self.key), Kind::Embryo.tag(index));
+        }
+    }
+
+    /// The next answer to a SYN that is due again. Those that were never acknowledged are forgotten.
+    pub(super) fn expire_embryos(&mut self, now: Instant) -> Option<(Control, Mac)> {
+        while let Some(index) = self.embryos.wheel.expire(now) {
+            let Some(embryo) = self.embryos.slab.get_mut(index) else { continue };
+            if embryo.retries >= RETRIES {
+                self.shared.counters.handshakes_timed_out += 1;
+                self.forget_embryo(index);
+                continue;
+            }
+            embryo.retries += 1;
+            self.embryos.wheel.arm(index, now + FIRST_RETRY * (1 << embryo.retries));
+            self.shared.counters.syn_acks_retransmitted += 1;
+            return Some((syn_ack(&embryo.opening, &self.shared, now), embryo.opening.from));
+        }
+        None
+    }
+}
+
+impl Tcb {
+    /// Takes over what the handshake agreed on.
+    pub(super) fn take_opening(&mut self, opening: &Opening, shared: &Shared, now: Instant) {
+        self.rcv.nxt = opening.irs + 1;
+        (self.rcv.acked, self.rcv.up) = (self.rcv.nxt, self.rcv.nxt);
+        self.rcv.adv = self.rcv.nxt + shared.config.receive_buffer.min(u32::from(u16::MAX));
+        if let Some(recent) = opening.ts_recent {
+            (self.ts.on, self.ts.recent, self.ts.recent_at) = (true, recent, now);
+        }
+        self.sack_ok = opening.sack;
+        self.ecn.on = opening.ecn;
+        self.snd.scaled = opening.window_scale.is_some();
+        self.snd.shift = opening.window_scale.unwrap_or(0).min(14);
+        self.rcv.shift = if self.snd.scaled { self.rcv.shift_offered } else { 0 };
+        self.rtt = RttEstimator::new(shared.config.rto);
+        self.set_peer_mss(opening.peer_mss, shared.config.mss);
+    }
+}
+
+/// <SEQ=ISS><ACK=RCV.NXT><CTL=SYN,ACK>, with those options that the peer offered.
+fn syn_ack(opening: &Opening, shared: &Shared, now: Instant) -> Control {
+    let mut flags = Flags::SYN | Flags::ACK;
+    if opening.ecn {
+        // RFC 3168, section 6.1.1.
+        flags = flags | Flags::ECE;
+    }
+    let ts_offset = shared.numbers.ts_offset(&opening.tuple);
+    let options = Options {
+        mss: Some(shared.config.mss),
+        window_scale: opening.window_scale.map(|_| super::window::shift_for(shared.config.receive_buffer)),
+        sack_permitted: opening.sack,
+        timestamps: opening.ts_recent.map(|recent| (clock(now).wrapping_add(ts_offset), recent)),
+        ..Options::default()
+    };
+    Control {
+        tuple: opening.tuple,
+        seq: opening.iss,
+        ack: opening.irs + 1,
+        flags,
+        window: shared.config.receive_buffer.min(u32::from(u16::MAX)) as u16,
+        options,
+        class: 0,
+    }
+}
+
+/// <SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK> while the handshake lasts.
+fn handshake_ack(opening: &Opening, shared: &Shared, now: Instant) -> Control {
+    let answer = syn_ack(opening, shared, now);
+    let options = Options { timestamps: answer.options.timestamps, ..Options::default() };
+    let shift = answer.options.window_scale.unwrap_or(0);
+    Control { seq: opening.iss + 1, flags: Flags::ACK, window: answer.window >> shift, options, ..answer }
+}
+
+/// Nothing for an application yet.
+const _: fn() -> Events = Events::default;

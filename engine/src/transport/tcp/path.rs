@@ -1,0 +1,109 @@
+//! What the network says about a connection's path: ICMP errors (RFC 5927), the path's MTU (RFC 1191, RFC 4821).
+//!
+//! Anybody can forge an ICMP error. One counts only if it quotes a sequence number that is under way, and hardly any
+//! ends a connection: an attacker who guesses right slows it down at worst.
+
+use super::state::State;
+use super::tcb::{Tcb, mark};
+use super::{End, Shared, Trouble};
+use crate::base::Umem;
+use crate::wire::seq::SeqNum;
+
+/// What an ICMP error about a segment of ours says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathError {
+    /// The network or host cannot be reached (RFC 1122: codes 0, 1, 5; 6 to 13).
+    Unreachable,
+    /// Nobody speaks TCP there, or listens on the port (codes 2 and 3).
+    Refused,
+    /// The segment was too long for a link whose MTU is this; 0 from routers that do not say.
+    TooLong(u16),
+    /// It took too many hops.
+    TimeExceeded,
+    /// A header field was wrong.
+    ParameterProblem,
+}
+
+/// Timeouts in a row of a full-sized segment that make the path suspect of swallowing long packets without a word
+/// (RFC 4821, section 7.7; RFC 8899 calls it a black hole).
+const BLACK_HOLE: u8 = 2;
+/// MTUs to fall back to, in turn: those of common tunnels, what IPv6 guarantees, and what every host can reassemble
+/// (RFC 1191, section 7 calls such a table plateaus; Linux falls back to 1,024 at once).
+const PLATEAUS: [u16; 5] = [1400, 1280, 1024, 576, 296];
+/// Bytes of the IPv4 and TCP headers without options.
+const HEADERS: u16 = 40;
+
+impl Tcb {
+    /// Digests an ICMP error that quotes a segment of ours which starts at `seq`.
+    ///
+    /// RFC 9293, section 3.9.2.2 (MUST-54): an ICMP error is directed to the connection that created it. RFC 5927, section
+    /// 4.1: it is checked that the number is that of data which is under way.
+    pub(super) fn path_error(&mut self, error: PathError, seq: SeqNum, shared: &mut Shared, umem: &mut Umem) -> Option<End> {
+        if !seq.within(self.snd.una, self.outstanding().max(1)) {
+            shared.counters.icmp_ignored += 1;
+            return None;
+        }
+        shared.counters.icmp_taken += 1;
+        match error {
+            PathError::TooLong(mtu) => self.path_is_narrow(mtu, seq, shared, umem),
+            // RFC 5927, section 6: a connection in a synchronized state is not aborted by a hard error either; before
+            // that, RFC 9293, section 3.9.2.2 (SHLD-26): hard error conditions SHOULD abort.
+            PathError::Refused if matches!(self.state, State::SynSent | State::SynReceived) => {
+                return Some(End::Unreachable);
+            }
+            // RFC 9293, section 3.9.2.2 (MUST-56): since these are soft error conditions, TCP MUST NOT abort the
+            // connection; SHLD-25: it SHOULD make the information available to the application.
+            PathError::Refused | PathError::Unreachable => self.soft_error = Some(Trouble::Unreachable),
+            PathError::TimeExceeded => self.soft_error = Some(Trouble::TimeExceeded),
+            PathError::ParameterProblem => self.soft_error = Some(Trouble::ParameterProblem),
+        }
+        None
+    }
+
+    /// RFC 1191, section 3: the segment is sent again in shorter ones, at once.
+    fn path_is_narrow(&mut self, mtu: u16, seq: SeqNum, shared: &mut Shared, umem: &mut Umem) {
+        let current = self.snd.mss + self.option_len() + HEADERS;
+        let mtu = if mtu == 0 { plateau_below(current) } else { mtu.max(shared.config.min_pmtu) };
+        if mtu >= current {
+            return;
+        }
+        shared.counters.pmtu_lowered += 1;
+        self.set_mss(mtu - HEADERS);
+        let mut next = self.snd.queue.first();
+        while let Some(place) = next.filter(|&place| place != self.snd.unsent) {
+            let note = *umem.note(place);
+            let too_long = umem.queued_len(place) > self.snd.mss;
+            if too_long && note.marks & mark::SACKED == 0 && SeqNum::new(note.seq).after_eq(seq.min(self.snd.una)) {
+                self.mark_lost(place, umem);
+            }
+            next = umem.next(place);
+        }
+    }
+
+    /// After repeated timeouts of a full-sized segment: perhaps a router on the way swallows it without a word.
+    pub(super) fn probe_path(&mut self, shared: &mut Shared) {
+        let current = self.snd.mss + self.option_len() + HEADERS;
+        if self.recovery.timeouts < BLACK_HOLE || !self.state.is_synchronized() || current <= shared.config.min_pmtu {
+            return;
+        }
+        if self.snd.queued + 1 < u32::from(self.snd.mss) {
+            return;
+        }
+        shared.counters.black_holes_suspected += 1;
+        self.set_mss(plateau_below(current).max(shared.config.min_pmtu) - HEADERS);
+    }
+}
+
+fn plateau_below(mtu: u16) -> u16 {
+    PLATEAUS.into_iter().find(|&plateau| plateau < mtu).unwrap_or(PLATEAUS[PLATEAUS.len() - 1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plateaus_go_down_to_the_least() {
+        assert_eq!([1500, 1400, 1300, 576, 296, 100].map(plateau_below), [1400, 1280, 1280, 296, 296, 296]);
+    }
+}

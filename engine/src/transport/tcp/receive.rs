@@ -1,0 +1,536 @@
+//! SEGMENT ARRIVES for a connection that has a control block, in the order of RFC 9293, section 3.10.7.4.
+
+use std::time::Duration;
+
+use super::ack::Progress;
+use super::reassembly::Insertion;
+use super::segment::{Control, Segment};
+use super::state::State;
+use super::tcb::{Tcb, mark};
+use super::{End, Events, Shared, Verdict};
+use crate::base::{DropReason, Frame, Instant, Note, Umem};
+use crate::wire::ethernet::Mac;
+use crate::wire::seq::SeqNum;
+use crate::wire::tcp::{Flags, Options};
+
+/// The longest that an acknowledgment is held back for a second segment or for an answer to travel with. RFC 9293,
+/// section 3.8.6.3 (MUST-40): the delay MUST be less than 0.5 seconds; Linux: 40 ms.
+const DELAYED_ACK: Duration = Duration::from_millis(40);
+/// A timestamp older than this says nothing any more (RFC 7323, section 5.5: 24 days).
+const STALE_TIMESTAMP: Duration = Duration::from_secs(24 * 24 * 3600);
+/// Answers a second that a connection gives to segments which it does not accept (RFC 5961, section 7).
+const CHALLENGES: u8 = 5;
+
+/// A segment with the frame that its text lies in.
+pub(super) struct Arrival<'a> {
+    pub(super) segment: &'a Segment,
+    pub(super) from: Mac,
+    pub(super) frame: Frame,
+    pub(super) now: Instant,
+}
+
+impl Tcb {
+    /// Digests a segment for this connection.
+    pub(super) fn segment_arrives(&mut self, arrival: Arrival<'_>, shared: &mut Shared, umem: &mut Umem) -> Verdict {
+        let (segment, now) = (arrival.segment, arrival.now);
+        if self.state == State::SynSent {
+            return self.in_syn_sent(arrival, shared, umem);
+        }
+        // First, check sequence number; before that, RFC 7323, section 5.3 (PAWS).
+        if let Err(reason) = self.check_timestamp(segment, now) {
+            return self.refuse_with_ack(arrival.frame, segment, reason, shared, now);
+        }
+        if !self.is_acceptable(segment) {
+            if segment.has(Flags::RST) {
+                return Verdict::dropped(arrival.frame, DropReason::TcpOutOfWindow);
+            }
+            self.note_old_text(segment);
+            return self.refuse_with_ack(arrival.frame, segment, DropReason::TcpOutOfWindow, shared, now);
+        }
+        // Second, check the RST bit.
+        if segment.has(Flags::RST) {
+            return self.take_reset(arrival.frame, segment, shared, now);
+        }
+        // Fourth, check the SYN bit.
+        if segment.has(Flags::SYN) {
+            return self.take_syn(arrival.frame, segment, shared, now);
+        }
+        // Fifth, check the ACK field.
+        if !segment.has(Flags::ACK) {
+            return Verdict::dropped(arrival.frame, DropReason::TcpNoAck);
+        }
+        self.update_recent_timestamp(segment, now);
+        self.take_congestion_mark(segment);
+        (self.timers.heard_at, self.keep_alive_probes) = (now, 0);
+        if self.way != arrival.from {
+            self.way = arrival.from;
+        }
+        self.synchronized(arrival, shared, umem)
+    }
+
+    /// From the fifth step on.
+    fn synchronized(&mut self, arrival: Arrival<'_>, shared: &mut Shared, umem: &mut Umem) -> Verdict {
+        let Arrival { segment, frame, now, .. } = arrival;
+        let mut events = Events::default();
+        if self.state == State::SynReceived {
+            // RFC 9293, section 3.10.7.4: if SND.UNA < SEG.ACK =< SND.NXT, then enter ESTABLISHED state.
+            if !(segment.ack.after(self.snd.una) && segment.ack.before_eq(self.snd.nxt)) {
+                return Verdict::answered(frame, DropReason::TcpBadAck, Control::reset_for(segment));
+            }
+            self.establish(segment, shared, now);
+            events.opened = true;
+        }
+        if segment.ack.after(self.snd.nxt) {
+            // RFC 9293, section 3.10.7.4: if the ACK acks something not yet sent, then send an ACK, drop the segment.
+            return self.refuse_with_ack(frame, segment, DropReason::TcpBadAck, shared, now);
+        }
+        if segment.ack.before(self.snd.una) && self.snd.una.since(segment.ack) > self.snd.max_wnd {
+            // RFC 5961, section 5.2: SND.UNA - MAX.SND.WND =< SEG.ACK, or else it is discarded and an ACK sent back.
+            return self.refuse_with_ack(frame, segment, DropReason::TcpBadAck, shared, now);
+        }
+        if segment.ack.after_eq(self.snd.una) {
+            let Progress { acked } = self.take_ack(segment, now, umem, &mut shared.counters);
+            events.writable = acked > 0 && self.wishes.wants_room && self.state.may_send();
+            if self.fin_is_acknowledged()
+                && let Some(end) = self.our_fin_is_acknowledged(now, shared)
+            {
+                return Verdict { events: Events { closed: Some(end), ..events }, ..Verdict::taken(Some(frame)) };
+            }
+        }
+        // Sixth, check the URG bit.
+        if segment.has(Flags::URG) {
+            events.urgent = self.take_urgent(segment);
+        }
+        // Seventh, process the segment text; eighth, check the FIN bit.
+        self.take_text(frame, segment, events, shared, now, umem)
+    }
+
+    /// The handshake is over.
+    pub(super) fn establish(&mut self, segment: &Segment, shared: &mut Shared, now: Instant) {
+        self.state = if self.finishing { State::FinWait1 } else { State::Established };
+        // RFC 9293, section 3.10.7.4: SND.WND <- SEG.WND, SND.WL1 <- SEG.SEQ, SND.WL2 <- SEG.ACK.
+        let snd = &mut self.snd;
+        snd.wnd = u32::from(segment.window) << if segment.has(Flags::SYN) { 0 } else { snd.shift };
+        (snd.wl1, snd.wl2, snd.max_wnd) = (segment.seq, segment.ack, snd.wnd);
+        self.timers.idle_at = Instant::ZERO;
+        self.timers.heard_at = now;
+        self.arm_keep_alive(now);
+        shared.counters.opened += 1;
+    }
+
+    /// RFC 9293, section 3.10.7.4, first: whether a part of the segment lies in the receive window.
+    fn is_acceptable(&self, segment: &Segment) -> bool {
+        let (nxt, wnd, len) = (self.rcv.nxt, self.receive_window(), segment.seq_len());
+        if wnd == 0 {
+            // RFC 9293, section 3.4 (MUST-66): with a window of zero, RST and URG of incoming segments still have to be
+            // processed, and so has ACK: the text is cut off.
+            return segment.seq == nxt;
+        }
+        segment.seq.within(nxt, wnd)
+            || (len > 0 && (segment.end() + u32::MAX).within(nxt, wnd))
+            || (len > 0 && segment.seq.before(nxt) && segment.end().after(nxt))
+            // A pure acknowledgment from the right edge of a window that was filled meanwhile.
+            || (len == 0 && segment.seq == nxt + wnd)
+    }
+
+    /// RFC 7323, section 5.3: protection against wrapped sequence numbers; and section 3.2: once timestamps were
+    /// agreed on, a segment without them SHOULD be dropped, but for RST.
+    fn check_timestamp(&self, segment: &Segment, now: Instant) -> Result<(), DropReason> {
+        if !self.ts.on || segment.has(Flags::RST) {
+            return Ok(());
+        }
+        let Some((value, _)) = segment.options.timestamps else {
+            return Err(DropReason::TcpNoTimestamp);
+        };
+        let older = (value.wrapping_sub(self.ts.recent) as i32) < 0;
+        let stale = now.since(self.ts.recent_at) > STALE_TIMESTAMP;
+        if older && !stale { Err(DropReason::TcpOldTimestamp) } else { Ok(()) }
+    }
+
+    /// RFC 7323, section 4.3, (2): TS.Recent is what the segment says that the acknowledgment point lies in.
+    fn update_recent_timestamp(&mut self, segment: &Segment, now: Instant) {
+        if self.ts.on
+            && let Some((value, _)) = segment.options.timestamps
+            && segment.seq.before_eq(self.rcv.acked)
+            && (value.wrapping_sub(self.ts.recent) as i32) >= 0
+        {
+            (self.ts.recent, self.ts.recent_at) = (value, now);
+        }
+    }
+
+    /// RFC 3168, section 6.1.3: a mark is echoed in every acknowledgment until the sender says CWR.
+    fn take_congestion_mark(&mut self, segment: &Segment) {
+        if !self.ecn.on {
+            return;
+        }
+        if segment.has(Flags::CWR) {
+            self.ecn.echo = false;
+        }
+        if segment.congestion_experienced {
+            self.ecn.echo = true;
+        }
+    }
+
+    /// RFC 2883, section 4: what arrived long ago and arrives again is reported.
+    fn note_old_text(&mut self, segment: &Segment) {
+        if self.sack_ok && segment.len > 0 && segment.end().before_eq(self.rcv.nxt) {
+            self.rcv.out_of_order.note_duplicate(segment.seq, segment.seq + segment.len);
+        }
+    }
+
+    /// Drops a segment that is not accepted, and answers with an acknowledgment (RFC 9293, section 3.10.7.4): always
+    /// where there was text, for that may be a retransmission whose acknowledgment was lost; otherwise within a limit,
+    /// so that two ends that disagree do not talk for ever.
+    fn refuse_with_ack(
+        &mut self,
+        frame: Frame,
+        segment: &Segment,
+        reason: DropReason,
+        shared: &mut Shared,
+        now: Instant,
+    ) -> Verdict {
+        if reason == DropReason::TcpNoTimestamp {
+            return Verdict::dropped(frame, reason);
+        }
+        let is_old_text = segment.seq_len() > 0 && !segment.has(Flags::SYN) && reason != DropReason::TcpBadAck;
+        if !is_old_text && !self.may_challenge(now) {
+            shared.counters.challenges_suppressed += 1;
+            return Verdict::dropped(frame, reason);
+        }
+        Verdict::answered(frame, reason, self.acknowledgment(shared, now))
+    }
+
+    /// RFC 5961, section 7: the number of challenge ACKs is limited, here for each connection by itself: a common
+    /// limit would tell one peer about the connections of another (CVE-2016-5696).
+    fn may_challenge(&mut self, now: Instant) -> bool {
+        let second = (now.as_ns() / 1_000_000_000) as u32;
+        if self.challenge_second != second {
+            (self.challenge_second, self.challenges) = (second, 0);
+        }
+        self.challenges = self.challenges.saturating_add(1);
+        self.challenges <= CHALLENGES
+    }
+
+    /// <SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>, to be sent at once.
+    pub(super) fn acknowledgment(&mut self, shared: &mut Shared, now: Instant) -> Control {
+        let mut flags = Flags::ACK;
+        if self.ecn.echo {
+            flags = flags | Flags::ECE;
+        }
+        let options = self.options(now);
+        let window = self.advertise(shared.config.receive_buffer, &shared.memory);
+        self.acknowledged();
+        shared.counters.acknowledgments += 1;
+        Control { tuple: self.tuple, seq: self.snd.nxt, ack: self.rcv.nxt, flags, window, options, class: self.wishes.class }
+    }
+
+    /// RFC 5961, section 3.2: a reset counts if it is exactly the next number; elsewhere in the window it is challenged.
+    fn take_reset(&mut self, frame: Frame, segment: &Segment, shared: &mut Shared, now: Instant) -> Verdict {
+        if segment.seq != self.rcv.nxt {
+            shared.counters.challenges += 1;
+            return self.refuse_with_ack(frame, segment, DropReason::TcpReset, shared, now);
+        }
+        shared.counters.resets_received += 1;
+        let end = match self.state {
+            // RFC 9293, section 3.10.7.4: initiated with an active OPEN: signal "connection refused".
+            State::SynReceived => End::Refused,
+            State::Closing | State::LastAck | State::TimeWait => End::Finished,
+            _ => End::Reset,
+        };
+        Verdict { events: Events { closed: Some(end), ..Events::default() }, ..Verdict::taken(Some(frame)) }
+    }
+
+    /// RFC 5961, section 4.2: a SYN in a synchronized state is challenged, wherever its number lies. In SYN-RECEIVED
+    /// it is the peer's own again (both asked at once), whose acknowledgment was lost.
+    fn take_syn(&mut self, frame: Frame, segment: &Segment, shared: &mut Shared, now: Instant) -> Verdict {
+        shared.counters.challenges += 1;
+        self.refuse_with_ack(frame, segment, DropReason::TcpSyn, shared, now)
+    }
+
+    /// Our FIN is acknowledged: the connection is over, if that was the last thing to wait for.
+    fn our_fin_is_acknowledged(&mut self, now: Instant, shared: &Shared) -> Option<End> {
+        let Some(next) = self.state.fin_acknowledged() else { return Some(End::Finished) };
+        if next == State::FinWait2 && self.state == State::FinWait1 && !self.active {
+            self.timers.idle_at = now + shared.config.fin_wait_2;
+        }
+        let is_over = next == State::TimeWait && self.state == State::Closing;
+        self.state = next;
+        is_over.then_some(End::Finished)
+    }
+
+    /// RFC 9293, section 3.10.7.4, sixth: RCV.UP <- max(RCV.UP, SEG.UP). Whether it is news that urgent data lies ahead
+    /// (MUST-30 to MUST-32); the text itself stays in line (RFC 6093).
+    ///
+    /// RFC 9293, section 3.8.5 (MUST-62): the pointer names the octet behind the urgent data.
+    fn take_urgent(&mut self, segment: &Segment) -> bool {
+        let up = segment.seq + u32::from(segment.urgent);
+        let is_news = self.state.takes_text() && up.after(self.rcv.nxt) && (!self.rcv.urgent || up.after(self.rcv.up));
+        if is_news {
+            (self.rcv.up, self.rcv.urgent) = (up, true);
+        }
+        is_news
+    }
+
+    /// RFC 9293, section 3.10.7.4, seventh and eighth.
+    fn take_text(
+        &mut self,
+        mut frame: Frame,
+        segment: &Segment,
+        mut events: Events,
+        shared: &mut Shared,
+        now: Instant,
+        umem: &mut Umem,
+    ) -> Verdict {
+        if segment.len == 0 && !segment.has(Flags::FIN) {
+            return Verdict { events, ..Verdict::taken(Some(frame)) };
+        }
+        if !self.state.takes_text() {
+            // RFC 9293, section 3.10.7.4: this should not occur, since a FIN has been received from the remote side:
+            // ignore the segment text. A FIN that comes again is acknowledged again.
+            self.rcv.ack_now = true;
+            return Verdict { events, ..Verdict::dropped(frame, DropReason::TcpAfterFin) };
+        }
+        let Some(fin) = self.cut_to_window(&mut frame, segment, umem) else {
+            self.rcv.ack_now = true;
+            return Verdict { events, ..Verdict::dropped(frame, DropReason::TcpOutOfWindow) };
+        };
+        let seq = SeqNum::new(umem.note_mut(&frame).seq);
+        if frame.is_empty() && !fin {
+            self.rcv.ack_now = true;
+            return Verdict { events, ..Verdict::dropped(frame, DropReason::TcpDuplicate) };
+        }
+        if self.chunks() > 0 && shared.memory.allowance(self.chunks()) == 0 && !self.make_room(shared, umem, seq) {
+            shared.counters.out_of_memory += 1;
+            self.rcv.ack_now = true;
+            return Verdict { events, ..Verdict::dropped(frame, DropReason::TcpNoMemory) };
+        }
+        if seq != self.rcv.nxt {
+            return self.take_out_of_order(frame, events, shared, umem);
+        }
+        let queued_before = self.rcv.queued;
+        let mut finished = self.append(frame, fin, umem);
+        let filled_a_gap = !self.rcv.out_of_order.is_empty();
+        while !finished && let Some(next) = self.rcv.out_of_order.take(umem, self.rcv.nxt) {
+            let fin = umem.note_mut(&next).marks & mark::FIN != 0;
+            finished = self.append(next, fin, umem);
+        }
+        self.rcv.out_of_order.acknowledged(self.rcv.nxt);
+        events.data = self.rcv.queued > queued_before;
+        self.schedule_ack(filled_a_gap || finished, now);
+        if finished {
+            self.rcv.out_of_order.clear(umem);
+            events.finished = true;
+            self.peer_finished(&mut events, shared, now);
+        }
+        Verdict { events, ..Verdict::taken(None) }
+    }
+
+    /// Text behind a gap: held, and the peer told at once (RFC 5681, section 4.2).
+    fn take_out_of_order(&mut self, frame: Frame, events: Events, shared: &mut Shared, umem: &mut Umem) -> Verdict {
+        self.rcv.ack_now = true;
+        if shared.memory.is_short() {
+            shared.counters.out_of_memory += 1;
+            return Verdict { events, ..Verdict::dropped(frame, DropReason::TcpNoMemory) };
+        }
+        match self.rcv.out_of_order.insert(umem, frame) {
+            Insertion::Held => {
+                shared.counters.out_of_order += 1;
+                Verdict { events, ..Verdict::taken(None) }
+            }
+            Insertion::Duplicate(frame) => Verdict { events, ..Verdict::dropped(frame, DropReason::TcpDuplicate) },
+        }
+    }
+
+    /// Cuts off what was received before and what lies beyond the window; what stays has its number on its note.
+    /// Whether a FIN is left at its end; `None` if nothing is left at all.
+    fn cut_to_window(&mut self, frame: &mut Frame, segment: &Segment, umem: &mut Umem) -> Option<bool> {
+        let (nxt, wnd) = (self.rcv.nxt, self.receive_window());
+        let mut seq = segment.seq;
+        let mut fin = segment.has(Flags::FIN);
+        let mut sum = segment.sum;
+        let mut cut = false;
+        if seq.before(nxt) {
+            let old = nxt.since(seq).min(u32::from(frame.len()));
+            if self.sack_ok && old > 0 {
+                self.rcv.out_of_order.note_duplicate(seq, seq + old);
+            }
+            let keep = usize::from(frame.len()) - old as usize;
+            if !Umem::narrow(frame, old as usize, keep) {
+                return None;
+            }
+            fin &= segment.end().after(nxt);
+            (seq, cut) = (seq + old, old > 0);
+        }
+        let room = (nxt + wnd).since(seq).min(wnd);
+        if u32::from(frame.len()) + u32::from(fin) > room {
+            // A FIN needs no buffer; the number it takes up may lie just beyond what was offered.
+            let keep = (frame.len() as u32).min(room);
+            fin &= keep == u32::from(frame.len());
+            cut |= keep < u32::from(frame.len());
+            if keep == 0 && frame.len() > 0 && !fin {
+                return None;
+            }
+            if !umem.set_len(frame, keep as usize) {
+                return None;
+            }
+        }
+        if cut {
+            sum = crate::wire::checksum::Sum::default().add_bytes(umem.bytes(frame)).fold();
+        }
+        let marks = if fin { mark::FIN } else { 0 };
+        *umem.note_mut(frame) = Note { seq: seq.value(), sum, marks, ..Note::EMPTY };
+        Some(fin)
+    }
+
+    /// Memory is short: what lies behind gaps goes first, so that the segment before them has room.
+    fn make_room(&mut self, shared: &mut Shared, umem: &mut Umem, seq: SeqNum) -> bool {
+        if seq != self.rcv.nxt || self.rcv.out_of_order.is_empty() {
+            return false;
+        }
+        shared.counters.out_of_order_dropped += u64::from(self.rcv.out_of_order.clear(umem));
+        true
+    }
+
+    /// Appends text that is next in order to what the application can take. Whether the peer finished with it.
+    fn append(&mut self, frame: Frame, fin: bool, umem: &mut Umem) -> bool {
+        let len = u32::from(frame.len());
+        self.rcv.nxt += len + u32::from(fin);
+        self.rcv.queued += len;
+        if len == 0 {
+            umem.free(frame);
+            return fin;
+        }
+        self.rcv.unacked_segments = self.rcv.unacked_segments.saturating_add(1);
+        // Small pieces that the application does not take are moved together, or each would hold a whole chunk.
+        if len < super::SMALL
+            && let Some(last) = self.rcv.queue.last()
+            && umem.extend_by_frame(last, &frame)
+        {
+            super::reassembly::sum_anew(umem, last);
+            umem.free(frame);
+            return fin;
+        }
+        self.rcv.queue.push(umem, frame);
+        fin
+    }
+
+    /// RFC 9293, section 3.8.6.3 (SHLD-18, SHLD-19): acknowledgments are delayed, but not that of every second
+    /// segment; RFC 5681, section 4.2: nor one of a segment that fills a gap.
+    fn schedule_ack(&mut self, at_once: bool, now: Instant) {
+        if at_once || self.rcv.unacked_segments >= 2 || !self.rcv.out_of_order.is_empty() {
+            self.rcv.ack_now = true;
+        } else if self.timers.ack_at == Instant::ZERO {
+            self.timers.ack_at = now + DELAYED_ACK;
+        }
+    }
+
+    /// The peer's FIN is in order.
+    fn peer_finished(&mut self, events: &mut Events, shared: &Shared, now: Instant) {
+        self.rcv.ack_now = true;
+        self.state = self.state.fin_received();
+        self.timers.idle_at = Instant::ZERO;
+        if self.state == State::TimeWait {
+            events.closed = Some(End::Finished);
+        } else {
+            self.arm_keep_alive(now);
+        }
+        let _ = shared;
+    }
+
+    /// RFC 9293, section 3.10.7.3: SEGMENT ARRIVES in SYN-SENT.
+    fn in_syn_sent(&mut self, arrival: Arrival<'_>, shared: &mut Shared, umem: &mut Umem) -> Verdict {
+        let Arrival { segment, from, frame, now } = arrival;
+        let acceptable = segment.ack.after(self.snd.una) && segment.ack.before_eq(self.snd.nxt);
+        if segment.has(Flags::ACK) && !acceptable {
+            if segment.has(Flags::RST) {
+                return Verdict::dropped(frame, DropReason::TcpReset);
+            }
+            return Verdict::answered(frame, DropReason::TcpBadAck, Control::reset_for(segment));
+        }
+        if segment.has(Flags::RST) {
+            if !segment.has(Flags::ACK) {
+                return Verdict::dropped(frame, DropReason::TcpReset);
+            }
+            shared.counters.resets_received += 1;
+            let events = Events { closed: Some(End::Refused), ..Events::default() };
+            return Verdict { events, ..Verdict::taken(Some(frame)) };
+        }
+        if !segment.has(Flags::SYN) {
+            return Verdict::dropped(frame, DropReason::TcpNoAck);
+        }
+        (self.way, self.timers.heard_at) = (from, now);
+        self.learn_from_syn(segment, shared, now);
+        let mut events = Events::default();
+        if segment.has(Flags::ACK) {
+            let again = self.recovery.timeouts > 0;
+            self.snd.shift = segment.options.window_scale.unwrap_or(0).min(14);
+            self.take_ack_of_syn(segment, again, shared, now, umem);
+            self.establish(segment, shared, now);
+            self.rcv.ack_now = true;
+            events.opened = true;
+        } else {
+            // RFC 9293, section 3.5 (MUST-10): simultaneous open: enter SYN-RECEIVED, and send
+            // <SEQ=ISS><ACK=RCV.NXT><CTL=SYN,ACK>.
+            self.state = State::SynReceived;
+            self.snd.wnd = u32::from(segment.window);
+            self.send_syn_again(umem);
+        }
+        // Text with a SYN is not taken: the peer sends it again.
+        Verdict { events, ..Verdict::taken(Some(frame)) }
+    }
+
+    /// The peer's SYN: its numbers and its options.
+    fn learn_from_syn(&mut self, segment: &Segment, shared: &Shared, now: Instant) {
+        let options: &Options = &segment.options;
+        self.rcv.nxt = segment.seq + 1;
+        (self.rcv.acked, self.rcv.adv, self.rcv.up) = (self.rcv.nxt, self.rcv.nxt, self.rcv.nxt);
+        let window = shared.config.receive_buffer.min(u32::from(u16::MAX));
+        self.rcv.adv = self.rcv.nxt + window;
+        if let Some((value, _)) = options.timestamps {
+            (self.ts.on, self.ts.recent, self.ts.recent_at) = (true, value, now);
+        } else {
+            self.ts.on = false;
+        }
+        self.sack_ok = options.sack_permitted;
+        self.ecn.on = segment.has(Flags::ECE) && !segment.has(Flags::CWR) && self.ecn.on;
+        self.snd.scaled = options.window_scale.is_some();
+        self.snd.shift = options.window_scale.unwrap_or(0).min(14);
+        self.rcv.shift = if self.snd.scaled { self.rcv.shift_offered } else { 0 };
+        self.set_peer_mss(options.mss, shared.config.mss);
+    }
+
+    /// Our SYN arrived: the frame that stood for it is done with.
+    fn take_ack_of_syn(&mut self, segment: &Segment, again: bool, shared: &mut Shared, now: Instant, umem: &mut Umem) {
+        self.take_ack(segment, now, umem, &mut shared.counters);
+        if again {
+            // RFC 5681, section 3.1 and RFC 6298, section 5.7: after a lost SYN both start over with care.
+            self.congestion.after_lost_syn(u32::from(self.snd.mss));
+            self.rtt.after_lost_syn();
+        }
+    }
+
+    /// Marks our SYN as lost, so that it goes out again with what is known now.
+    fn send_syn_again(&mut self, umem: &mut Umem) {
+        if let Some(first) = self.snd.queue.first().filter(|&first| first != self.snd.unsent) {
+            self.mark_lost(first, umem);
+        }
+    }
+
+    /// What a segment of ours may carry, by what the peer said and what the path takes.
+    ///
+    /// RFC 9293, section 3.7.1 (MUST-15, MUST-16): 536 where the peer said nothing; the smaller of both, less our
+    /// options in every segment.
+    pub(super) fn set_peer_mss(&mut self, peer: Option<u16>, ours: u16) {
+        self.snd.peer_mss = peer.unwrap_or(super::DEFAULT_MSS).max(super::SMALLEST_MSS).min(ours);
+        self.set_mss(self.snd.peer_mss);
+    }
+
+    /// Sets what the path takes, less our options, and tells the congestion control.
+    pub(super) fn set_mss(&mut self, path: u16) {
+        let (old, new) = (self.snd.mss, path - self.option_len());
+        self.snd.mss = new;
+        if old != new && old != 0 {
+            self.congestion.on_mss_change(u32::from(old), u32::from(new));
+        }
+    }
+}

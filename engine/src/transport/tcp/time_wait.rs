@@ -1,0 +1,176 @@
+//! TIME-WAIT: both sides finished, and we know it first (RFC 9293, section 3.6.1).
+//!
+//! All that has to be remembered of such a connection is here, in an eighth of what a connection costs. All wait
+//! for the same time, so they leave in the order in which they came, and a queue is timer enough.
+
+use std::time::Duration;
+
+use super::segment::{Control, Segment};
+use super::tcb::{Tcb, clock};
+use super::tuple::Tuple;
+use crate::base::{DropReason, Instant};
+use crate::structure::slab::Slab;
+use crate::wire::seq::SeqNum;
+use crate::wire::tcp::{Flags, Options};
+
+const NONE: u32 = u32::MAX;
+
+/// What is remembered of a connection.
+#[derive(Debug)]
+pub(super) struct TimeWait {
+    pub(super) tuple: Tuple,
+    snd_nxt: SeqNum,
+    rcv_nxt: SeqNum,
+    ts_recent: u32,
+    ts_offset: u32,
+    ts_on: bool,
+    /// Window as in the header.
+    window: u16,
+    expires: Instant,
+    older: u32,
+    newer: u32,
+}
+
+/// What a segment for a connection in TIME-WAIT leads to.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// It is dropped, perhaps with an answer.
+    Dropped(DropReason, Option<Control>),
+    /// It asks for a new connection, which may be opened: with a sequence number above all of the old one.
+    Reopened(SeqNum),
+}
+
+/// All connections in TIME-WAIT.
+#[derive(Debug)]
+pub(super) struct TimeWaits {
+    slab: Slab<TimeWait>,
+    oldest: u32,
+    newest: u32,
+    wait: Duration,
+}
+
+impl TimeWaits {
+    pub(super) fn new(capacity: u32, wait: Duration) -> Self {
+        Self { slab: Slab::new(capacity), oldest: NONE, newest: NONE, wait }
+    }
+
+    pub(super) const fn len(&self) -> u32 {
+        self.slab.len()
+    }
+
+    pub(super) fn get(&self, index: u32) -> Option<&TimeWait> {
+        self.slab.get(index)
+    }
+
+    /// Whether there is no place left.
+    pub(super) const fn is_full(&self) -> bool {
+        self.slab.len() == self.slab.capacity()
+    }
+
+    /// The oldest one.
+    pub(super) const fn oldest(&self) -> Option<u32> {
+        if self.oldest == NONE { None } else { Some(self.oldest) }
+    }
+
+    /// When the oldest one has waited for long enough.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.slab.get(self.oldest).map(|entry| entry.expires)
+    }
+
+    /// Remembers a connection; `None` if there is no place.
+    pub(super) fn insert(&mut self, tcb: &Tcb, now: Instant) -> Option<u32> {
+        let entry = TimeWait {
+            tuple: tcb.tuple,
+            snd_nxt: tcb.snd.nxt,
+            rcv_nxt: tcb.rcv.nxt,
+            ts_recent: tcb.ts.recent,
+            ts_offset: tcb.ts.offset,
+            ts_on: tcb.ts.on,
+            window: (tcb.receive_window() >> tcb.rcv.shift).min(u32::from(u16::MAX)) as u16,
+            // RFC 9293, section 3.6.1 (MUST-13): it MUST linger in TIME-WAIT state for a time 2xMSL.
+            expires: now + self.wait,
+            older: NONE,
+            newer: NONE,
+        };
+        let index = self.slab.insert(entry).ok()?;
+        self.append(index);
+        Some(index)
+    }
+
+    /// Forgets a connection.
+    pub(super) fn remove(&mut self, index: u32) -> Option<Tuple> {
+        self.unlink(index);
+        self.slab.remove(index).map(|entry| entry.tuple)
+    }
+
+    /// Digests a segment (RFC 9293, section 3.10.7.4, where it says TIME-WAIT).
+    pub(super) fn segment_arrives(&mut self, index: u32, segment: &Segment, now: Instant) -> Outcome {
+        let wait = self.wait;
+        let Some(entry) = self.slab.get_mut(index) else { return Outcome::Dropped(DropReason::TcpOutOfWindow, None) };
+        let timestamp = segment.options.timestamps.map(|(value, _)| value).filter(|_| entry.ts_on);
+        let newer_ts = timestamp.is_some_and(|value| (value.wrapping_sub(entry.ts_recent) as i32) > 0);
+        if segment.has(Flags::RST) {
+            // RFC 1337, section 3 (F1): RST is ignored in TIME-WAIT, so that an old duplicate cannot end it.
+            return Outcome::Dropped(DropReason::TcpReset, None);
+        }
+        if segment.has(Flags::SYN) && !segment.has(Flags::ACK) {
+            // RFC 6191, section 2: a SYN opens a new connection if its timestamp is newer, or, without one, if its
+            // number lies above all of the old connection's.
+            let same_ts = timestamp.is_none_or(|value| value == entry.ts_recent);
+            if newer_ts || (same_ts && segment.seq.after(entry.rcv_nxt)) {
+                // The old connection's numbers stay below those of the new one.
+                return Outcome::Reopened(entry.snd_nxt + (1 << 16) + 2);
+            }
+        }
+        if !segment.has(Flags::ACK) && !segment.has(Flags::SYN) {
+            return Outcome::Dropped(DropReason::TcpNoAck, None);
+        }
+        let old_ts = timestamp.is_some_and(|value| (value.wrapping_sub(entry.ts_recent) as i32) < 0);
+        let answer = entry.acknowledgment(now);
+        if segment.has(Flags::FIN) && segment.end() == entry.rcv_nxt && !old_ts {
+            // The peer's FIN again: acknowledge it, and restart the 2 MSL timeout.
+            entry.expires = now + wait;
+            self.unlink(index);
+            self.append(index);
+        }
+        let has_something = segment.seq_len() > 0 || segment.seq != self.slab.get(index).map_or(segment.seq, |e| e.rcv_nxt);
+        let reason = if old_ts { DropReason::TcpOldTimestamp } else { DropReason::TcpTimeWait };
+        Outcome::Dropped(reason, has_something.then_some(answer))
+    }
+
+    fn append(&mut self, index: u32) {
+        let newest = self.newest;
+        if let Some(entry) = self.slab.get_mut(index) {
+            (entry.older, entry.newer) = (newest, NONE);
+        }
+        match self.slab.get_mut(newest) {
+            Some(before) => before.newer = index,
+            None => self.oldest = index,
+        }
+        self.newest = index;
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let Some((older, newer)) = self.slab.get(index).map(|entry| (entry.older, entry.newer)) else { return };
+        match self.slab.get_mut(older) {
+            Some(before) => before.newer = newer,
+            None => self.oldest = newer,
+        }
+        match self.slab.get_mut(newer) {
+            Some(after) => after.older = older,
+            None => self.newest = older,
+        }
+    }
+}
+
+impl TimeWait {
+    /// <SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>.
+    fn acknowledgment(&self, now: Instant) -> Control {
+        let mut options = Options::default();
+        if self.ts_on {
+            options.timestamps = Some((clock(now).wrapping_add(self.ts_offset), self.ts_recent));
+        }
+        let (seq, ack) = (self.snd_nxt, self.rcv_nxt);
+        Control { tuple: self.tuple, seq, ack, flags: Flags::ACK, window: self.window, options, class: 0 }
+    }
+}

@@ -1,0 +1,162 @@
+//! What happens when time passes: retransmissions, probes, delayed acknowledgments, keep-alives, giving up.
+
+use std::time::Duration;
+
+use super::state::State;
+use super::tcb::{Phase, Probe, SendTimer, Tcb};
+use super::{End, Shared, Trouble};
+use crate::base::{Instant, Umem};
+use crate::wire::ethernet::Mac;
+
+/// Retransmissions after which the network is asked for another way, and the application can learn of trouble.
+///
+/// RFC 9293, section 3.8.3 (MUST-20, SHLD-9): R1 and R2 MUST be used; the value of R1 SHOULD correspond to at least 3
+/// retransmissions.
+const R1: u8 = 3;
+/// Time between keep-alives that are not answered, and how many of them end a connection (Linux: tcp_keepalive_intvl
+/// and tcp_keepalive_probes).
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(75);
+const KEEP_ALIVE_PROBES: u8 = 9;
+/// How long a SYN is sent again before a connection that we open is given up.
+///
+/// RFC 9293, section 3.8.3 (MUST-23): R2 for a SYN segment MUST be set large enough to provide retransmission of the
+/// segment for at least 3 minutes.
+const SYN_TIMEOUT: Duration = Duration::from_secs(180);
+
+impl Tcb {
+    /// Does what is due. How the connection ended, if it did.
+    pub(super) fn expire(&mut self, now: Instant, shared: &mut Shared, umem: &mut Umem) -> Option<End> {
+        let due = |at: Instant| at != Instant::ZERO && at <= now;
+        if due(self.timers.ack_at) {
+            self.timers.ack_at = Instant::ZERO;
+            self.rcv.ack_now = true;
+            shared.counters.delayed_acknowledgments += 1;
+        }
+        if due(self.timers.send_at) {
+            self.timers.send_at = Instant::ZERO;
+            let end = self.expire_send_timer(now, shared, umem);
+            if end.is_some() {
+                return end;
+            }
+        }
+        if due(self.timers.idle_at) {
+            self.timers.idle_at = Instant::ZERO;
+            return self.expire_idle_timer(now, shared);
+        }
+        None
+    }
+
+    fn expire_send_timer(&mut self, now: Instant, shared: &mut Shared, umem: &mut Umem) -> Option<End> {
+        if self.is_given_up(now) {
+            shared.counters.timed_out += 1;
+            return Some(End::TimedOut);
+        }
+        match self.timers.send_kind {
+            SendTimer::WindowProbe if self.outstanding() == 0 => {
+                if self.snd.queue.is_empty() {
+                    return None;
+                }
+                self.probe_window(now, shared, umem);
+            }
+            SendTimer::Reordering if self.outstanding() > 0 => self.expire_reordering(now, shared, umem),
+            SendTimer::LossProbe if self.outstanding() > 0 && self.probe_timeout().is_some() => {
+                // RFC 8985, section 7.3: after the probe the retransmission timer runs.
+                self.probe = Probe::Loss;
+                (self.timers.send_at, self.timers.send_kind) = (now + self.rtt.rto(), SendTimer::Retransmission);
+            }
+            SendTimer::LossProbe if self.outstanding() > 0 => self.arm_send_timer(now, None),
+            _ if self.outstanding() > 0 => self.expire_retransmission(now, shared, umem),
+            _ => {}
+        }
+        None
+    }
+
+    fn expire_reordering(&mut self, now: Instant, shared: &mut Shared, umem: &mut Umem) {
+        let (flight, sacked) = (self.outstanding(), self.recovery.sacked);
+        let (found, next_loss) = self.detect_losses(now, umem);
+        if found && matches!(self.recovery.phase, Phase::Open | Phase::Disorder | Phase::Reduced) {
+            self.enter_recovery(flight, sacked, &mut shared.counters);
+            let (in_flight, mss) = (self.in_flight(), u32::from(self.snd.mss));
+            self.congestion.on_recovery_ack(0, in_flight, false, false, mss);
+        }
+        self.arm_send_timer(now, next_loss);
+    }
+
+    fn expire_retransmission(&mut self, now: Instant, shared: &mut Shared, umem: &mut Umem) {
+        self.time_out(now, umem, &mut shared.counters);
+        if self.recovery.timeouts == R1 {
+            // RFC 9293, section 3.8.3 (MUST-20): reaching R1, pass negative advice to IP: here the neighbor's MAC address
+            // is forgotten, and looked up again.
+            self.way = Mac::ZERO;
+            self.soft_error = Some(Trouble::NotResponding);
+        }
+        self.probe_path(shared);
+    }
+
+    /// Whether nothing has moved for longer than the application wants to wait.
+    ///
+    /// RFC 9293, section 3.8.3 (MUST-20, MUST-21, MUST-22): R2, which the application can set, closes the connection. A
+    /// peer that keeps its window closed but answers is no reason (MUST-37): hearing from it counts as progress then.
+    fn is_given_up(&self, now: Instant) -> bool {
+        let limit = match self.state {
+            State::SynSent | State::SynReceived => SYN_TIMEOUT,
+            _ => Duration::from_millis(u64::from(self.wishes.user_timeout_ms)),
+        };
+        let stuck = self.timers.stuck_since;
+        let since = if self.outstanding() == 0 { stuck.max(self.timers.heard_at) } else { stuck };
+        stuck != Instant::ZERO && now.since(since) >= limit
+    }
+
+    fn expire_idle_timer(&mut self, now: Instant, shared: &mut Shared) -> Option<End> {
+        if self.state == State::FinWait2 {
+            let idle = now.since(self.timers.heard_at);
+            if idle >= shared.config.fin_wait_2 {
+                shared.counters.timed_out += 1;
+                return Some(End::TimedOut);
+            }
+            self.timers.idle_at = self.timers.heard_at + shared.config.fin_wait_2;
+            return None;
+        }
+        self.keep_alive(now, shared)
+    }
+
+    /// RFC 9293, section 3.8.4: keep-alives.
+    fn keep_alive(&mut self, now: Instant, shared: &mut Shared) -> Option<End> {
+        let idle = Duration::from_secs(u64::from(self.wishes.keep_alive_s));
+        if idle.is_zero() {
+            return None;
+        }
+        let due = self.timers.heard_at + idle + KEEP_ALIVE_INTERVAL * u32::from(self.keep_alive_probes);
+        // RFC 9293, section 3.8.4 (MUST-26): keep-alives MUST only be sent when no sent data is outstanding, and no data or
+        // acknowledgment packets have been received for the connection within an interval.
+        if self.outstanding() > 0 || due > now {
+            self.timers.idle_at = due.max(now + Duration::from_secs(1));
+            return None;
+        }
+        // RFC 9293, section 3.8.4 (MUST-29): a TCP MUST NOT interpret failure to respond to any specific probe as a dead
+        // connection: it takes nine.
+        if self.keep_alive_probes >= KEEP_ALIVE_PROBES {
+            shared.counters.timed_out += 1;
+            return Some(End::TimedOut);
+        }
+        self.keep_alive_probes += 1;
+        shared.counters.keep_alives += 1;
+        self.probe = Probe::Window;
+        self.timers.idle_at = now + KEEP_ALIVE_INTERVAL;
+        None
+    }
+
+    /// Starts or stops keep-alives, as the application wants.
+    ///
+    /// RFC 9293, section 3.8.4 (MUST-24, MUST-25, MUST-27): for each connection, and off by default.
+    pub(super) fn arm_keep_alive(&mut self, now: Instant) {
+        let speaks = matches!(self.state, State::Established | State::CloseWait);
+        if !speaks {
+            return;
+        }
+        self.timers.idle_at = match self.wishes.keep_alive_s {
+            0 => Instant::ZERO,
+            seconds => now + Duration::from_secs(u64::from(seconds)),
+        };
+    }
+}
