@@ -11,6 +11,7 @@ pub mod checksum;
 pub mod ethernet;
 pub mod icmpv4;
 pub mod ipv4;
+pub mod seq;
 pub mod udp;
 
 /// Two bytes of a header, in network byte order.
