@@ -1,3 +1,4 @@
 //! Transport: UDP. TCP's place is `transport/tcp/`.
 
+pub mod tcp;
 pub mod udp;
