@@ -3,6 +3,7 @@
 //! Pure arithmetic: nothing here reads a clock, sends or allocates. Windows are bytes, and `mss` is the SMSS of
 //! RFC 5681, at most 65,535.
 
+pub mod pacing;
 pub mod rtt;
 
 mod windowed_minimum;
