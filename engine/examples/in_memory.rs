@@ -65,7 +65,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         gateway: None,
         probing: Probing::Off,
         udp_ports: vec![7],
-        udp_checksum: ChecksumPolicy::Verify,
+        checksum: ChecksumPolicy::Verify,
+        tcp: None,
+        own_queue: None,
         neighbors: NeighborConfig::default(),
         secret: [0x0123_4567, 0x89ab_cdef], // unpredictable where peers are strangers
     };

@@ -20,7 +20,7 @@ use crate::base::{Instant, UnsentReason};
 /// they allocate is on the packet path.
 pub trait App {
     /// What the application keeps beside each TCP connection.
-    type Session: Default;
+    type Session: Default + Send + std::fmt::Debug;
 
     /// A datagram arrived on a port that the application listens on.
     fn datagram(&mut self, now: Instant, datagram: &mut Datagram<'_>) -> Answer;

@@ -434,7 +434,9 @@ fn stack_config(
         gateway: settings.gateway,
         probing,
         udp_ports: vec![settings.udp_port],
-        udp_checksum: plan.udp_checksum,
+        checksum: plan.udp_checksum,
+        tcp: None,
+        own_queue: None,
         neighbors: NeighborConfig::default(),
         secret,
     }

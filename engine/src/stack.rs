@@ -5,8 +5,9 @@
 //!             ethernet -> arp
 //!                      -> ipv4 -> icmp
 //!                              -> udp -> App::datagram
-//!   transmit: answers go out in the frame that the request came in; what waits for a neighbor, ARP requests
-//!             and the application's own datagrams follow when there is room
+//!                              -> tcp -> App::opened, data, writable, finished, closed
+//!   transmit: answers go out in the frame that the request came in; what waits for a neighbor, ARP requests,
+//!             the application's own datagrams and TCP's segments follow when there is room
 //! ```
 //!
 //! Sans-IO: time, randomness and frames come in as arguments, frames go out. Each turn, call
@@ -14,8 +15,10 @@
 //! [`Stack::next_deadline`]. `receive` puts at most one frame out for each that it takes.
 #![forbid(unsafe_code)]
 
+mod connection;
 mod egress;
 mod plain;
+mod tcp;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -32,6 +35,9 @@ use crate::network::icmp::{self, ErrorMessage};
 use crate::network::ipv4;
 use crate::network::rate_limit::RateLimit;
 use crate::network::route::Routes;
+use crate::network::rss::OwnQueue;
+use crate::transport::tcp::path::PathError;
+use crate::transport::tcp::{Tcp, TcpConfig};
 use crate::transport::udp::{self, ChecksumPolicy, Ports};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, Mac};
@@ -53,8 +59,12 @@ pub struct StackConfig {
     pub probing: Probing,
     /// Ports that the application listens on.
     pub udp_ports: Vec<u16>,
-    /// How received UDP checksums are judged.
-    pub udp_checksum: ChecksumPolicy,
+    /// How received checksums of UDP and TCP are judged.
+    pub checksum: ChecksumPolicy,
+    /// TCP, if it is spoken.
+    pub tcp: Option<TcpConfig>,
+    /// Which flows the NIC gives to this stack's queue, if that is known: connections are opened from such ports.
+    pub own_queue: Option<OwnQueue>,
     /// Neighbor tables.
     pub neighbors: NeighborConfig,
     /// Unpredictable bits, which key the hashes of the tables.
@@ -81,11 +91,14 @@ const NEIGHBOR_EVENTS: usize = EVENTS - 8;
 
 /// An IPv4 host on one interface, with an application on it.
 #[derive(Debug)]
-pub struct Stack<A> {
+pub struct Stack<A: App> {
     app: A,
     mac: Mac,
     udp_ports: Ports,
-    udp_checksum: ChecksumPolicy,
+    checksum: ChecksumPolicy,
+    tcp: Option<Tcp>,
+    /// What the application keeps beside each connection, in the connections' places.
+    sessions: Vec<A::Session>,
     icmp_limit: RateLimit,
     egress: Egress,
     events: ArrayVec<Event, EVENTS>,
@@ -102,6 +115,8 @@ enum Outcome {
     Dropped(DropReason),
     /// It is dropped and now holds an ICMP error about it.
     Refused(DropReason),
+    /// It is a datagram with a TCP segment: TCP decides, and may keep the frame.
+    Tcp(Inbound),
 }
 
 /// A received IPv4 datagram, as far as an answer to it needs to know.
@@ -135,7 +150,9 @@ impl<A: App> Stack<A> {
             app,
             mac: config.mac,
             udp_ports: Ports::new(config.udp_ports.iter().copied()),
-            udp_checksum: config.udp_checksum,
+            checksum: config.checksum,
+            tcp: tcp::tcp_of(config, now),
+            sessions: Vec::with_capacity(config.tcp.as_ref().map_or(0, |tcp| tcp.connections as usize)),
             icmp_limit: RateLimit::new(config.secret),
             egress: Egress {
                 mac: config.mac,
@@ -143,6 +160,7 @@ impl<A: App> Stack<A> {
                 routes: Routes::new(addresses.prefixes(), config.gateway),
                 addresses,
                 neighbors: Neighbors::new(config.neighbors, config.secret),
+                own_queue: config.own_queue.clone(),
                 counters: StackCounters::default(),
             },
             events: ArrayVec::new(),
@@ -180,6 +198,7 @@ impl<A: App> Stack<A> {
                     counters.drop(reason);
                     self.egress.push(frame, umem, out);
                 }
+                Outcome::Tcp(inbound) => self.tcp(now, &inbound, frame, umem, out),
             }
         }
     }
@@ -193,13 +212,16 @@ impl<A: App> Stack<A> {
             self.ready = true;
             self.tell(Event::Ready);
         }
-        self.app.poll(now, &mut Turn { now, egress: &mut self.egress, umem, out });
+        let Self { app, egress, tcp, sessions, .. } = self;
+        app.poll(now, &mut Turn { now, egress, tcp: tcp.as_mut(), sessions, umem, out });
+        self.transmit_tcp(now, umem, out);
     }
 
     /// When the stack has something to do next, if no frame comes before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        [self.egress.next_deadline(), self.app.next_deadline()].into_iter().flatten().min()
+        let tcp = self.tcp.as_ref().and_then(Tcp::next_deadline);
+        [self.egress.next_deadline(), self.app.next_deadline(), tcp].into_iter().flatten().min()
     }
 
     /// Takes out the oldest event.
@@ -226,6 +248,12 @@ impl<A: App> Stack<A> {
     #[must_use]
     pub const fn counters(&self) -> &StackCounters {
         &self.egress.counters
+    }
+
+    /// TCP, to look at.
+    #[must_use]
+    pub const fn tcp_state(&self) -> Option<&Tcp> {
+        self.tcp.as_ref()
     }
 
     /// Frames that wait for a neighbor.
@@ -259,6 +287,7 @@ impl<A: App> Stack<A> {
             ethernet::ARP => self.arp(now, header, frame, umem),
             ethernet::IPV4 => match self.accept_ipv4(header, bytes) {
                 Ok((inbound, wire::ipv4::UDP)) => self.udp(now, inbound, frame, umem),
+                Ok((inbound, wire::ipv4::TCP)) if self.tcp.is_some() => Outcome::Tcp(inbound),
                 Ok((inbound, wire::ipv4::ICMP)) => self.icmp(inbound, frame, umem),
                 Ok((inbound, _)) => {
                     let error = ErrorMessage::PROTOCOL_UNREACHABLE;
@@ -333,8 +362,13 @@ impl<A: App> Stack<A> {
 
     fn icmp(&mut self, inbound: Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
         let message = payload(umem.bytes(frame), &inbound);
-        if let Err(reason) = icmpv4::Packet::parse(message).and_then(|packet| icmp::accept(&packet)) {
-            return Outcome::Dropped(reason);
+        match icmpv4::Packet::parse(message).and_then(|packet| icmp::accept(&packet, message)) {
+            Ok(icmp::Message::EchoRequest) => {}
+            Ok(icmp::Message::Error(kind, quoted)) => {
+                let useful = path_error(kind).is_some_and(|error| self.tcp_error(error, &quoted, umem));
+                return if useful { Outcome::Delivered } else { Outcome::Dropped(DropReason::IcmpIgnored) };
+            }
+            Err(reason) => return Outcome::Dropped(reason),
         }
         if !Umem::narrow(frame, inbound.payload_at, inbound.payload_len) {
             return Outcome::Dropped(DropReason::IcmpTruncated);
@@ -354,7 +388,7 @@ impl<A: App> Stack<A> {
             Ok(datagram) => datagram,
             Err(reason) => return Outcome::Dropped(reason),
         };
-        match udp::accept(&datagram, source, destination, self.udp_checksum, &self.udp_ports) {
+        match udp::accept(&datagram, source, destination, self.checksum, &self.udp_ports) {
             Ok(()) => {}
             Err(reason @ DropReason::UdpPortClosed) => {
                 return self.refuse(now, reason, ErrorMessage::PORT_UNREACHABLE, inbound, frame, umem);
@@ -451,10 +485,25 @@ impl<A: App> Stack<A> {
     }
 }
 
+/// What an ICMP error means to a connection; `None` for one that no transport has to know of.
+const fn path_error(kind: icmp::ErrorKind) -> Option<PathError> {
+    match kind {
+        icmp::ErrorKind::Unreachable => Some(PathError::Unreachable),
+        icmp::ErrorKind::Refused => Some(PathError::Refused),
+        icmp::ErrorKind::TooLong(mtu) => Some(PathError::TooLong(mtu)),
+        icmp::ErrorKind::TimeExceeded => Some(PathError::TimeExceeded),
+        icmp::ErrorKind::ParameterProblem => Some(PathError::ParameterProblem),
+        // RFC 9293, section 3.9.2.2 (MUST-55): an implementation MUST silently discard ICMP Source Quench messages.
+        icmp::ErrorKind::SourceQuench => None,
+    }
+}
+
 /// The IP payload of a frame.
 fn payload<'a>(bytes: &'a [u8], inbound: &Inbound) -> &'a [u8] {
     bytes.get(inbound.payload_at..inbound.payload_at + inbound.payload_len).unwrap_or_default()
 }
 
+#[cfg(test)]
+mod tcp_tests;
 #[cfg(test)]
 mod tests;

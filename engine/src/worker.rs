@@ -40,7 +40,7 @@ pub enum Idle {
 
 /// A device with a stack on it.
 #[derive(Debug)]
-pub struct Worker<D, A> {
+pub struct Worker<D, A: App> {
     device: D,
     umem: Umem,
     stack: Stack<A>,

@@ -128,6 +128,8 @@ struct Restless {
 }
 
 impl App for Restless {
+    type Session = ();
+
     fn datagram(&mut self, now: Instant, datagram: &mut Datagram<'_>) -> Answer {
         Echo.datagram(now, datagram)
     }

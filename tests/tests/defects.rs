@@ -252,6 +252,8 @@ struct Broken {
 }
 
 impl App for Broken {
+    type Session = ();
+
     fn datagram(&mut self, now: Instant, datagram: &mut Datagram<'_>) -> Answer {
         self.datagrams += 1;
         if self.datagrams.is_multiple_of(EVERY) { (self.fault)(datagram) } else { Echo.datagram(now, datagram) }

@@ -56,7 +56,7 @@ struct Host {
 impl Host {
     fn new(policy: ChecksumPolicy, probing: Probing) -> Self {
         let mut config = stack_config(SERVER_MAC, SERVER, [PORT].into_iter());
-        (config.udp_checksum, config.probing) = (policy, probing);
+        (config.checksum, config.probing) = (policy, probing);
         let chunks = 4 * BURST as u32;
         let umem = Umem::new(UmemConfig { chunks, chunk_size: ChunkSize::Bytes2048, huge_pages: false }).unwrap();
         Self {

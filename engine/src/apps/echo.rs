@@ -4,8 +4,13 @@
 //! calls [`datagram`](App::datagram) with each datagram for a port that the endpoint listens on. The payload
 //! lies in the very frame that the NIC received, and `Answer::Reply` sends that frame back: the stack writes
 //! new headers in front of the payload, of which no byte is moved.
+//!
+//! TCP is the same: received frames lie on the connection, and [`send_back`](Connection::send_back) moves them to
+//! its send queue. When that is full, less is moved, what stays closes the peer's window, and
+//! [`writable`](App::writable) tells when there is room. When the peer finishes, so does the connection, after the
+//! last byte went back.
 
-use crate::app::{Answer, App, Datagram};
+use crate::app::{Answer, App, Connection, Datagram};
 use crate::base::Instant;
 
 /// Ports of services that answer whatever they are sent: echo, daytime, quote of the day, chargen, time.
@@ -19,11 +24,32 @@ const ANSWERING_PORTS: [u16; 5] = [7, 13, 17, 19, 37];
 pub struct Echo;
 
 impl App for Echo {
+    type Session = ();
+
     fn datagram(&mut self, _now: Instant, datagram: &mut Datagram<'_>) -> Answer {
         if ANSWERING_PORTS.contains(&datagram.source().port()) {
             return Answer::None;
         }
         Answer::Reply(datagram.payload().len())
+    }
+
+    fn opened(&mut self, _now: Instant, (): &mut (), connection: &mut impl Connection) {
+        connection.set_nagle(false);
+    }
+
+    fn data(&mut self, _now: Instant, (): &mut (), connection: &mut impl Connection) {
+        connection.send_back(usize::MAX);
+        if connection.is_finished() && connection.received_len() == 0 {
+            connection.finish();
+        }
+    }
+
+    fn writable(&mut self, now: Instant, session: &mut (), connection: &mut impl Connection) {
+        self.data(now, session, connection);
+    }
+
+    fn finished(&mut self, now: Instant, session: &mut (), connection: &mut impl Connection) {
+        self.data(now, session, connection);
     }
 }
 

@@ -94,6 +94,36 @@ reasons! {
         TcpHeaderLength = "tcp_header_length",
         /// TCP checksum wrong.
         TcpChecksum = "tcp_checksum",
+        /// TCP from or to port zero, which no connection has.
+        TcpPortZero = "tcp_port_zero",
+        /// A TCP segment for a port that nobody listens on (answered with a reset, unless it is one).
+        TcpPortClosed = "tcp_port_closed",
+        /// A TCP segment for a port that somebody listens on, which belongs to no connection and asks for none.
+        TcpNoConnection = "tcp_no_connection",
+        /// A connection request beyond the limit of connections.
+        TcpConnectionsFull = "tcp_connections_full",
+        /// A TCP segment no part of which lies in the receive window.
+        TcpOutOfWindow = "tcp_out_of_window",
+        /// A TCP segment whose text was all received before.
+        TcpDuplicate = "tcp_duplicate",
+        /// A TCP segment that acknowledges what was never sent, or what was acknowledged too long ago.
+        TcpBadAck = "tcp_bad_ack",
+        /// A TCP segment without ACK, where every one must have it.
+        TcpNoAck = "tcp_no_ack",
+        /// A reset that ends nothing: for no connection, or not exactly at the next sequence number.
+        TcpReset = "tcp_reset",
+        /// A SYN in the middle of a connection.
+        TcpSyn = "tcp_syn",
+        /// A TCP segment with a timestamp older than one received before (PAWS).
+        TcpOldTimestamp = "tcp_old_timestamp",
+        /// A TCP segment without a timestamp, on a connection that agreed on them.
+        TcpNoTimestamp = "tcp_no_timestamp",
+        /// Text behind the peer's FIN.
+        TcpAfterFin = "tcp_after_fin",
+        /// A segment for a connection in TIME-WAIT.
+        TcpTimeWait = "tcp_time_wait",
+        /// Text for which packet memory is too short.
+        TcpNoMemory = "tcp_no_memory",
     }
 }
 

@@ -49,7 +49,8 @@ pub fn is_for_us(source: Ipv4Addr, destination: Ipv4Addr, addresses: &Addresses)
 }
 
 /// Whether a single host may send from the address: not zero, loopback, multicast or reserved.
-fn is_valid_source(source: Ipv4Addr) -> bool {
+#[must_use]
+pub fn is_valid_source(source: Ipv4Addr) -> bool {
     let first = source.octets()[0];
     first != 0 && first != 127 && first < 224
 }

@@ -4,3 +4,4 @@ pub mod icmp;
 pub mod ipv4;
 pub mod rate_limit;
 pub mod route;
+pub mod rss;

@@ -2,17 +2,23 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use crate::app::{Outbox, SendError};
+use crate::app::{ConnectError, Connection, ConnectionId, Outbox, SendError};
 use crate::base::{Burst, Frame, Instant, Umem, UnsentReason};
 use crate::counters::StackCounters;
 use crate::link::address::{Addresses, Claim};
 use crate::link::neighbor::{Due, Neighbors};
 use crate::network::icmp::ErrorMessage;
-use crate::network::ipv4::DEFAULT_TTL;
+use crate::network::ipv4::{DEFAULT_TTL, is_valid_source};
 use crate::network::route::Routes;
+use crate::network::rss::OwnQueue;
+use crate::transport::tcp::tuple::Tuple;
+use crate::transport::tcp::{ConnectFailure, Tcp};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, Mac, Tags};
 use crate::wire::{arp, icmpv4, ipv4, udp};
+
+use super::connection::{Conversation, id};
+use super::tcp::renew;
 
 /// What sending needs: who we are, which way things go, and what was counted.
 #[derive(Debug)]
@@ -22,6 +28,8 @@ pub(super) struct Egress {
     pub(super) addresses: Addresses,
     pub(super) routes: Routes,
     pub(super) neighbors: Neighbors,
+    /// Which flows the NIC gives to this worker's queue, if that is known.
+    pub(super) own_queue: Option<OwnQueue>,
     pub(super) counters: StackCounters,
 }
 
@@ -205,14 +213,16 @@ pub(super) fn write_icmp_error(frame: &mut Frame, umem: &mut Umem, error: ErrorM
 }
 
 /// One turn's way out for an application.
-pub(super) struct Turn<'a> {
+pub(super) struct Turn<'a, S> {
     pub(super) now: Instant,
     pub(super) egress: &'a mut Egress,
+    pub(super) tcp: Option<&'a mut Tcp>,
+    pub(super) sessions: &'a mut Vec<S>,
     pub(super) umem: &'a mut Umem,
     pub(super) out: &'a mut Burst,
 }
 
-impl Outbox for Turn<'_> {
+impl<S: Default> Outbox for Turn<'_, S> {
     fn send(&mut self, from: u16, to: SocketAddr, write: impl FnOnce(&mut [u8]) -> usize) -> Result<(), SendError> {
         let SocketAddr::V4(to) = to else { return Err(self.unsent(UnsentReason::NoRoute)) };
         let Some(next_hop) = self.egress.routes.next_hop(*to.ip()) else {
@@ -235,12 +245,47 @@ impl Outbox for Turn<'_> {
         }
         self.send_via(next_hop, frame)
     }
+
+    fn connect(&mut self, to: SocketAddr) -> Result<ConnectionId, ConnectError> {
+        let Some(tcp) = &mut self.tcp else { return Err(ConnectError::NoTcp) };
+        let SocketAddr::V4(to) = to else { return Err(ConnectError::NoRoute) };
+        let egress = &mut self.egress;
+        let remote = *to.ip();
+        // RFC 9293, section 3.9.1.1 (MUST-46): a TCP MUST reject as an error a local OPEN call for an invalid remote IP
+        // address, such as a broadcast or multicast address.
+        let is_group = remote.is_multicast() || remote.is_broadcast() || egress.addresses.is_directed_broadcast(remote);
+        if is_group || !is_valid_source(remote) || to.port() == 0 || egress.addresses.state(remote).is_some() {
+            return Err(ConnectError::InvalidAddress);
+        }
+        if egress.routes.next_hop(remote).is_none() {
+            return Err(ConnectError::NoRoute);
+        }
+        // RFC 9293, section 3.9.1.1 (MUST-44): the IP layer is asked to select a local address before the first SYN.
+        let local = egress.addresses.source_for(remote).ok_or(ConnectError::Later)?;
+        let queue = egress.own_queue.as_ref();
+        let is_ours = |tuple: &Tuple| queue.is_none_or(|queue| queue.receives(tuple.remote, tuple.local));
+        match tcp.connect(local, (remote, to.port()), is_ours, self.now, self.umem) {
+            Ok(index) => {
+                renew(self.sessions, index);
+                Ok(id(tcp, index))
+            }
+            Err(ConnectFailure::TooMany) => Err(ConnectError::TooMany),
+            Err(ConnectFailure::NoPort) => Err(ConnectError::NoPort),
+            Err(ConnectFailure::NoMemory) => Err(ConnectError::Later),
+        }
+    }
+
+    fn connection(&mut self, id: ConnectionId) -> Option<impl Connection + '_> {
+        let tcp = self.tcp.as_mut()?;
+        let lives = tcp.exists(id.index) && tcp.generation(id.index) == id.generation;
+        lives.then(|| Conversation::new(tcp, self.umem, id.index, self.now))
+    }
 }
 
-impl Turn<'_> {
+impl<S> Turn<'_, S> {
     /// Sends a finished IPv4 packet to a neighbor, or lets it wait until the neighbor is found.
     fn send_via(&mut self, next_hop: Ipv4Addr, mut frame: Frame) -> Result<(), SendError> {
-        let Self { now, egress, umem, out } = self;
+        let Self { now, egress, umem, out, .. } = self;
         match egress.neighbors.lookup(next_hop, *now) {
             Some(mac) if egress.write_ethernet(&mut frame, umem, mac, Tags::default(), ethernet::IPV4) => {
                 egress.push(frame, umem, out);

@@ -92,7 +92,7 @@ impl<A: App> Stack<A> {
         let payload = room.get(..udp_len.checked_sub(wire::udp::LEN)?)?;
         let pseudo = pseudo_header(source, destination, ip::UDP, udp_len as u16);
         let sum = |pseudo: Sum| pseudo.add_bytes(&udp[..]).add_bytes(payload);
-        let intact = || self.udp_checksum.accepts(wire::udp::checksum(udp), pseudo, sum);
+        let intact = || self.checksum.accepts(wire::udp::checksum(udp), pseudo, sum);
         (known && intact()).then_some(payload.len())
     }
 }

@@ -22,14 +22,16 @@ fn config() -> StackConfig {
         gateway: None,
         probing: Probing::Off,
         udp_ports: vec![7],
-        udp_checksum: ChecksumPolicy::AcceptPartial,
+        checksum: ChecksumPolicy::AcceptPartial,
+        tcp: None,
+        own_queue: None,
         neighbors: NeighborConfig::default(),
         secret: [1, 2],
     }
 }
 
 /// A stack with memory, to give frames to and take frames from.
-struct Host<A> {
+struct Host<A: App> {
     stack: Stack<A>,
     umem: Umem,
     now: Instant,
@@ -282,6 +284,8 @@ struct Sender {
 }
 
 impl App for Sender {
+    type Session = ();
+
     fn datagram(&mut self, _now: Instant, _datagram: &mut Datagram<'_>) -> Answer {
         Answer::None
     }
@@ -331,6 +335,8 @@ fn a_datagram_to_a_silent_neighbor_is_given_up_and_counted() {
 struct Boaster(usize);
 
 impl App for Boaster {
+    type Session = ();
+
     fn datagram(&mut self, _now: Instant, datagram: &mut Datagram<'_>) -> Answer {
         let len = self.0;
         datagram.room_mut().iter_mut().take(len).for_each(|byte| *byte = b'!');

@@ -4,12 +4,14 @@
 //!   flow_table    hash of a flow -> id      where is the connection of this segment?
 //!   slab          id -> value               the connection itself
 //!   timer_wheel   id -> deadline            which connection is to be looked after next?
+//!   ready_list    ids in a row              which connection may send next?
 //! ```
 //!
 //! An id is a number below the capacity. Nothing here knows what a flow or a connection is.
 #![forbid(unsafe_code)]
 
 pub mod flow_table;
+pub mod ready_list;
 pub mod slab;
 pub mod timer_wheel;
 

@@ -1,4 +1,4 @@
-//! Transport: UDP, and what TCP is put together from.
+//! Transport: UDP and TCP.
 
 pub mod tcp;
 pub mod udp;

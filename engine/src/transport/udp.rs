@@ -27,12 +27,17 @@ impl ChecksumPolicy {
     #[inline]
     pub fn accepts(self, checksum: u16, pseudo: Sum, datagram: impl FnOnce(Sum) -> Sum) -> bool {
         // RFC 768: an all zero transmitted checksum value means that the transmitter generated no checksum.
+        checksum == 0 || self.accepts_present(checksum, pseudo, datagram)
+    }
+
+    /// The same for a protocol in which a checksum of zero is one like any other.
+    #[inline]
+    pub fn accepts_present(self, checksum: u16, pseudo: Sum, segment: impl FnOnce(Sum) -> Sum) -> bool {
         match self {
-            _ if checksum == 0 => true,
             Self::Trust => true,
-            Self::Verify => datagram(pseudo).is_valid(),
+            Self::Verify => segment(pseudo).is_valid(),
             // What Linux leaves there for a NIC to complete: the sum of the pseudo header alone.
-            Self::AcceptPartial => datagram(pseudo).is_valid() || checksum == pseudo.fold(),
+            Self::AcceptPartial => segment(pseudo).is_valid() || checksum == pseudo.fold(),
         }
     }
 }

@@ -18,10 +18,19 @@ pub const UNREACHABLE: u8 = 3;
 /// Echo request.
 pub const ECHO_REQUEST: u8 = 8;
 
+/// Source quench, which is obsolete (RFC 6633).
+pub const SOURCE_QUENCH: u8 = 4;
+/// Time exceeded.
+pub const TIME_EXCEEDED: u8 = 11;
+/// Parameter problem.
+pub const PARAMETER_PROBLEM: u8 = 12;
+
 /// Code of [`UNREACHABLE`]: the protocol is not spoken here.
 pub const PROTOCOL_UNREACHABLE: u8 = 2;
 /// Code of [`UNREACHABLE`]: nobody listens on the port.
 pub const PORT_UNREACHABLE: u8 = 3;
+/// Code of [`UNREACHABLE`]: the datagram is too long for a link on its way, and may not be fragmented.
+pub const FRAGMENTATION_NEEDED: u8 = 4;
 
 /// A received message whose checksum is right.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +55,12 @@ impl<'a> Packet<'a> {
     #[must_use]
     pub const fn kind(&self) -> u8 {
         self.header[0]
+    }
+
+    /// The MTU of the link that the datagram was too long for (RFC 1191, section 4).
+    #[must_use]
+    pub const fn next_hop_mtu(&self) -> u16 {
+        be16(self.header, 6)
     }
 
     /// The message's code.

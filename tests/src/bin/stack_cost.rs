@@ -129,7 +129,9 @@ fn config() -> StackConfig {
         gateway: None,
         probing: Probing::Off,
         udp_ports: vec![PORT],
-        udp_checksum: ChecksumPolicy::Verify,
+        checksum: ChecksumPolicy::Verify,
+        tcp: None,
+        own_queue: None,
         neighbors: NeighborConfig::default(),
         secret: [1, 2],
     }

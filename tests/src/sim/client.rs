@@ -135,6 +135,8 @@ impl Client {
 }
 
 impl App for Client {
+    type Session = ();
+
     fn datagram(&mut self, now: Instant, datagram: &mut Datagram<'_>) -> Answer {
         self.step(now);
         let (source, destination) = (datagram.source(), datagram.destination());

@@ -69,7 +69,7 @@ pub struct Digested {
 
 /// A host.
 #[derive(Debug)]
-pub struct Host<D, A> {
+pub struct Host<D, A: App> {
     name: &'static str,
     worker: Worker<D, A>,
     plan: HostPlan,

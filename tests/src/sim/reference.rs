@@ -179,7 +179,7 @@ impl Reference {
         let right = frames::transport_sum(ip.source, ip.destination, frames::UDP, segment) == 0xffff;
         let pseudo = frames::pseudo_header(ip.source, ip.destination, frames::UDP, len as u16);
         let partial = checksum == frames::sum(&pseudo);
-        let intact = match self.config.udp_checksum {
+        let intact = match self.config.checksum {
             ChecksumPolicy::Verify => right,
             ChecksumPolicy::AcceptPartial => right || partial,
             ChecksumPolicy::Trust => true,

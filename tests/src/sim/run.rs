@@ -83,7 +83,7 @@ impl Outcome {
 
 /// Two hosts, a wire between them, and the time.
 #[derive(Debug)]
-pub struct Simulation<D, A> {
+pub struct Simulation<D, A: App> {
     /// The scenario.
     pub scenario: Scenario,
     /// The client.

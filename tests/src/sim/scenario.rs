@@ -97,7 +97,9 @@ pub fn stack_config(mac: Mac, address: Ipv4Addr, ports: impl Iterator<Item = u16
         gateway: None,
         probing: Probing::Off,
         udp_ports: ports.collect(),
-        udp_checksum: ChecksumPolicy::Verify,
+        checksum: ChecksumPolicy::Verify,
+        tcp: None,
+        own_queue: None,
         neighbors: NeighborConfig { entries: 64, queue: 16 },
         secret: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
     }
@@ -167,7 +169,7 @@ impl Scenario {
     fn draw_configurations(&mut self, rng: &mut Rng) {
         let policies = [ChecksumPolicy::Verify, ChecksumPolicy::AcceptPartial, ChecksumPolicy::Trust];
         for config in [&mut self.client, &mut self.server] {
-            config.udp_checksum = rng.pick(&policies);
+            config.checksum = rng.pick(&policies);
             config.secret = [rng.bits(), rng.bits()];
             config.mtu = if rng.chance(250) { rng.between(576, 1500) as u16 } else { 1500 };
             config.neighbors = NeighborConfig { entries: rng.scale(1, 64) as usize, queue: rng.scale(1, 64) as u32 };

@@ -87,6 +87,18 @@ impl Umem {
         self.copy((frame.chunk(), frame.offset()), (place.0, end as u16), frame.len())
     }
 
+    /// A frame of its own with the same bytes, unless memory is short.
+    pub fn duplicate(&mut self, frame: &Frame) -> Option<Frame> {
+        let mut copy = self.alloc()?;
+        if !self.set_len(&mut copy, usize::from(frame.len()))
+            || !self.copy((frame.chunk(), frame.offset()), (copy.chunk(), copy.offset()), frame.len())
+        {
+            self.free(copy);
+            return None;
+        }
+        Some(copy)
+    }
+
     /// Appends bytes to a queued frame of which there is no copy; `false`, and no change, if they do not fit.
     #[must_use]
     pub fn extend(&mut self, place: Queued, bytes: &[u8]) -> bool {

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
+use super::Counters;
 use super::congestion::Ack;
 use super::sack::{SackNews, seq_len};
 use super::segment::Segment;
 use super::tcb::{Phase, SendTimer, Tcb, mark};
-use super::Counters;
 use crate::base::{Instant, Queued, Umem};
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::Flags;
@@ -38,7 +38,13 @@ struct News {
 
 impl Tcb {
     /// Digests the acknowledgment of a segment, SND.UNA =< SEG.ACK =< SND.NXT.
-    pub(super) fn take_ack(&mut self, segment: &Segment, now: Instant, umem: &mut Umem, counters: &mut Counters) -> Progress {
+    pub(super) fn take_ack(
+        &mut self,
+        segment: &Segment,
+        now: Instant,
+        umem: &mut Umem,
+        counters: &mut Counters,
+    ) -> Progress {
         let (una_before, flight_before, sacked_before) = (self.snd.una, self.outstanding(), self.recovery.sacked);
         let window_changed = self.take_window(segment);
         let ts_ecr = if self.ts.on { segment.options.timestamps.map(|(_, ecr)| ecr) } else { None };

@@ -65,7 +65,14 @@ impl Embryos {
 
 impl Tcp {
     /// Digests a segment for a port that somebody listens on, from a peer without a connection.
-    pub(super) fn in_listen(&mut self, segment: &Segment, from: Mac, frame: Frame, now: Instant, umem: &mut Umem) -> Verdict {
+    pub(super) fn in_listen(
+        &mut self,
+        segment: &Segment,
+        from: Mac,
+        frame: Frame,
+        now: Instant,
+        umem: &mut Umem,
+    ) -> Verdict {
         // RFC 9293, section 3.10.7.2: first, check for a RST: an incoming RST should be ignored.
         if segment.has(Flags::RST) {
             return Verdict::dropped(frame, DropReason::TcpReset);
@@ -85,8 +92,15 @@ impl Tcp {
     }
 
     /// Answers a SYN, and remembers it if there is room.
-    pub(super) fn open_passively(&mut self, segment: &Segment, iss: SeqNum, from: Mac, frame: Frame, now: Instant) -> Verdict {
-        if self.connections.len() + self.embryos.slab.len() >= self.shared.config.connections {
+    pub(super) fn open_passively(
+        &mut self,
+        segment: &Segment,
+        iss: SeqNum,
+        from: Mac,
+        frame: Frame,
+        now: Instant,
+    ) -> Verdict {
+        if self.tables.connections.len() + self.tables.embryos.slab.len() >= self.shared.config.connections {
             return Verdict::dropped(frame, DropReason::TcpConnectionsFull);
         }
         let options = &segment.options;
@@ -102,18 +116,18 @@ impl Tcp {
             ts_recent: options.timestamps.map(|(value, _)| value),
             ecn: wants_ecn && self.shared.config.ecn,
         };
-        let hash = segment.tuple.hash(self.key);
-        match self.embryos.slab.insert(Embryo { opening, answered_at: now, retries: 0 }) {
-            Ok(index) if self.flows.insert(hash, Kind::Embryo.tag(index)) => {
-                self.embryos.wheel.arm(index, now + FIRST_RETRY);
+        let hash = segment.tuple.hash(self.tables.key);
+        match self.tables.embryos.slab.insert(Embryo { opening, answered_at: now, retries: 0 }) {
+            Ok(index) if self.tables.flows.insert(hash, Kind::Embryo.tag(index)) => {
+                self.tables.embryos.wheel.arm(index, now + FIRST_RETRY);
                 Verdict::reply(frame, syn_ack(&opening, &self.shared, now))
             }
             Ok(index) => {
-                self.embryos.slab.remove(index);
+                self.tables.embryos.slab.remove(index);
                 Verdict::dropped(frame, DropReason::TcpConnectionsFull)
             }
             Err(_) => {
-                self.embryos.cookies_until = now + COOKIES_LAST;
+                self.tables.embryos.cookies_until = now + COOKIES_LAST;
                 self.shared.counters.cookies_sent += 1;
                 Verdict::reply(frame, self.cookie(&opening, now))
             }
@@ -131,11 +145,8 @@ impl Tcp {
         }
         let mut control = syn_ack(&opening, &self.shared, now);
         if let Some((value, recent)) = control.options.timestamps {
-            let options = CookieOptions {
-                window_scale: opening.window_scale,
-                sack_permitted: opening.sack,
-                ecn: opening.ecn,
-            };
+            let options =
+                CookieOptions { window_scale: opening.window_scale, sack_permitted: opening.sack, ecn: opening.ecn };
             control.options.timestamps = Some((encode_timestamp(value, options), recent));
         }
         control
@@ -144,7 +155,7 @@ impl Tcp {
     /// An acknowledgment out of the blue: the last part of a handshake, if it acknowledges a cookie of ours.
     fn take_cookie(&mut self, segment: &Segment, from: Mac, frame: Frame, now: Instant, umem: &mut Umem) -> Verdict {
         let (irs, iss) = (segment.seq + u32::MAX, segment.ack + u32::MAX);
-        let mss = (now < self.embryos.cookies_until && !segment.has(Flags::SYN))
+        let mss = (now < self.tables.embryos.cookies_until && !segment.has(Flags::SYN))
             .then(|| self.shared.cookies.check(now, &segment.tuple, irs, iss))
             .flatten();
         let Some(mss) = mss else {
@@ -169,8 +180,16 @@ impl Tcp {
 
     /// Digests a segment for a connection whose handshake is not over (RFC 9293, section 3.10.7.4, SYN-RECEIVED after
     /// a passive OPEN).
-    pub(super) fn in_handshake(&mut self, index: u32, segment: &Segment, from: Mac, frame: Frame, now: Instant, umem: &mut Umem) -> Verdict {
-        let Some(embryo) = self.embryos.slab.get(index) else {
+    pub(super) fn in_handshake(
+        &mut self,
+        index: u32,
+        segment: &Segment,
+        from: Mac,
+        frame: Frame,
+        now: Instant,
+        umem: &mut Umem,
+    ) -> Verdict {
+        let Some(embryo) = self.tables.embryos.slab.get(index) else {
             return Verdict::dropped(frame, DropReason::TcpNoConnection);
         };
         let opening = embryo.opening;
@@ -181,7 +200,10 @@ impl Tcp {
             return Verdict::answered(frame, DropReason::TcpDuplicate, syn_ack(&again, &self.shared, now));
         }
         let window = self.shared.config.receive_buffer.min(u32::from(u16::MAX));
-        let old_ts = opening.ts_recent.zip(segment.options.timestamps).is_some_and(|(recent, (value, _))| (value.wrapping_sub(recent) as i32) < 0);
+        let old_ts = opening
+            .ts_recent
+            .zip(segment.options.timestamps)
+            .is_some_and(|(recent, (value, _))| (value.wrapping_sub(recent) as i32) < 0);
         if !segment.seq.within(nxt, window) || (old_ts && !segment.has(Flags::RST)) {
             if segment.has(Flags::RST) {
                 return Verdict::dropped(frame, DropReason::TcpOutOfWindow);
@@ -235,35 +257,35 @@ impl Tcp {
                 tcb.rtt.after_lost_syn();
             }
         }
-        let hash = opening.tuple.hash(self.key);
-        let Ok(index) = self.connections.insert(tcb) else {
+        let hash = opening.tuple.hash(self.tables.key);
+        let Ok(index) = self.tables.connections.insert(tcb) else {
             return Verdict::dropped(frame, DropReason::TcpConnectionsFull);
         };
-        if !self.flows.insert(hash, Kind::Connection.tag(index)) {
-            self.connections.remove(index);
+        if !self.tables.flows.insert(hash, Kind::Connection.tag(index)) {
+            self.tables.connections.remove(index);
             return Verdict::dropped(frame, DropReason::TcpConnectionsFull);
         }
         self.in_connection(index, segment, opening.from, frame, now, umem)
     }
 
     fn forget_embryo(&mut self, index: u32) {
-        self.embryos.wheel.disarm(index);
-        if let Some(embryo) = self.embryos.slab.remove(index) {
-            self.flows.remove(embryo.opening.tuple.hash(self.key), Kind::Embryo.tag(index));
+        self.tables.embryos.wheel.disarm(index);
+        if let Some(embryo) = self.tables.embryos.slab.remove(index) {
+            self.tables.flows.remove(embryo.opening.tuple.hash(self.tables.key), Kind::Embryo.tag(index));
         }
     }
 
     /// The next answer to a SYN that is due again. Those that were never acknowledged are forgotten.
     pub(super) fn expire_embryos(&mut self, now: Instant) -> Option<(Control, Mac)> {
-        while let Some(index) = self.embryos.wheel.expire(now) {
-            let Some(embryo) = self.embryos.slab.get_mut(index) else { continue };
+        while let Some(index) = self.tables.embryos.wheel.expire(now) {
+            let Some(embryo) = self.tables.embryos.slab.get_mut(index) else { continue };
             if embryo.retries >= RETRIES {
                 self.shared.counters.handshakes_timed_out += 1;
                 self.forget_embryo(index);
                 continue;
             }
             embryo.retries += 1;
-            self.embryos.wheel.arm(index, now + FIRST_RETRY * (1 << embryo.retries));
+            self.tables.embryos.wheel.arm(index, now + FIRST_RETRY * (1 << embryo.retries));
             self.shared.counters.syn_acks_retransmitted += 1;
             return Some((syn_ack(&embryo.opening, &self.shared, now), embryo.opening.from));
         }

@@ -1,6 +1,606 @@
-//! TCP (RFC 9293).
+//! TCP (RFC 9293): sans-IO, with connections in bounded tables and their data in the frames that it came in.
+//!
+//! ```text
+//!   segment -> flows --+-- connection: Tcb    receive.rs: SEGMENT ARRIVES, in the RFC's order
+//!                      |                        ack.rs -> sack.rs, rack.rs, congestion.rs: what arrived, what is lost
+//!                      |                        reassembly.rs: what lies behind gaps
+//!                      +-- embryo              listen.rs: SYN-RECEIVED; SYN cookies when there are too many
+//!                      +-- time-wait           time_wait.rs
+//!                      +-- nothing             listen.rs on open ports, a reset elsewhere
+//!
+//!   poll:  timers.rs -> ready list -> transmit.rs: lost segments, new ones, probes, acknowledgments
+//! ```
+//!
+//! Who calls, in every turn: [`Tcp::receive`] for each segment, then, when the application was told of its events and
+//! did what it wanted (user.rs), [`Tcp::settle`]; at last [`Tcp::poll`] until there is nothing more or no room to
+//! send. A [`Verdict`] says what became of a segment's frame, and may ask for an answer at once.
+//!
+//! Work for a segment does not depend on the number of connections. A table that is full refuses: it never grows.
 
+pub mod congestion;
+mod counters;
+mod info;
 pub mod isn;
+pub mod pacing;
+pub mod path;
+pub mod rtt;
+pub mod segment;
 pub mod source_port;
+pub mod state;
 pub mod syn_cookie;
 pub mod tuple;
+
+mod ack;
+mod connect;
+mod cubic;
+mod hystart;
+mod listen;
+mod memory;
+mod prr;
+mod rack;
+mod reassembly;
+mod receive;
+mod reno;
+mod sack;
+mod tcb;
+mod time_wait;
+mod timers;
+mod transmit;
+mod user;
+mod window;
+mod windowed_minimum;
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use self::congestion::Algorithm;
+pub use self::connect::ConnectFailure;
+pub use self::counters::Counters;
+pub use self::info::ConnectionInfo;
+use self::isn::InitialNumbers;
+use self::listen::Embryos;
+use self::memory::Memory;
+use self::path::PathError;
+use self::receive::Arrival;
+use self::rtt::RtoLimits;
+use self::segment::{Control, Segment};
+use self::source_port::SourcePorts;
+use self::syn_cookie::SynCookies;
+use self::tcb::{Tcb, clock};
+use self::time_wait::TimeWaits;
+use self::transmit::Next;
+use self::tuple::Tuple;
+use crate::base::{DropReason, Frame, Instant, Umem};
+use crate::structure::flow_table::FlowTable;
+use crate::structure::ready_list::ReadyList;
+use crate::structure::slab::Slab;
+use crate::structure::timer_wheel::TimerWheel;
+use crate::transport::udp::Ports;
+use crate::wire::ethernet::Mac;
+use crate::wire::seq::SeqNum;
+use crate::wire::tcp::Flags;
+
+/// RFC 9293, section 3.7.1 (MUST-15): if an MSS option is not received, a default send MSS of 536 is assumed.
+const DEFAULT_MSS: u16 = 536;
+/// The smallest send MSS that a peer can impose (Linux: tcp_min_snd_mss): with less, a peer could make us cut a
+/// megabyte into a million packets (CVE-2019-11479).
+const SMALLEST_MSS: u16 = 48;
+/// Bytes of text below which it is worth copying it behind other text, instead of holding a chunk for it alone.
+const SMALL: u32 = 256;
+/// Segments that one connection sends before it is another's turn.
+const QUANTUM: u32 = 16;
+/// Timers that are looked after in one call, so that a thousand that run out at once do not hold up packets.
+const EXPIRED_AT_ONCE: usize = 64;
+
+/// Everything that TCP has to be told.
+#[derive(Clone, Debug)]
+pub struct TcpConfig {
+    /// Ports that the application listens on.
+    pub ports: Vec<u16>,
+    /// Connections at most, those in handshake included.
+    pub connections: u32,
+    /// Handshakes under way at most; beyond that SYN cookies are used.
+    pub backlog: u32,
+    /// Connections in TIME-WAIT at most; beyond that the oldest gives way.
+    pub time_wait: u32,
+    /// Text received and not taken by the application, for each connection, bytes.
+    pub receive_buffer: u32,
+    /// Text to be sent and not acknowledged, for each connection, bytes.
+    pub send_buffer: u32,
+    /// Chunks of packet memory that all connections together may hold.
+    pub chunks: u32,
+    /// The largest segment that we can take: the MTU less 40.
+    pub mss: u16,
+    /// How fast connections send.
+    pub algorithm: Algorithm,
+    /// Limits of the retransmission timeout.
+    pub rto: RtoLimits,
+    /// How long data may stay unacknowledged (R2), unless the application says otherwise.
+    pub user_timeout: Duration,
+    /// How long a connection that we did not open waits for the peer's FIN after hearing nothing from it.
+    pub fin_wait_2: Duration,
+    /// Twice the maximum segment lifetime.
+    pub time_wait_for: Duration,
+    /// Whether ECN is agreed to when a peer asks for it (RFC 3168).
+    pub ecn: bool,
+    /// The smallest MTU of a path that is believed (RFC 791: 68 is the least there is; Linux: min_pmtu, 552).
+    pub min_pmtu: u16,
+    /// Ports that connections of ours are opened from (RFC 6056).
+    pub source_ports: RangeInclusive<u16>,
+}
+
+impl Default for TcpConfig {
+    /// For an Ethernet with an MTU of 1,500.
+    fn default() -> Self {
+        Self {
+            ports: Vec::new(),
+            connections: 65_536,
+            // As Linux's net.core.somaxconn.
+            backlog: 4096,
+            time_wait: 65_536,
+            // A gigabit for 8 ms, or 80 Mb/s over a path of 100 ms.
+            receive_buffer: 1 << 20,
+            send_buffer: 1 << 20,
+            chunks: 8192,
+            mss: 1460,
+            algorithm: Algorithm::Cubic,
+            rto: RtoLimits::default(),
+            // RFC 9293, section 3.8.3 (SHLD-11): R2 SHOULD correspond to at least 100 seconds.
+            user_timeout: Duration::from_secs(300),
+            // Linux: tcp_fin_timeout.
+            fin_wait_2: Duration::from_secs(60),
+            // As Linux; RFC 9293, section 3.4.2 would take an MSL of two minutes.
+            time_wait_for: Duration::from_secs(60),
+            ecn: true,
+            min_pmtu: 552,
+            source_ports: source_port::DEFAULT_PORTS,
+        }
+    }
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// With FIN both ways.
+    Finished,
+    /// By a reset of the peer.
+    Reset,
+    /// By a reset of the peer, before it was established.
+    Refused,
+    /// The peer did not answer.
+    TimedOut,
+    /// By an ICMP error, before it was established.
+    Unreachable,
+    /// By our application.
+    Aborted,
+}
+
+/// Trouble that a connection lives through (RFC 5461).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Trouble {
+    /// ICMP: unreachable.
+    Unreachable,
+    /// ICMP: parameter problem.
+    ParameterProblem,
+    /// ICMP: time exceeded.
+    TimeExceeded,
+    /// Segments are sent again and again.
+    NotResponding,
+}
+
+/// What an application has to hear of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Events {
+    /// The connection is established.
+    pub opened: bool,
+    /// Text was received.
+    pub data: bool,
+    /// The peer called text urgent.
+    pub urgent: bool,
+    /// There is room to send.
+    pub writable: bool,
+    /// The peer finished.
+    pub finished: bool,
+    /// The connection is over.
+    pub closed: Option<End>,
+}
+
+/// What became of a segment.
+#[derive(Debug)]
+#[must_use = "it may hold the segment's frame"]
+pub struct Verdict {
+    /// Whether it served a purpose.
+    pub outcome: Result<(), DropReason>,
+    /// Its frame, unless it is kept.
+    pub frame: Option<Frame>,
+    /// What is to be sent at once.
+    pub reply: Option<Control>,
+    /// The connection that it belongs to.
+    pub connection: Option<u32>,
+    /// What that connection's application has to hear of.
+    pub events: Events,
+}
+
+impl Verdict {
+    fn taken(frame: Option<Frame>) -> Self {
+        Self { outcome: Ok(()), frame, reply: None, connection: None, events: Events::default() }
+    }
+
+    fn dropped(frame: Frame, reason: DropReason) -> Self {
+        Self { outcome: Err(reason), ..Self::taken(Some(frame)) }
+    }
+
+    fn answered(frame: Frame, reason: DropReason, reply: Control) -> Self {
+        Self { outcome: Err(reason), reply: Some(reply), ..Self::taken(Some(frame)) }
+    }
+
+    fn reply(frame: Frame, reply: Control) -> Self {
+        Self { reply: Some(reply), ..Self::taken(Some(frame)) }
+    }
+}
+
+/// A segment on its way out: the frame starts with the TCP header.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// The segment. Where it has text, the connection has the same frame on its queue.
+    pub frame: Frame,
+    /// Whom it is from and to.
+    pub tuple: Tuple,
+    /// The MAC address to send it to; zero where the neighbor table has to say.
+    pub way: Mac,
+    /// DSCP and ECN.
+    pub class: u8,
+    /// Whether the frame also lies on a queue, so that it cannot wait on another one.
+    pub shared: bool,
+}
+
+/// What [`Tcp::poll`] gives out.
+#[derive(Debug)]
+pub enum Output {
+    /// A segment to send.
+    Segment(Outgoing),
+    /// A segment without text to build and send to a MAC address.
+    Control(Control, Mac),
+    /// A connection is over: tell its application, then [`Tcp::close`] it.
+    Closed(u32, End),
+}
+
+/// What all connections share, beside the tables.
+#[derive(Debug)]
+struct Shared {
+    config: TcpConfig,
+    counters: Counters,
+    memory: Memory,
+    numbers: InitialNumbers,
+    cookies: SynCookies,
+}
+
+/// What a value of the flow table names: its upper two bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Connection = 0,
+    Embryo = 1,
+    TimeWait = 2,
+}
+
+impl Kind {
+    const fn tag(self, index: u32) -> u32 {
+        (self as u32) << 30 | index
+    }
+
+    const fn of(value: u32) -> (Self, u32) {
+        let kind = match value >> 30 {
+            0 => Self::Connection,
+            1 => Self::Embryo,
+            _ => Self::TimeWait,
+        };
+        (kind, value & ((1 << 30) - 1))
+    }
+}
+
+/// The TCP of one stack.
+#[derive(Debug)]
+pub struct Tcp {
+    shared: Shared,
+    ports: Ports,
+    tables: Tables,
+    wheel: TimerWheel,
+    ready: ReadyList,
+    /// Segments that the first of the ready list may send before it is another's turn.
+    quantum: u32,
+    source_ports: SourcePorts,
+}
+
+/// Who is known, in which state.
+#[derive(Debug)]
+struct Tables {
+    /// Keys the hash of the flow table.
+    key: [u64; 2],
+    flows: FlowTable,
+    connections: Slab<Tcb>,
+    embryos: Embryos,
+    time_waits: TimeWaits,
+}
+
+impl Tables {
+    #[inline]
+    fn find(&self, tuple: &Tuple) -> Option<(Kind, u32)> {
+        let is = |value| match Kind::of(value) {
+            (Kind::Connection, index) => self.connections.get(index).is_some_and(|tcb| tcb.tuple == *tuple),
+            (Kind::Embryo, index) => self.embryos.slab.get(index).is_some_and(|embryo| embryo.opening.tuple == *tuple),
+            (Kind::TimeWait, index) => self.time_waits.get(index).is_some_and(|entry| entry.tuple == *tuple),
+        };
+        self.flows.find(tuple.hash(self.key), is).map(Kind::of)
+    }
+}
+
+impl Tcp {
+    /// No connections yet. `keys` should be unpredictable.
+    #[must_use]
+    pub fn new(config: TcpConfig, keys: [[u64; 2]; 5], now: Instant) -> Self {
+        let [flow_key, sequence_key, timestamp_key, cookie_key, port_key] = keys;
+        let flows = config.connections.saturating_add(config.time_wait);
+        Self {
+            ports: Ports::new(config.ports.iter().copied()),
+            tables: Tables {
+                key: flow_key,
+                flows: FlowTable::new(flows),
+                connections: Slab::new(config.connections),
+                embryos: Embryos::new(config.backlog, now),
+                time_waits: TimeWaits::new(config.time_wait, config.time_wait_for),
+            },
+            wheel: TimerWheel::new(config.connections, now),
+            ready: ReadyList::new(config.connections),
+            quantum: QUANTUM,
+            source_ports: SourcePorts::new(config.source_ports.clone(), port_key),
+            shared: Shared {
+                counters: Counters::default(),
+                memory: Memory::new(config.chunks),
+                numbers: InitialNumbers::new(sequence_key, timestamp_key),
+                cookies: SynCookies::new(cookie_key),
+                config,
+            },
+        }
+    }
+
+    /// Digests a segment. `frame` holds its text, and `from` is the MAC address that it came from.
+    pub fn receive(&mut self, segment: &Segment, from: Mac, frame: Frame, now: Instant, umem: &mut Umem) -> Verdict {
+        match self.tables.find(&segment.tuple) {
+            Some((Kind::Connection, index)) => self.in_connection(index, segment, from, frame, now, umem),
+            Some((Kind::Embryo, index)) => self.in_handshake(index, segment, from, frame, now, umem),
+            Some((Kind::TimeWait, index)) => self.in_time_wait(index, segment, from, frame, now),
+            None if self.ports.contains(segment.tuple.local.1) => self.in_listen(segment, from, frame, now, umem),
+            None => self.in_closed(segment, frame),
+        }
+    }
+
+    fn in_connection(
+        &mut self,
+        index: u32,
+        segment: &Segment,
+        from: Mac,
+        frame: Frame,
+        now: Instant,
+        umem: &mut Umem,
+    ) -> Verdict {
+        let Some(tcb) = self.tables.connections.get_mut(index) else {
+            return Verdict::dropped(frame, DropReason::TcpNoConnection);
+        };
+        let before = tcb.chunks();
+        let verdict = tcb.segment_arrives(Arrival { segment, from, frame, now }, &mut self.shared, umem);
+        self.shared.memory.account(before, tcb.chunks());
+        Verdict { connection: Some(index), ..verdict }
+    }
+
+    /// RFC 9293, section 3.10.7.1: SEGMENT ARRIVES in CLOSED.
+    fn in_closed(&mut self, segment: &Segment, frame: Frame) -> Verdict {
+        if segment.has(Flags::RST) {
+            return Verdict::dropped(frame, DropReason::TcpReset);
+        }
+        self.shared.counters.resets_sent += 1;
+        Verdict::answered(frame, DropReason::TcpPortClosed, Control::reset_for(segment))
+    }
+
+    fn in_time_wait(&mut self, index: u32, segment: &Segment, from: Mac, frame: Frame, now: Instant) -> Verdict {
+        match self.tables.time_waits.segment_arrives(index, segment, now) {
+            time_wait::Outcome::Dropped(reason, None) => Verdict::dropped(frame, reason),
+            time_wait::Outcome::Dropped(reason, Some(reply)) => Verdict::answered(frame, reason, reply),
+            time_wait::Outcome::Reopened(iss) => {
+                self.forget_time_wait(index);
+                if !self.ports.contains(segment.tuple.local.1) {
+                    return self.in_closed(segment, frame);
+                }
+                self.shared.counters.time_wait_reopened += 1;
+                self.shared.counters.syns_received += 1;
+                self.open_passively(segment, iss, from, frame, now)
+            }
+        }
+    }
+
+    fn forget_time_wait(&mut self, index: u32) {
+        if let Some(tuple) = self.tables.time_waits.remove(index) {
+            self.tables.flows.remove(tuple.hash(self.tables.key), Kind::TimeWait.tag(index));
+        }
+    }
+
+    /// Digests an ICMP error that quotes a segment of ours from `tuple`, starting at `seq`. Whether it was of use.
+    pub fn path_error(&mut self, error: PathError, tuple: &Tuple, seq: SeqNum, umem: &mut Umem) -> bool {
+        let Some((Kind::Connection, index)) = self.tables.find(tuple) else {
+            self.shared.counters.icmp_ignored += 1;
+            return false;
+        };
+        let Some(tcb) = self.tables.connections.get_mut(index) else { return false };
+        let taken = self.shared.counters.icmp_taken;
+        tcb.ended = tcb.ended.or(tcb.path_error(error, seq, &mut self.shared, umem));
+        self.settle(index);
+        self.shared.counters.icmp_taken > taken
+    }
+
+    /// After anything was done to a connection: its timer is armed, and it stands in the ready list if it has
+    /// something to send or an end to tell of.
+    #[inline]
+    pub fn settle(&mut self, index: u32) {
+        let Some(tcb) = self.tables.connections.get_mut(index) else { return };
+        match tcb.deadline() {
+            Some(at) => self.wheel.arm(index, at),
+            None => self.wheel.disarm(index),
+        }
+        if tcb.has_something() || tcb.is_over() {
+            self.ready.push(index);
+        }
+    }
+
+    /// The next thing to send or to tell.
+    pub fn poll(&mut self, now: Instant, umem: &mut Umem) -> Option<Output> {
+        self.expire(now, umem);
+        if let Some((control, way)) = self.expire_embryos(now) {
+            return Some(Output::Control(control, way));
+        }
+        while let Some(index) = self.ready.first() {
+            if let Some(output) = self.output(index, now, umem) {
+                return output;
+            }
+        }
+        None
+    }
+
+    /// What the connection whose turn it is has to send or to tell: `None` if nothing, after which it has left the
+    /// list; `Some(None)` if nothing can be sent in this turn for lack of memory.
+    fn output(&mut self, index: u32, now: Instant, umem: &mut Umem) -> Option<Option<Output>> {
+        let Some(tcb) = self.tables.connections.get_mut(index) else {
+            self.ready.remove(index);
+            return None;
+        };
+        if let Some(end) = tcb.ended.filter(|_| tcb.is_over()) {
+            if end == End::Aborted
+                && let Some(reset) = tcb.reset()
+            {
+                self.shared.counters.resets_sent += 1;
+                return Some(Some(Output::Control(reset, tcb.way)));
+            }
+            return Some(Some(Output::Closed(index, end)));
+        }
+        let before = tcb.chunks();
+        let next = tcb.next_segment(&mut self.shared, now, umem);
+        self.shared.memory.account(before, tcb.chunks());
+        let deadline = tcb.deadline();
+        match deadline {
+            Some(at) => self.wheel.arm(index, at),
+            None => self.wheel.disarm(index),
+        }
+        match next {
+            Next::Segment(segment) => {
+                self.quantum -= 1;
+                if self.quantum == 0 {
+                    self.quantum = QUANTUM;
+                    self.ready.remove(index);
+                    self.ready.push(index);
+                }
+                Some(Some(Output::Segment(segment)))
+            }
+            Next::Nothing => {
+                self.quantum = QUANTUM;
+                self.ready.remove(index);
+                None
+            }
+            Next::Starved => Some(None),
+        }
+    }
+
+    /// Looks after timers that ran out, of some connections at a time.
+    fn expire(&mut self, now: Instant, umem: &mut Umem) {
+        for _ in 0..EXPIRED_AT_ONCE {
+            let Some(index) = self.wheel.expire(now) else { break };
+            let Some(tcb) = self.tables.connections.get_mut(index) else { continue };
+            let before = tcb.chunks();
+            let end = tcb.expire(now, &mut self.shared, umem);
+            tcb.ended = tcb.ended.or(end);
+            self.shared.memory.account(before, tcb.chunks());
+            self.settle(index);
+        }
+        for _ in 0..EXPIRED_AT_ONCE {
+            let Some(index) = self.tables.time_waits.oldest() else { break };
+            if self.tables.time_waits.get(index).is_none_or(|entry| entry.expires() > now) {
+                break;
+            }
+            self.forget_time_wait(index);
+        }
+    }
+
+    /// Forgets a connection that ended, after its application has heard of it; one that finished first waits on.
+    pub fn close(&mut self, index: u32, end: End, now: Instant, umem: &mut Umem) {
+        self.wheel.disarm(index);
+        self.ready.remove(index);
+        let Some(mut tcb) = self.tables.connections.remove(index) else { return };
+        self.shared.memory.account(tcb.chunks(), 0);
+        tcb.free_queues(umem);
+        let counters = &mut self.shared.counters;
+        match end {
+            End::Finished => counters.finished += 1,
+            End::Reset | End::Refused => counters.reset += 1,
+            End::Aborted => counters.aborted += 1,
+            End::TimedOut | End::Unreachable => {}
+        }
+        let hash = tcb.tuple.hash(self.tables.key);
+        let old = Kind::Connection.tag(index);
+        if tcb.state != state::State::TimeWait || end != End::Finished {
+            self.tables.flows.remove(hash, old);
+            return;
+        }
+        if self.tables.time_waits.is_full()
+            && let Some(oldest) = self.tables.time_waits.oldest()
+        {
+            self.shared.counters.time_wait_evicted += 1;
+            self.forget_time_wait(oldest);
+        }
+        match self.tables.time_waits.insert(&tcb, now) {
+            Some(entry) => {
+                self.tables.flows.replace(hash, old, Kind::TimeWait.tag(entry));
+            }
+            None => {
+                self.tables.flows.remove(hash, old);
+            }
+        }
+    }
+
+    /// When [`poll`](Self::poll) has something next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if !self.ready.is_empty() {
+            return Some(Instant::ZERO);
+        }
+        let embryos = self.tables.embryos.wheel.next_deadline();
+        [self.wheel.next_deadline(), embryos, self.tables.time_waits.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// Whether somebody listens on a port.
+    #[inline]
+    #[must_use]
+    pub fn listens_on(&self, port: u16) -> bool {
+        self.ports.contains(port)
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// Chunks of packet memory that connections hold.
+    #[must_use]
+    pub const fn held(&self) -> u32 {
+        self.shared.memory.held()
+    }
+
+    /// Connections, handshakes under way, and connections in TIME-WAIT.
+    #[must_use]
+    pub const fn population(&self) -> (u32, u32, u32) {
+        (self.tables.connections.len(), self.tables.embryos.slab.len(), self.tables.time_waits.len())
+    }
+
+    /// The timestamp that a segment sent at `now` would have without a connection's offset, for tests.
+    #[must_use]
+    pub const fn timestamp_clock(now: Instant) -> u32 {
+        clock(now)
+    }
+}

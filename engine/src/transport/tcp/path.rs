@@ -38,7 +38,13 @@ impl Tcb {
     ///
     /// RFC 9293, section 3.9.2.2 (MUST-54): an ICMP error is directed to the connection that created it. RFC 5927, section
     /// 4.1: it is checked that the number is that of data which is under way.
-    pub(super) fn path_error(&mut self, error: PathError, seq: SeqNum, shared: &mut Shared, umem: &mut Umem) -> Option<End> {
+    pub(super) fn path_error(
+        &mut self,
+        error: PathError,
+        seq: SeqNum,
+        shared: &mut Shared,
+        umem: &mut Umem,
+    ) -> Option<End> {
         if !seq.within(self.snd.una, self.outstanding().max(1)) {
             shared.counters.icmp_ignored += 1;
             return None;

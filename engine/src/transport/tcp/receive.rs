@@ -221,7 +221,15 @@ impl Tcb {
         let window = self.advertise(shared.config.receive_buffer, &shared.memory);
         self.acknowledged();
         shared.counters.acknowledgments += 1;
-        Control { tuple: self.tuple, seq: self.snd.nxt, ack: self.rcv.nxt, flags, window, options, class: self.wishes.class }
+        Control {
+            tuple: self.tuple,
+            seq: self.snd.nxt,
+            ack: self.rcv.nxt,
+            flags,
+            window,
+            options,
+            class: self.wishes.class,
+        }
     }
 
     /// RFC 5961, section 3.2: a reset counts if it is exactly the next number; elsewhere in the window it is challenged.

@@ -21,7 +21,14 @@ pub(super) struct SackNews {
 
 impl Tcb {
     /// Marks what `blocks` report. `ack` is the segment's acknowledgment number; `una` the SND.UNA before it.
-    pub(super) fn take_sack(&mut self, blocks: &SackBlocks, ack: SeqNum, now: Instant, ts_ecr: Option<u32>, umem: &mut Umem) -> SackNews {
+    pub(super) fn take_sack(
+        &mut self,
+        blocks: &SackBlocks,
+        ack: SeqNum,
+        now: Instant,
+        ts_ecr: Option<u32>,
+        umem: &mut Umem,
+    ) -> SackNews {
         let mut news = SackNews::default();
         let blocks = blocks.as_slice();
         let Some((&first, rest)) = blocks.split_first() else { return news };

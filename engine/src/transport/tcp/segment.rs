@@ -57,17 +57,14 @@ impl Segment {
         // complete, the sum of the pseudo header, is as good where no wire was (facts of veth).
         let pseudo = pseudo_header(source, destination, TCP, bytes.len() as u16);
         let whole = |pseudo: Sum| pseudo.add_bytes(header).add_values([text.fold()]);
-        if !policy.accepts_always(packet.checksum(), pseudo, whole) {
+        if !policy.accepts_present(packet.checksum(), pseudo, whole) {
             return Err(DropReason::TcpChecksum);
         }
         if packet.source_port() == 0 || packet.destination_port() == 0 {
             return Err(DropReason::TcpPortZero);
         }
         Ok(Self {
-            tuple: Tuple {
-                local: (destination, packet.destination_port()),
-                remote: (source, packet.source_port()),
-            },
+            tuple: Tuple { local: (destination, packet.destination_port()), remote: (source, packet.source_port()) },
             seq: packet.sequence(),
             ack: packet.acknowledgment(),
             flags: packet.flags(),

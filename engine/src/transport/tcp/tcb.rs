@@ -229,8 +229,6 @@ pub(super) struct Tcb {
     /// Opened by us (RFC 9293, section 3.5, MUST-11).
     pub(super) active: bool,
     pub(super) sack_ok: bool,
-    /// On the list of connections with something to send.
-    pub(super) listed: bool,
     /// Our application has no more to send: a FIN is queued, or will be when there is a chunk for it.
     pub(super) finishing: bool,
     /// The FIN is on the queue.
@@ -241,7 +239,6 @@ pub(super) struct Tcb {
     pub(super) window_limited: bool,
     /// Where segments of the peer come from, and ours go: zero when the neighbor table has to say.
     pub(super) way: Mac,
-    pub(super) next_listed: u32,
     pub(super) snd: Send,
     pub(super) rcv: Receive,
     pub(super) ts: Timestamps,

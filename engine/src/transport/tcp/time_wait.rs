@@ -133,7 +133,8 @@ impl TimeWaits {
             self.unlink(index);
             self.append(index);
         }
-        let has_something = segment.seq_len() > 0 || segment.seq != self.slab.get(index).map_or(segment.seq, |e| e.rcv_nxt);
+        let has_something =
+            segment.seq_len() > 0 || segment.seq != self.slab.get(index).map_or(segment.seq, |e| e.rcv_nxt);
         let reason = if old_ts { DropReason::TcpOldTimestamp } else { DropReason::TcpTimeWait };
         Outcome::Dropped(reason, has_something.then_some(answer))
     }
@@ -164,6 +165,11 @@ impl TimeWaits {
 }
 
 impl TimeWait {
+    /// When it has waited for long enough.
+    pub(super) const fn expires(&self) -> Instant {
+        self.expires
+    }
+
     /// <SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>.
     fn acknowledgment(&self, now: Instant) -> Control {
         let mut options = Options::default();

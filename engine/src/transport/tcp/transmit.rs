@@ -283,14 +283,8 @@ impl Tcb {
     fn send_control(&mut self, shared: &mut Shared, now: Instant, umem: &mut Umem, seq: SeqNum) -> Next {
         let Some(frame) = umem.alloc() else { return Next::Starved };
         shared.counters.acknowledgments += 1;
-        let plan = Plan {
-            seq,
-            flags: Flags::ACK,
-            class: self.wishes.class,
-            text: 0,
-            sum: Sum::default(),
-            shared: false,
-        };
+        let plan =
+            Plan { seq, flags: Flags::ACK, class: self.wishes.class, text: 0, sum: Sum::default(), shared: false };
         self.build(frame, plan, shared, now, umem)
     }
 

@@ -15,6 +15,9 @@ pub struct Tuple {
 }
 
 impl Tuple {
+    /// No connection's.
+    pub const NONE: Self = Self { local: (Ipv4Addr::UNSPECIFIED, 0), remote: (Ipv4Addr::UNSPECIFIED, 0) };
+
     /// A hash that nobody can aim at who does not know `key`.
     #[inline]
     #[must_use]

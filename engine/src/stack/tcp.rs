@@ -1,0 +1,281 @@
+//! TCP in the stack: segments in, events to the application, segments out.
+
+use crate::app::{App, Closed};
+use crate::base::{Burst, Frame, Instant, Umem, UnsentReason};
+use crate::network::icmp::Quoted;
+use crate::transport::tcp::path::PathError;
+use crate::transport::tcp::segment::{Control, Segment};
+use crate::transport::tcp::tuple::Tuple;
+use crate::transport::tcp::{End, Events, Outgoing, Output, Tcp, Verdict};
+use crate::wire::checksum::Sum;
+use crate::wire::ethernet::{self, Mac, Tags};
+use crate::wire::{ipv4, tcp};
+
+use super::connection::{Conversation, id};
+use super::egress::{Egress, Way};
+use super::{Inbound, Stack, payload};
+
+impl<A: App> Stack<A> {
+    /// Digests a TCP segment, and puts out what is to be answered at once.
+    pub(super) fn tcp(&mut self, now: Instant, inbound: &Inbound, mut frame: Frame, umem: &mut Umem, out: &mut Burst) {
+        let Some(tcp) = &mut self.tcp else { return umem.free(frame) };
+        let bytes = payload(umem.bytes(&frame), inbound);
+        let parsed = Segment::parse(bytes, inbound.source, inbound.destination, inbound.traffic_class, self.checksum);
+        let segment = match parsed {
+            Ok(segment) => segment,
+            Err(reason) => {
+                self.egress.counters.drop(reason);
+                return umem.free(frame);
+            }
+        };
+        let text_at = inbound.payload_at + usize::from(segment.header_len);
+        let whole = Umem::narrow(&mut frame, text_at, segment.len as usize);
+        debug_assert!(whole, "a segment lies within its frame");
+        let from = inbound.ethernet.source;
+        let Verdict { outcome, frame, reply, connection, events } = tcp.receive(&segment, from, frame, now, umem);
+        match outcome {
+            Ok(()) => self.egress.counters.delivered += 1,
+            Err(reason) => self.egress.counters.drop(reason),
+        }
+        match (reply, frame) {
+            (Some(reply), Some(mut frame)) => {
+                let emptied = umem.set_len(&mut frame, 0);
+                debug_assert!(emptied);
+                self.egress.send_control(&reply, from, inbound.ethernet.tags, frame, umem, out);
+            }
+            (None, Some(frame)) => umem.free(frame),
+            (_, None) => {}
+        }
+        if let Some(index) = connection {
+            self.tell_app(index, events, now, umem);
+        }
+    }
+
+    /// Tells the application what happened to a connection, in the order in which it may matter.
+    fn tell_app(&mut self, index: u32, events: Events, now: Instant, umem: &mut Umem) {
+        let Self { tcp: Some(tcp), app, sessions, .. } = self else { return };
+        if events.opened {
+            renew(sessions, index);
+        }
+        let Some(session) = sessions.get_mut(index as usize) else { return tcp.settle(index) };
+        let mut connection = Conversation::new(tcp, umem, index, now);
+        if events.opened {
+            app.opened(now, session, &mut connection);
+        }
+        if events.data || events.urgent {
+            app.data(now, session, &mut connection);
+        }
+        if events.finished {
+            app.finished(now, session, &mut connection);
+        }
+        if events.writable {
+            connection.note_writable();
+            app.writable(now, session, &mut connection);
+        }
+        drop(connection);
+        if let Some(end) = events.closed
+            && !tcp.put_off_end(index, end)
+        {
+            self.end_connection(index, end, now, umem);
+        }
+    }
+
+    fn end_connection(&mut self, index: u32, end: End, now: Instant, umem: &mut Umem) {
+        let Self { tcp: Some(tcp), app, sessions, .. } = self else { return };
+        if let Some(session) = sessions.get_mut(index as usize) {
+            app.closed(now, session, id(tcp, index), closed(end));
+        }
+        tcp.close(index, end, now, umem);
+    }
+
+    /// Puts out what connections have to send, as far as there is room.
+    pub(super) fn transmit_tcp(&mut self, now: Instant, umem: &mut Umem, out: &mut Burst) {
+        while out.room() > 0 {
+            let Some(tcp) = &mut self.tcp else { return };
+            match tcp.poll(now, umem) {
+                Some(Output::Segment(segment)) => self.egress.send_segment(segment, now, umem, out),
+                Some(Output::Control(control, way)) => {
+                    if let Some(frame) = umem.alloc() {
+                        self.egress.send_control_from(&control, way, frame, now, umem, out);
+                    } else {
+                        self.egress.unsent(UnsentReason::NoChunk);
+                    }
+                }
+                Some(Output::Closed(index, end)) => self.end_connection(index, end, now, umem),
+                None => return,
+            }
+        }
+    }
+
+    /// Hands an ICMP error to the connection that it is about. Whether it was of use there.
+    pub(super) fn tcp_error(&mut self, error: PathError, quoted: &Quoted, umem: &mut Umem) -> bool {
+        let (Some(tcp), ipv4::TCP) = (&mut self.tcp, quoted.protocol) else { return false };
+        let [a, b, c, d, rest @ ..] = quoted.transport;
+        let (source_port, destination_port) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        let tuple = Tuple { local: (quoted.source, source_port), remote: (quoted.destination, destination_port) };
+        tcp.path_error(error, &tuple, crate::wire::seq::SeqNum::new(u32::from_be_bytes(rest)), umem)
+    }
+}
+
+/// Gives a connection's place a session of its own.
+pub(super) fn renew<S: Default>(sessions: &mut Vec<S>, index: u32) {
+    match sessions.get_mut(index as usize) {
+        Some(session) => *session = S::default(),
+        // Places are first used in order, and there is room for all of them.
+        None => sessions.push(S::default()),
+    }
+}
+
+pub(super) const fn closed(end: End) -> Closed {
+    match end {
+        End::Finished => Closed::Finished,
+        End::Reset => Closed::Reset,
+        End::Refused => Closed::Refused,
+        End::TimedOut => Closed::TimedOut,
+        End::Unreachable => Closed::Unreachable,
+        End::Aborted => Closed::Aborted,
+    }
+}
+
+impl Egress {
+    /// Sends a segment of a connection.
+    fn send_segment(&mut self, segment: Outgoing, now: Instant, umem: &mut Umem, out: &mut Burst) {
+        let Outgoing { mut frame, tuple, way, class, shared } = segment;
+        let to = Way { source: tuple.local.0, destination: tuple.remote.0, traffic_class: class };
+        if !self.write_ipv4(&mut frame, umem, &to, ipv4::TCP) {
+            umem.free(frame);
+            return self.unsent(UnsentReason::TooLong);
+        }
+        if way != Mac::ZERO {
+            return self.finish(frame, way, umem, out);
+        }
+        let Some(next_hop) = self.routes.next_hop(tuple.remote.0) else {
+            umem.free(frame);
+            return self.unsent(UnsentReason::NoRoute);
+        };
+        if let Some(mac) = self.neighbors.lookup(next_hop, now) {
+            return self.finish(frame, mac, umem, out);
+        }
+        // It cannot wait on two queues at once: what waits for the neighbor is a copy.
+        let waiting = if shared { umem.duplicate(&frame) } else { None };
+        let waiting = match (shared, waiting) {
+            (false, _) => frame,
+            (true, copy) => {
+                umem.free(frame);
+                let Some(copy) = copy else { return self.unsent(UnsentReason::NoChunk) };
+                copy
+            }
+        };
+        match self.neighbors.wait(next_hop, waiting, umem, now) {
+            Ok(()) => self.counters.originated += 1,
+            Err((frame, reason)) => {
+                umem.free(frame);
+                self.unsent(reason);
+            }
+        }
+    }
+
+    /// Puts the Ethernet header in front of a packet, and puts it out.
+    fn finish(&mut self, mut frame: Frame, to: Mac, umem: &mut Umem, out: &mut Burst) {
+        if self.write_ethernet(&mut frame, umem, to, Tags::default(), ethernet::IPV4) {
+            self.push(frame, umem, out);
+        } else {
+            umem.free(frame);
+            self.unsent(UnsentReason::TooLong);
+        }
+    }
+
+    /// Sends a segment without text that answers a frame, in that frame.
+    fn send_control(
+        &mut self,
+        control: &Control,
+        to: Mac,
+        tags: Tags,
+        mut frame: Frame,
+        umem: &mut Umem,
+        out: &mut Burst,
+    ) {
+        if self.routes.next_hop(control.tuple.remote.0).is_none() {
+            umem.free(frame);
+            return self.unsent(UnsentReason::NoRoute);
+        }
+        if self.write_control(control, &mut frame, umem)
+            && self.write_ethernet(&mut frame, umem, to, tags, ethernet::IPV4)
+        {
+            self.push(frame, umem, out);
+        } else {
+            umem.free(frame);
+            self.unsent(UnsentReason::TooLong);
+        }
+    }
+
+    /// Sends a segment without text that answers nothing.
+    fn send_control_from(
+        &mut self,
+        control: &Control,
+        way: Mac,
+        frame: Frame,
+        now: Instant,
+        umem: &mut Umem,
+        out: &mut Burst,
+    ) {
+        let mut frame = frame;
+        let header = control_header(control);
+        let Some(room) = umem.prepend_len(&mut frame, header.header_len() as u16) else {
+            umem.free(frame);
+            return self.unsent(UnsentReason::TooLong);
+        };
+        header.write(room, Sum::default());
+        let segment = Outgoing { frame, tuple: control.tuple, way, class: control.class, shared: false };
+        self.send_segment(segment, now, umem, out);
+    }
+
+    /// Writes the TCP and the IPv4 header of a segment without text.
+    fn write_control(&self, control: &Control, frame: &mut Frame, umem: &mut Umem) -> bool {
+        let header = control_header(control);
+        let Some(room) = umem.prepend_len(frame, header.header_len() as u16) else { return false };
+        header.write(room, Sum::default());
+        let (source, destination) = (control.tuple.local.0, control.tuple.remote.0);
+        let way = Way { source, destination, traffic_class: control.class };
+        self.write_ipv4(frame, umem, &way, ipv4::TCP)
+    }
+
+    /// Counts a frame that was to be sent and is not.
+    pub(super) const fn unsent(&mut self, reason: UnsentReason) {
+        self.counters.originated += 1;
+        self.counters.unsent(reason, 1);
+    }
+}
+
+const fn control_header(control: &Control) -> tcp::Header<'_> {
+    tcp::Header {
+        source: control.tuple.local,
+        destination: control.tuple.remote,
+        sequence: control.seq,
+        acknowledgment: control.ack,
+        flags: control.flags,
+        window: control.window,
+        urgent: 0,
+        options: &control.options,
+        payload_len: 0,
+    }
+}
+
+/// The keys of TCP's hashes, one apart from the other, from the secret of the stack.
+pub(super) fn keys(secret: [u64; 2]) -> [[u64; 2]; 5] {
+    use std::hash::Hasher;
+
+    use siphasher::sip::SipHasher13;
+    let word = |n: u64| {
+        let mut hasher = SipHasher13::new_with_keys(secret[0], secret[1]);
+        hasher.write_u64(n);
+        hasher.finish()
+    };
+    std::array::from_fn(|key| [word(2 * key as u64), word(2 * key as u64 + 1)])
+}
+
+/// A TCP for a stack.
+pub(super) fn tcp_of(config: &super::StackConfig, now: Instant) -> Option<Tcp> {
+    let tcp = config.tcp.clone()?;
+    Some(Tcp::new(tcp, keys(config.secret), now))
+}
