@@ -122,6 +122,7 @@ impl Tcp {
         if waits {
             tcb.ended = Some(end);
             (tcb.timers.send_at, tcb.timers.ack_at, tcb.timers.idle_at) = Default::default();
+            self.settle(index);
         }
         waits
     }
