@@ -31,6 +31,7 @@ pub mod syn_cookie;
 pub mod tuple;
 
 mod ack;
+mod audit;
 mod connect;
 mod cubic;
 mod hystart;
@@ -57,7 +58,7 @@ use self::congestion::Algorithm;
 pub use self::connect::ConnectFailure;
 pub use self::counters::Counters;
 pub use self::info::ConnectionInfo;
-use self::isn::InitialNumbers;
+use self::isn::{GuessableNumbers, InitialNumbers};
 use self::listen::Embryos;
 use self::memory::{Holdings, Memory};
 use self::path::PathError;
@@ -127,6 +128,8 @@ pub struct TcpConfig {
     pub min_pmtu: u16,
     /// Ports that connections of ours are opened from (RFC 6056).
     pub source_ports: RangeInclusive<u16>,
+    /// Numbers to begin at that anybody can guess: for tests only, `None` on every network.
+    pub guessable_numbers: Option<GuessableNumbers>,
 }
 
 impl Default for TcpConfig {
@@ -154,6 +157,7 @@ impl Default for TcpConfig {
             ecn: true,
             min_pmtu: 552,
             source_ports: source_port::DEFAULT_PORTS,
+            guessable_numbers: None,
         }
     }
 }
@@ -356,7 +360,7 @@ impl Tcp {
             shared: Shared {
                 counters: Counters::default(),
                 memory: Memory::new(config.chunks),
-                numbers: InitialNumbers::new(sequence_key, timestamp_key),
+                numbers: InitialNumbers::new(sequence_key, timestamp_key).replaced_by(config.guessable_numbers),
                 cookies: SynCookies::new(cookie_key),
                 config,
             },

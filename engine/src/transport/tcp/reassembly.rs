@@ -58,6 +58,12 @@ impl OutOfOrder {
         self.bytes
     }
 
+    /// The first frame held.
+    #[inline]
+    pub(super) const fn first(&self) -> Option<Queued> {
+        self.queue.first()
+    }
+
     /// Takes note that text arrived which was there already.
     pub(super) const fn note_duplicate(&mut self, start: SeqNum, end: SeqNum) {
         self.duplicate = Some((start, end));
