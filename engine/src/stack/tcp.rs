@@ -90,6 +90,9 @@ impl<A: App> Stack<A> {
 
     /// Puts out what connections have to send, as far as there is room.
     pub(super) fn transmit_tcp(&mut self, now: Instant, umem: &mut Umem, out: &mut Burst) {
+        if let Some(tcp) = &mut self.tcp {
+            tcp.expire(now, umem);
+        }
         while out.room() > 0 {
             let Some(tcp) = &mut self.tcp else { return };
             match tcp.poll(now, umem) {

@@ -353,6 +353,10 @@ impl Tcb {
     /// Whether a FIN is left at its end; `None` if nothing is left at all.
     fn cut_to_window(&mut self, frame: &mut Frame, segment: &Segment, umem: &mut Umem) -> Option<bool> {
         let (nxt, wnd) = (self.rcv.nxt, self.receive_window());
+        if segment.seq == nxt && segment.len <= wnd && !segment.has(Flags::FIN) {
+            *umem.note_mut(frame) = Note { seq: nxt.value(), sum: segment.sum, ..Note::EMPTY };
+            return Some(false);
+        }
         let mut seq = segment.seq;
         let mut fin = segment.has(Flags::FIN);
         let mut sum = segment.sum;
