@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::congestion::Congestion;
+use super::memory::Holdings;
 use super::rack::Rack;
 use super::rtt::RttEstimator;
 use super::state::State;
@@ -57,7 +58,7 @@ impl Tcp {
         tcb.ts.on = true;
         tcb.timers.stuck_since = now;
         tcb.set_peer_mss(Some(self.shared.config.mss), self.shared.config.mss);
-        let chunks = tcb.chunks();
+        let holdings = tcb.holdings();
         let index = match self.tables.connections.insert(tcb) {
             Ok(index) => index,
             Err(mut tcb) => {
@@ -71,7 +72,7 @@ impl Tcp {
             }
             return Err(ConnectFailure::TooMany);
         }
-        self.shared.memory.account(0, chunks);
+        self.shared.memory.account(Holdings::default(), holdings);
         self.shared.counters.connects += 1;
         self.settle(index);
         Ok(index)

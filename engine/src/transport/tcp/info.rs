@@ -95,7 +95,7 @@ impl Tcp {
             window_scaling: tcb.snd.scaled,
             ecn: tcb.ecn.on,
             trouble: tcb.soft_error,
-            chunks: tcb.chunks(),
+            chunks: tcb.holdings().send + tcb.holdings().receive,
         })
     }
 }

@@ -1,48 +1,78 @@
 //! How much packet memory connections may hold: each, and all together.
 //!
-//! What one connection may hold shrinks as memory runs short: never more than what is left to all (the dynamic
-//! threshold of Choudhury and Hahne, with a factor of one). So a few connections may use most of the memory, many
-//! get equal parts of it without anybody counting them, and something is always left for a new one.
+//! There are two pools, one for what is to be sent and one for what was received: if both came out of one, two hosts
+//! whose memory is full of what they send each other could take nothing in any more, and would wait for ever.
+//!
+//! What one connection may hold of a pool shrinks as that runs short: never more than what is left to all (the dynamic
+//! threshold of Choudhury and Hahne, with a factor of one). So a few connections may use most of the memory, many get
+//! equal parts of it without anybody counting them, and something is left for a new one.
 
-/// Chunks that a connection may hold however short memory is: a segment each way, so that nothing comes to a stop.
+/// Chunks that a connection may hold as long as any are left at all: what a segment and the one behind it need.
 const LEAST: u32 = 2;
 
-/// The packet memory that TCP may hold.
+/// Chunks that a connection holds, by pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Holdings {
+    pub(super) send: u32,
+    pub(super) receive: u32,
+}
+
+/// One pool.
 #[derive(Debug)]
-pub(super) struct Memory {
-    /// Chunks that all connections together may hold.
+pub(super) struct Pool {
     limit: u32,
-    /// Chunks that they hold.
     held: u32,
 }
 
-impl Memory {
-    pub(super) const fn new(limit: u32) -> Self {
+impl Pool {
+    const fn new(limit: u32) -> Self {
         Self { limit, held: 0 }
-    }
-
-    /// Chunks held by all connections.
-    pub(super) const fn held(&self) -> u32 {
-        self.held
-    }
-
-    /// Enters what a connection holds now, and held before.
-    #[inline]
-    pub(super) const fn account(&mut self, before: u32, after: u32) {
-        self.held = (self.held + after).saturating_sub(before);
     }
 
     /// Chunks that a connection may take in addition to the `held` ones that it has.
     #[inline]
     pub(super) fn allowance(&self, held: u32) -> u32 {
-        let left = self.limit.saturating_sub(self.held);
-        left.max(LEAST).saturating_sub(held)
+        match self.limit.saturating_sub(self.held) {
+            0 => 0,
+            left => left.max(LEAST).saturating_sub(held).min(left),
+        }
     }
 
     /// Whether so little is left that data behind gaps has to give way: an eighth.
     #[inline]
     pub(super) const fn is_short(&self) -> bool {
         self.held >= self.limit - self.limit / 8
+    }
+
+    #[inline]
+    const fn account(&mut self, before: u32, after: u32) {
+        self.held = (self.held + after).saturating_sub(before);
+    }
+}
+
+/// The packet memory that TCP may hold.
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub(super) send: Pool,
+    pub(super) receive: Pool,
+}
+
+impl Memory {
+    /// So many chunks for all connections together.
+    pub(super) const fn new(limit: u32) -> Self {
+        Self { send: Pool::new(limit / 2), receive: Pool::new(limit - limit / 2) }
+    }
+
+    /// Chunks held by all connections.
+    pub(super) const fn held(&self) -> u32 {
+        self.send.held + self.receive.held
+    }
+
+    /// Enters what a connection holds now, and held before.
+    #[inline]
+    pub(super) const fn account(&mut self, before: Holdings, after: Holdings) {
+        self.send.account(before.send, after.send);
+        self.receive.account(before.receive, after.receive);
     }
 }
 
@@ -52,10 +82,10 @@ mod tests {
 
     #[test]
     fn one_connection_gets_half_and_many_get_equal_parts() {
-        let mut memory = Memory::new(1000);
+        let mut pool = Pool::new(1000);
         let mut take = |held: &mut u32| {
-            if memory.allowance(*held) > 0 {
-                memory.account(*held, *held + 1);
+            if pool.allowance(*held) > 0 {
+                pool.account(*held, *held + 1);
                 *held += 1;
             }
         };
@@ -68,10 +98,20 @@ mod tests {
     }
 
     #[test]
-    fn a_full_memory_still_lets_everybody_proceed() {
-        let mut memory = Memory::new(10);
-        memory.account(0, 10);
-        assert!(memory.is_short());
-        assert_eq!((memory.allowance(0), memory.allowance(1), memory.allowance(2)), (2, 1, 0));
+    fn no_pool_is_ever_held_beyond_its_limit() {
+        let mut pool = Pool::new(10);
+        pool.account(0, 9);
+        assert!(pool.is_short());
+        assert_eq!((pool.allowance(0), pool.allowance(1), pool.allowance(2)), (1, 1, 0));
+        pool.account(0, 1);
+        assert_eq!(pool.allowance(0), 0);
+    }
+
+    #[test]
+    fn a_full_send_pool_leaves_room_to_receive() {
+        let mut memory = Memory::new(8);
+        memory.account(Holdings::default(), Holdings { send: 4, receive: 0 });
+        assert_eq!((memory.send.allowance(0), memory.receive.allowance(0)), (0, 4));
+        assert_eq!(memory.held(), 4);
     }
 }

@@ -59,7 +59,7 @@ pub use self::counters::Counters;
 pub use self::info::ConnectionInfo;
 use self::isn::InitialNumbers;
 use self::listen::Embryos;
-use self::memory::Memory;
+use self::memory::{Holdings, Memory};
 use self::path::PathError;
 use self::receive::Arrival;
 use self::rtt::RtoLimits;
@@ -386,9 +386,9 @@ impl Tcp {
         let Some(tcb) = self.tables.connections.get_mut(index) else {
             return Verdict::dropped(frame, DropReason::TcpNoConnection);
         };
-        let before = tcb.chunks();
+        let before = tcb.holdings();
         let verdict = tcb.segment_arrives(Arrival { segment, from, frame, now }, &mut self.shared, umem);
-        self.shared.memory.account(before, tcb.chunks());
+        self.shared.memory.account(before, tcb.holdings());
         Verdict { connection: Some(index), ..verdict }
     }
 
@@ -480,9 +480,9 @@ impl Tcp {
             }
             return Some(Some(Output::Closed(index, end)));
         }
-        let before = tcb.chunks();
+        let before = tcb.holdings();
         let next = tcb.next_segment(&mut self.shared, now, umem);
-        self.shared.memory.account(before, tcb.chunks());
+        self.shared.memory.account(before, tcb.holdings());
         let deadline = tcb.deadline();
         match deadline {
             Some(at) => self.wheel.arm(index, at),
@@ -512,10 +512,10 @@ impl Tcp {
         for _ in 0..EXPIRED_AT_ONCE {
             let Some(index) = self.wheel.expire(now) else { break };
             let Some(tcb) = self.tables.connections.get_mut(index) else { continue };
-            let before = tcb.chunks();
+            let before = tcb.holdings();
             let end = tcb.expire(now, &mut self.shared, umem);
             tcb.ended = tcb.ended.or(end);
-            self.shared.memory.account(before, tcb.chunks());
+            self.shared.memory.account(before, tcb.holdings());
             self.settle(index);
         }
         for _ in 0..EXPIRED_AT_ONCE {
@@ -532,7 +532,7 @@ impl Tcp {
         self.wheel.disarm(index);
         self.ready.remove(index);
         let Some(mut tcb) = self.tables.connections.remove(index) else { return };
-        self.shared.memory.account(tcb.chunks(), 0);
+        self.shared.memory.account(tcb.holdings(), Holdings::default());
         tcb.free_queues(umem);
         let counters = &mut self.shared.counters;
         match end {

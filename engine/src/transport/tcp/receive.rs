@@ -307,7 +307,7 @@ impl Tcb {
             self.rcv.ack_now = true;
             return Verdict { events, ..Verdict::dropped(frame, DropReason::TcpDuplicate) };
         }
-        if self.chunks() > 0 && shared.memory.allowance(self.chunks()) == 0 && !self.make_room(shared, umem, seq) {
+        if shared.memory.receive.allowance(self.holdings().receive) == 0 && !self.make_room(shared, umem, seq) {
             shared.counters.out_of_memory += 1;
             self.rcv.ack_now = true;
             return Verdict { events, ..Verdict::dropped(frame, DropReason::TcpNoMemory) };
@@ -336,7 +336,7 @@ impl Tcb {
     /// Text behind a gap: held, and the peer told at once (RFC 5681, section 4.2).
     fn take_out_of_order(&mut self, frame: Frame, events: Events, shared: &mut Shared, umem: &mut Umem) -> Verdict {
         self.rcv.ack_now = true;
-        if shared.memory.is_short() {
+        if shared.memory.receive.is_short() {
             shared.counters.out_of_memory += 1;
             return Verdict { events, ..Verdict::dropped(frame, DropReason::TcpNoMemory) };
         }

@@ -13,6 +13,7 @@
 //! Times are absolute; zero stands for "not set" where an `Option` would cost a word.
 
 use super::congestion::Congestion;
+use super::memory::Holdings;
 use super::rack::Rack;
 use super::reassembly::OutOfOrder;
 use super::rtt::RttEstimator;
@@ -314,7 +315,7 @@ impl Tcb {
 
     /// Chunks of packet memory that the connection holds.
     #[inline]
-    pub(super) fn chunks(&self) -> u32 {
-        self.snd.queue.len() + self.rcv.queue.len() + self.rcv.out_of_order.len()
+    pub(super) fn holdings(&self) -> Holdings {
+        Holdings { send: self.snd.queue.len(), receive: self.rcv.queue.len() + self.rcv.out_of_order.len() }
     }
 }

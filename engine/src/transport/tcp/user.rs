@@ -177,9 +177,9 @@ impl Tcp {
     /// Does something to a connection, and keeps the account of memory right.
     fn with(&mut self, index: u32, umem: &mut Umem, act: impl FnOnce(&mut Tcb, &Shared, &mut Umem) -> usize) -> usize {
         let Some(tcb) = self.tables.connections.get_mut(index) else { return 0 };
-        let before = tcb.chunks();
+        let before = tcb.holdings();
         let count = act(tcb, &self.shared, umem);
-        self.shared.memory.account(before, tcb.chunks());
+        self.shared.memory.account(before, tcb.holdings());
         count
     }
 }
@@ -215,7 +215,7 @@ impl Tcb {
         if !self.state.may_send() || self.finishing || self.ended.is_some() {
             return 0;
         }
-        let by_chunks = shared.memory.allowance(self.chunks()).saturating_mul(u32::from(self.snd.mss));
+        let by_chunks = shared.memory.send.allowance(self.snd.queue.len()).saturating_mul(u32::from(self.snd.mss));
         shared.config.send_buffer.saturating_sub(self.snd.queued).min(by_chunks)
     }
 
@@ -255,16 +255,15 @@ impl Tcb {
         if !self.state.may_send() || self.finishing || self.ended.is_some() {
             return 0;
         }
-        let mut sent = 0;
+        let (mut sent, mut frames) = (0, shared.memory.send.allowance(self.snd.queue.len()));
         while let Some(first) = self.rcv.queue.first() {
             let first_len = u32::from(umem.queued_len(first));
             let asked = len - sent;
             if asked == 0 {
                 break;
             }
-            // Frames that are received already take no memory in addition.
             let room = shared.config.send_buffer.saturating_sub(self.snd.queued);
-            if room < first_len {
+            if room < first_len || frames == 0 {
                 self.wishes.wants_room = true;
                 break;
             }
@@ -274,7 +273,7 @@ impl Tcb {
             }
             let Some(frame) = self.rcv.queue.pop(umem) else { break };
             self.queue_text(frame, umem);
-            sent += first_len as usize;
+            (sent, frames) = (sent + first_len as usize, frames - 1);
         }
         self.took(sent, shared);
         sent

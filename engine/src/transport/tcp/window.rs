@@ -26,7 +26,8 @@ impl Tcb {
     fn receivable(&self, buffer: u32, memory: &Memory) -> u32 {
         let by_bytes = buffer.saturating_sub(self.rcv.queued);
         // A chunk holds a segment, and what arrived behind gaps lies within the window already.
-        let chunks = memory.allowance(self.chunks()) + self.rcv.out_of_order.len();
+        let behind_gaps = self.rcv.out_of_order.len();
+        let chunks = memory.receive.allowance(self.rcv.queue.len() + behind_gaps) + behind_gaps;
         by_bytes.min(chunks.saturating_mul(u32::from(self.snd.mss)))
     }
 
