@@ -1,16 +1,19 @@
-//! Very many clients of an echo service, on one thread.
+//! Very many clients of an echo service.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpStream};
 use std::os::fd::AsFd;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::content::Content;
-use crate::lab::PATIENCE;
-use crate::sockets::{Epoll, Interest, start_connecting};
+use crate::lab::{PATIENCE, until};
+use crate::sockets::{Epoll, Interest, own_files, start_connecting};
 
-/// Connections that are being established at a time: fewer than a listener's usual backlog.
-const CONNECTING: usize = 256;
+/// Connections that are being established at a time: few enough for any listener's backlog.
+const CONNECTING: usize = 100;
 /// Bytes that a client sends at a time.
 const MESSAGE: usize = 64;
 /// How often each client sends.
@@ -19,11 +22,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// What the crowd is to do.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Addresses that the clients use in turn. Each has ports for some 28,000.
+    /// Addresses that the clients have, the same number each, and each worked by a thread of its own: an address
+    /// has ports for some 28,000, and a thread may have some 20,000 files open.
     pub sources: Vec<Ipv4Addr>,
     /// The echo service.
     pub target: SocketAddrV4,
-    /// Number of clients.
+    /// Number of clients of each address.
     pub clients: usize,
     /// How long each goes on sending a message every second.
     pub lasts: Duration,
@@ -42,26 +46,51 @@ pub struct Outcome {
     pub ended_in: Duration,
 }
 
-/// Connects all clients of the plan in the calling thread's namespace, has all send, and ends all.
+impl Outcome {
+    fn with(self, other: Self) -> Self {
+        Self {
+            connected_in: self.connected_in.max(other.connected_in),
+            messages: self.messages + other.messages,
+            late: self.late + other.late,
+            ended_in: self.ended_in.max(other.ended_in),
+        }
+    }
+}
+
+/// Connects all clients of the plan in the calling thread's namespace, then has all send, then ends all.
 ///
 /// # Panics
 /// If one is refused, reset or not answered, or gets other bytes than it sent.
 #[must_use]
 pub fn run(plan: &Plan) -> Outcome {
-    let mut crowd = Crowd {
-        epoll: Epoll::new(),
-        clients: Vec::with_capacity(plan.clients),
-        ready: Vec::new(),
-        messages: 0,
-        last_progress: Instant::now(),
+    let (connected, heard) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let everyone_is = |what: &str, number: &AtomicUsize| {
+        number.fetch_add(1, Ordering::Relaxed);
+        until(what, || (number.load(Ordering::Relaxed) == plan.sources.len()).then_some(()));
     };
-    let start = Instant::now();
-    crowd.connect(plan);
-    let connected_in = start.elapsed();
-    let late = crowd.talk(plan.lasts);
-    let start = Instant::now();
-    crowd.end();
-    Outcome { connected_in, messages: crowd.messages, late, ended_in: start.elapsed() }
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..)
+            .zip(&plan.sources)
+            .map(|(index, &source)| {
+                let (connected, heard) = (&connected, &heard);
+                scope.spawn(move || {
+                    own_files();
+                    let mut crowd = Crowd::new(index << 32, plan.clients);
+                    let start = Instant::now();
+                    crowd.connect(source, plan.target);
+                    let connected_in = start.elapsed();
+                    everyone_is("all clients are connected", connected);
+                    let late = crowd.talk(plan.lasts);
+                    everyone_is("all clients are answered", heard);
+                    let start = Instant::now();
+                    crowd.end();
+                    Outcome { connected_in, messages: crowd.messages, late, ended_in: start.elapsed() }
+                })
+            })
+            .collect();
+        let outcomes = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        outcomes.fold(Outcome::default(), Outcome::with)
+    })
 }
 
 struct Client {
@@ -71,8 +100,12 @@ struct Client {
     received: u64,
 }
 
+/// The clients of one address.
 struct Crowd {
     epoll: Epoll,
+    /// What the first one sends is the content of this seed; what the others send, of those after it.
+    first_seed: u64,
+    wanted: usize,
     clients: Vec<Client>,
     ready: Vec<u64>,
     messages: u64,
@@ -80,22 +113,34 @@ struct Crowd {
 }
 
 impl Crowd {
-    fn connect(&mut self, plan: &Plan) {
+    fn new(first_seed: u64, wanted: usize) -> Self {
+        Self {
+            epoll: Epoll::new(),
+            first_seed,
+            wanted,
+            clients: Vec::with_capacity(wanted),
+            ready: Vec::new(),
+            messages: 0,
+            last_progress: Instant::now(),
+        }
+    }
+
+    fn connect(&mut self, source: Ipv4Addr, target: SocketAddrV4) {
         let mut connected = 0;
-        while connected < plan.clients {
-            while self.clients.len() < plan.clients.min(connected + CONNECTING) {
-                let number = self.clients.len();
-                let source = plan.sources[number % plan.sources.len()];
-                let stream = start_connecting(source, plan.target)
+        while connected < self.wanted {
+            while self.clients.len() < self.wanted.min(connected + CONNECTING) {
+                let number = self.clients.len() as u64;
+                let stream = start_connecting(source, target)
                     .unwrap_or_else(|error| panic!("client {number} from {source}: {error}"));
-                self.epoll.add(stream.as_fd(), number as u64, Interest::WRITE);
-                self.clients.push(Client { stream, content: Content::new(number as u64), sent: 0, received: 0 });
+                self.epoll.add(stream.as_fd(), number, Interest::WRITE);
+                let content = Content::new(self.first_seed + number);
+                self.clients.push(Client { stream, content, sent: 0, received: 0 });
             }
             self.wait(Duration::from_secs(1), "connected");
             for &number in &self.ready {
                 let client = &self.clients[number as usize];
                 let error = client.stream.take_error().expect("a socket says how it is");
-                assert!(error.is_none(), "client {number} of {}: {error:?}", plan.clients);
+                assert!(error.is_none(), "client {number} from {source}: {error:?}");
                 self.epoll.change(client.stream.as_fd(), number, Interest::READ);
                 connected += 1;
             }
@@ -145,8 +190,8 @@ impl Crowd {
                 let client = &mut self.clients[number as usize];
                 let end = client.stream.read(&mut [0; 1]);
                 assert!(matches!(end, Ok(0)), "client {number} does not end well: {end:?}");
-                // A socket that is ready for its end stays so: it is of no interest any more.
-                self.epoll.change(client.stream.as_fd(), number, Interest { read: false, write: false });
+                // It would stay ready for its end.
+                self.epoll.remove(client.stream.as_fd());
                 left -= 1;
             }
         }

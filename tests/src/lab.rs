@@ -141,6 +141,10 @@ impl Lab {
     fn of(veth: Veth, wire: Option<Wire>) -> Self {
         veth.near.ip(&["address", "add", "10.0.0.1/24", "dev", Veth::NEAR]);
         veth.far.ip(&["address", "add", "10.0.0.3/24", "dev", Veth::FAR]);
+        for namespace in [&veth.near, &veth.far] {
+            // Every namespace may choose Reno, and only it. The host's may be BBR, which hardly minds losses.
+            namespace.enter(|| std::fs::write("/proc/sys/net/ipv4/tcp_congestion_control", "reno")).expect("Reno");
+        }
         Self { wire, veth }
     }
 

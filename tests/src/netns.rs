@@ -307,7 +307,20 @@ impl PacketSocket {
     /// If there is none of that name, or the kernel gives no socket.
     #[must_use]
     pub fn new(interface: &str) -> Self {
-        let protocol = (libc::ETH_P_ALL as u16).to_be();
+        Self::of_protocol(interface, libc::ETH_P_ALL as u16)
+    }
+
+    /// The same, but nothing is received: frames that come in cost nothing.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    #[must_use]
+    pub fn send_only(interface: &str) -> Self {
+        Self::of_protocol(interface, 0)
+    }
+
+    fn of_protocol(interface: &str, protocol: u16) -> Self {
+        let protocol = protocol.to_be();
         // SAFETY: a plain system call; the result is checked.
         let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, i32::from(protocol)) };
         assert!(fd >= 0, "packet socket: {}", io::Error::last_os_error());

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::process::Command;
 
 use crate::lab::{Engine, Lab, PATIENCE};
-use crate::netns::Veth;
+use crate::netns::{Namespace, Veth};
 use crate::services::{Service, Services};
 
 /// Set to `kernel` to run the tests of TCP without the engine.
@@ -47,10 +47,25 @@ impl<'lab> Server<'lab> {
     #[must_use]
     pub fn start(lab: &'lab Lab, options: &[&str]) -> Self {
         if is_kernel() {
-            own_engine_address(lab);
-            lab.veth.near.ip(&["route", "replace", "default", "via", &Lab::PEER.to_string()]);
-            return Self::Kernel(Services::start(&lab.veth.near, Lab::ENGINE));
+            Self::Kernel(Services::start(own_engine(lab), Lab::ENGINE))
+        } else {
+            Self::engine(lab, options)
         }
+    }
+
+    /// Starts them for so many connections at a time.
+    ///
+    /// # Panics
+    /// If they do not become ready.
+    #[must_use]
+    pub fn start_for(lab: &'lab Lab, connections: usize) -> Self {
+        if is_kernel() {
+            return Self::Kernel(Services::start_for(own_engine(lab), Lab::ENGINE, connections));
+        }
+        Self::engine(lab, &[])
+    }
+
+    fn engine(lab: &'lab Lab, options: &[&str]) -> Self {
         let [echo, discard, daytime, chargen] = Service::ALL.map(|service| service.port().to_string());
         let gateway = Lab::PEER.to_string();
         let always = [
@@ -115,7 +130,7 @@ pub fn connect(lab: &Lab, port: u16) -> io::Result<TcpStream> {
 pub fn connect_command(lab: &Lab, port: u16) -> Command {
     let (address, port) = (Lab::PEER.to_string(), port.to_string());
     if is_kernel() {
-        own_engine_address(lab);
+        own_engine(lab);
         let mut command = Command::new("nc");
         command.args(["-N", "-s", &Lab::ENGINE.to_string(), &address, &port]);
         return command;
@@ -124,9 +139,11 @@ pub fn connect_command(lab: &Lab, port: u16) -> Command {
     Lab::command(&["connect", &target, "--interface", Veth::NEAR, "--address", Lab::ADDRESS])
 }
 
-/// Gives the engine's address to the kernel on its interface.
-fn own_engine_address(lab: &Lab) {
+/// Gives what is the engine's, its address and its gateway, to the kernel on its interface.
+fn own_engine(lab: &Lab) -> &Namespace {
     lab.veth.near.ip(&["address", "replace", Lab::ADDRESS, "dev", Veth::NEAR]);
+    lab.veth.near.ip(&["route", "replace", "default", "via", &Lab::PEER.to_string()]);
+    &lab.veth.near
 }
 
 /// Gives the peer more addresses, beside [`Lab::PEER`].

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::netns::Namespace;
-use crate::sockets::{Epoll, Interest};
+use crate::sockets::{Epoll, Interest, copy_files, set_backlog};
 
 /// Who serves: each on its own port, as at the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,51 +43,83 @@ impl Service {
 
 /// The line that daytime says here; it has no clock.
 const DAYTIME: &[u8] = b"Tuesday, February 22, 1982 17:37:43-PST\r\n";
+/// Connections that may wait to be accepted.
+const BACKLOG: u16 = 4096;
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 << 10;
 /// Reads and writes on one connection before the next one's turn.
 const ROUNDS: usize = 8;
 
-/// All four services on an address of a namespace, worked by one thread by epoll. They end on drop.
+/// Connections that a thread takes at most: a table of open files often holds 20,000, with some of other use.
+const CONNECTIONS: usize = 18_000;
+
+/// All four services on an address of a namespace, worked by epoll. They end on drop.
 #[derive(Debug)]
 pub struct Services {
     end: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
+    /// Threads may have tables of files of their own: what is open in this one is closed here, after their end.
+    _listeners: Arc<Listeners>,
 }
 
+type Listeners = [TcpListener; Service::ALL.len()];
+
 impl Services {
-    /// Starts them. Connections are accepted from now on.
+    /// Starts them on one thread. Connections are accepted from now on.
     ///
     /// # Panics
     /// If the kernel gives no sockets.
     #[must_use]
     pub fn start(namespace: &Namespace, address: Ipv4Addr) -> Self {
+        Self::start_for(namespace, address, CONNECTIONS)
+    }
+
+    /// Starts them on as many threads as so many connections need.
+    ///
+    /// # Panics
+    /// If the kernel gives no sockets.
+    #[must_use]
+    pub fn start_for(namespace: &Namespace, address: Ipv4Addr, connections: usize) -> Self {
         let listeners = namespace.enter(|| Service::ALL.map(|service| TcpListener::bind((address, service.port()))));
-        let listeners = listeners.map(|listener| listener.expect("a listening socket"));
+        let listeners = Arc::new(listeners.map(|listener| listener.expect("a listening socket")));
+        for listener in listeners.iter() {
+            listener.set_nonblocking(true).expect("a socket need not block");
+            set_backlog(listener, BACKLOG);
+        }
         let end = Arc::new(AtomicBool::new(false));
-        let ended = Arc::clone(&end);
-        let thread = thread::spawn(move || serve(&listeners, &ended));
-        Self { end, thread: Some(thread) }
+        let count = connections.div_ceil(CONNECTIONS);
+        let started = Arc::new(Barrier::new(count + 1));
+        let thread = |_| {
+            let (listeners, ended, started) = (Arc::clone(&listeners), Arc::clone(&end), Arc::clone(&started));
+            thread::spawn(move || {
+                if count > 1 {
+                    copy_files();
+                }
+                // Not before the copy: a pipe of the caller's would never end if it were in it.
+                started.wait();
+                serve(&listeners, &ended);
+            })
+        };
+        let threads = (0..count).map(thread).collect();
+        started.wait();
+        Self { end, threads, _listeners: listeners }
     }
 }
 
 impl Drop for Services {
     fn drop(&mut self) {
         self.end.store(true, Ordering::Relaxed);
-        // If it has failed, it has said so.
-        let _ = self.thread.take().map(JoinHandle::join);
+        // One that has failed has said so.
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
     }
 }
 
 /// Tokens below this are those of listeners; others are numbers of connections.
 const FIRST_CONNECTION: u64 = Service::ALL.len() as u64;
 
-fn serve(listeners: &[TcpListener], ended: &AtomicBool) {
+fn serve(listeners: &Listeners, ended: &AtomicBool) {
     let epoll = Epoll::new();
-    for (token, listener) in (0..).zip(listeners) {
-        listener.set_nonblocking(true).expect("a socket need not block");
-        epoll.add(listener.as_fd(), token, Interest::READ);
-    }
+    (0..).zip(listeners).for_each(|(token, listener)| epoll.add(listener.as_fd(), token, Interest::READ));
     let mut connections: HashMap<u64, Connection> = HashMap::new();
     let mut next = FIRST_CONNECTION;
     let mut buffer = vec![0; READ_BYTES];
@@ -96,7 +128,11 @@ fn serve(listeners: &[TcpListener], ended: &AtomicBool) {
         epoll.wait(&mut ready, Duration::from_millis(20));
         for &token in &ready {
             if let Some(listener) = listeners.get(token as usize) {
-                while let Ok((stream, _)) = listener.accept() {
+                if connections.len() >= CONNECTIONS {
+                    epoll.remove(listener.as_fd());
+                    continue;
+                }
+                if let Ok((stream, _)) = listener.accept() {
                     stream.set_nonblocking(true).expect("a socket need not block");
                     let connection = Connection::new(stream, Service::ALL[token as usize]);
                     epoll.add(connection.stream.as_fd(), next, connection.watched);

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -60,6 +60,14 @@ impl Epoll {
     /// If it was not watched.
     pub fn change(&self, socket: BorrowedFd<'_>, token: u64, interest: Interest) {
         self.control(libc::EPOLL_CTL_MOD, socket, token, interest);
+    }
+
+    /// Watches it no more.
+    ///
+    /// # Panics
+    /// If it was not watched.
+    pub fn remove(&self, socket: BorrowedFd<'_>) {
+        self.control(libc::EPOLL_CTL_DEL, socket, 0, Interest::READ);
     }
 
     fn control(&self, operation: libc::c_int, socket: BorrowedFd<'_>, token: u64, interest: Interest) {
@@ -128,6 +136,17 @@ pub fn start_connecting(source: Ipv4Addr, target: SocketAddrV4) -> io::Result<Tc
     Ok(TcpStream::from(socket))
 }
 
+/// Lets so many connections wait to be accepted, if the system allows that many: the standard library has 128 wait,
+/// which a thread that is not scheduled for a moment lets overflow.
+///
+/// # Panics
+/// If the kernel refuses.
+pub fn set_backlog(listener: &TcpListener, connections: u16) {
+    // SAFETY: a plain system call on an open descriptor.
+    let result = unsafe { libc::listen(listener.as_raw_fd(), connections.into()) };
+    assert_eq!(result, 0, "listen: {}", io::Error::last_os_error());
+}
+
 /// Closes a connection by a reset, whatever is under way.
 ///
 /// # Panics
@@ -138,20 +157,34 @@ pub fn reset(stream: TcpStream) {
     drop(stream);
 }
 
-/// Raises the number of files that this process may have open to `files`, if it is lower.
+/// Gives the calling thread a table of open files of its own, with none open but standard input, output and error:
+/// the limit of open files is one of each table, and to raise it may not be allowed.
+///
+/// Files that the thread has open already stay open elsewhere, but must not be used or closed by it any more.
 ///
 /// # Panics
 /// If the kernel refuses.
-pub fn allow_open_files(files: u64) {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the limit is a live struct.
-    let result = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    assert_eq!(result, 0, "getrlimit: {}", io::Error::last_os_error());
-    limit.rlim_cur = limit.rlim_cur.max(files);
-    limit.rlim_max = limit.rlim_max.max(files);
-    // SAFETY: as above.
-    let result = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
-    assert_eq!(result, 0, "{files} open files are not allowed: {}", io::Error::last_os_error());
+pub fn own_files() {
+    // SAFETY: plain system calls that concern the calling thread alone, once the table is its own.
+    let result = unsafe {
+        match libc::unshare(libc::CLONE_FILES) {
+            0 => libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32),
+            error => error.into(),
+        }
+    };
+    assert_eq!(result, 0, "no table of files of its own: {}", io::Error::last_os_error());
+}
+
+/// Gives the calling thread a copy of the table of open files, which may hold as many again as it did before.
+///
+/// What is open now stays open until the thread has ended, whoever closes it elsewhere.
+///
+/// # Panics
+/// If the kernel refuses.
+pub fn copy_files() {
+    // SAFETY: a plain system call that concerns the calling thread alone.
+    let result = unsafe { libc::unshare(libc::CLONE_FILES) };
+    assert_eq!(result, 0, "no table of files of its own: {}", io::Error::last_os_error());
 }
 
 fn address(address: SocketAddrV4) -> libc::sockaddr_in {
