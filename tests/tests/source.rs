@@ -43,6 +43,8 @@ const UNSAFE: &[(&str, &str)] = &[
     ("engine/src/nic/ethtool.rs", "ioctl"),
     ("tests/src/kernel.rs", "system calls that tests look at the kernel with"),
     ("tests/src/netns.rs", "setns"),
+    ("tests/src/packets.rs", "recvmmsg and sendmmsg of whole frames, many a system call"),
+    ("tests/src/sockets.rs", "epoll, and options of TCP sockets that the standard library does not offer"),
     ("tests/tests/allocation.rs", "the counting allocator"),
 ];
 
