@@ -6,7 +6,6 @@ pub(crate) mod receiver;
 pub(crate) mod sockets;
 pub(crate) mod trial;
 
-use std::fs;
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,11 +18,11 @@ use self::live_frames::LiveFrames;
 use self::receiver::Hook;
 use self::sockets::{Loop, Sockets};
 use self::trial::{Figures, Offer, Outcome};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::interface::Interface;
 use crate::losses::{self, Counters};
 use crate::machine::Machine;
-use crate::{netns, pin, signals};
+use crate::{netns, pin, report, signals};
 
 /// Source port of requests: outside the ephemeral range, so that no other socket's replies are taken for ours.
 pub(crate) const SOURCE_PORT: u16 = 9007;
@@ -147,14 +146,7 @@ pub(crate) fn run(args: &UdpArgs) -> Result<()> {
     check(args)?;
     pin::to_core(args.core)?;
     let interface = Interface::find(&args.interface)?;
-    if !args.i_own_this_target && !netns::is_ours()? {
-        return Err(Error::usage(format!(
-            "{} is not in a network namespace made for measuring (named `{}...`): a load generator floods. \
-             If target and network are yours, say `--i-own-this-target`",
-            args.interface,
-            netns::PREFIX
-        )));
-    }
+    netns::check_target(args.i_own_this_target)?;
     let offer = offer(args);
     let before = places(args)?;
     let outcome = match args.sender {
@@ -193,9 +185,7 @@ pub(crate) fn path(interface: &Interface, target: SocketAddrV4) -> Result<Path> 
 
 fn check(args: &UdpArgs) -> Result<()> {
     frame::check_len(args.size)?;
-    if !(args.duration > 0.0 && args.duration <= 3600.0) {
-        return Err(Error::usage("--duration: from a fraction of a second to 3600"));
-    }
+    report::check_duration(args.duration)?;
     if args.closed_loop && args.sender == Sender::LiveFrames {
         return Err(Error::usage("live frames cannot wait for replies: use `--sender kernel` with --closed-loop"));
     }
@@ -244,18 +234,7 @@ fn print(args: &UdpArgs, offer: &Offer, figures: &Figures, losses: &Places) {
             println!("            {growth:>10}     {place}: {name}");
         }
     }
-    let us = |ns: u64| ns as f64 / 1000.0;
-    let l = &figures.latency;
-    let from = if args.closed_loop { "from sending" } else { "from the intended time" };
-    println!(
-        "latency   p50 {:.2} us, p90 {:.2}, p99 {:.2}, p99.9 {:.2}, max {:.2}   {from}, {} samples",
-        us(l.p50_ns),
-        us(l.p90_ns),
-        us(l.p99_ns),
-        us(l.p999_ns),
-        us(l.max_ns),
-        l.samples
-    );
+    report::print_latency(&figures.latency, if args.closed_loop { "from sending" } else { "from the intended time" });
     if figures.generator_limited {
         println!("generator-limited: it sent less than 90 % of the asked rate, so this says nothing of the server");
     }
@@ -265,22 +244,22 @@ fn print(args: &UdpArgs, offer: &Offer, figures: &Figures, losses: &Places) {
 }
 
 fn write_json(args: &UdpArgs, offer: &Offer, figures: &Figures, losses: &Places) -> Result<()> {
-    let Some(file) = &args.json else { return Ok(()) };
-    let report = Report {
-        schema: "barewire-bench-udp/1",
-        machine: Machine::describe(),
-        interface: &args.interface,
-        target: args.target,
-        sender: args.sender,
-        receiver: (args.sender == Sender::LiveFrames).then_some(args.receiver),
-        batch: offer.batch,
-        closed_loop_window: args.closed_loop.then_some(args.window),
-        frame_len_bytes: args.size,
-        figures,
-        losses,
-    };
-    let text = serde_json::to_string_pretty(&report).context(|| "cannot write JSON".into())?;
-    fs::write(file, text + "\n").context(|| format!("cannot write {}", file.display()))
+    report::write(
+        args.json.as_deref(),
+        &Report {
+            schema: "barewire-bench-udp/1",
+            machine: Machine::describe(),
+            interface: &args.interface,
+            target: args.target,
+            sender: args.sender,
+            receiver: (args.sender == Sender::LiveFrames).then_some(args.receiver),
+            batch: offer.batch,
+            closed_loop_window: args.closed_loop.then_some(args.window),
+            frame_len_bytes: args.size,
+            figures,
+            losses,
+        },
+    )
 }
 
 #[cfg(test)]
