@@ -29,6 +29,7 @@ const ABOVE: &[&str] = &["config", "engine", "lib", "main", "metrics", "netlink"
 
 /// Files that may contain unsafe code, and what for.
 const UNSAFE: &[(&str, &str)] = &[
+    ("bench/peers/smoltcp/src/system.rs", "signal handlers, and the size of a buffer"),
     ("bench/src/bpf.rs", "BPF_PROG_RUN with options that the safe wrapper lacks"),
     ("bench/src/epoll.rs", "epoll"),
     ("bench/src/mmsg.rs", "recvmmsg and sendmmsg"),
