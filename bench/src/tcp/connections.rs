@@ -58,6 +58,11 @@ impl Ports {
         Ok(Self { sources, next: monotonic_ns() >> 10, skipped: 0 })
     }
 
+    /// The addresses.
+    pub(crate) fn sources(&self) -> &[Ipv4Addr] {
+        &self.sources
+    }
+
     /// The next of them.
     fn take(&mut self) -> SocketAddrV4 {
         let (source, port) = (self.next / PORTS % self.sources.len() as u64, self.next % PORTS);

@@ -1,7 +1,7 @@
 //! One TCP server in one round: started, asked, connected to, streamed into and out of, stopped.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -10,8 +10,9 @@ use super::servers::Kind;
 use crate::compare::rounds::Shown;
 use crate::compare::watch::{Around, Watch};
 use crate::compare::{Contestant, Lab};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::histogram::LatencySummary;
+use crate::netns::{self, INTERFACE};
 use crate::signals;
 use crate::tcp::connections::{Connections, Ports};
 use crate::tcp::requests::Requests;
@@ -28,6 +29,9 @@ const CHUNK: usize = 128 * 1024;
 /// Connections at a time where it is connections that are counted: enough that neither side waits for the
 /// other, few enough for a stack that keeps a socket for each.
 const CRR_CONNECTIONS: usize = 16;
+
+/// Far more than an ARP request and its answer take.
+const ARP_TIME: Duration = Duration::from_millis(20);
 
 /// What is measured of each server, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -114,6 +118,7 @@ impl<'lab> Bench<'lab> {
     /// It does not start, does not answer, or does not end well; or an interruption.
     pub(super) fn measure(&mut self, kind: Kind) -> Result<Measured> {
         let server = self.lab.start(kind)?;
+        self.introduce()?;
         let watch = Watch::begin(&self.lab.pair, &server);
         let mut figures = BTreeMap::new();
         for measure in self.measures.clone() {
@@ -128,6 +133,19 @@ impl<'lab> Bench<'lab> {
         let ready = server.ready.clone();
         server.stop()?;
         Ok(Measured { ready, figures, around })
+    }
+
+    /// Makes the client's addresses known to a stack that learns them from ARP requests alone. The kernel asks
+    /// from the address that it is about to send from, if it has to ask.
+    fn introduce(&self) -> Result<()> {
+        for source in self.ports.sources() {
+            netns::command(&["ip", "neighbor", "flush", "dev", INTERFACE])?;
+            let probe = UdpSocket::bind((*source, 0)).context(|| format!("cannot bind to {source}"))?;
+            // An empty datagram to a port of TCP only: what becomes of it does not matter.
+            let _ = probe.send_to(&[], DISCARD);
+            std::thread::sleep(ARP_TIME);
+        }
+        Ok(())
     }
 
     fn trial(&mut self, measure: Measure) -> Result<Outcome> {
