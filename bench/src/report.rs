@@ -1,12 +1,49 @@
-//! What all commands share: how long they run, how latency is printed, and the file that `--json` names.
+//! What all commands share: options, how long they run, how latency is printed, and the file that `--json` names.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use serde::Serialize;
 
 use crate::error::{Context, Error, Result};
 use crate::histogram::LatencySummary;
+use crate::losses::{self, Counters};
+
+/// Options of every command that measures one server.
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// Core to run on
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub core: usize,
+    /// Metrics page of the server, to look for losses there
+    #[arg(long, value_name = "URL")]
+    pub metrics: Option<String>,
+    /// Write all figures to this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Flood a server outside the network namespaces made for it: it is mine, and so is the network
+    #[arg(long)]
+    pub i_own_this_target: bool,
+}
+
+impl RunArgs {
+    /// The counters on the server's metrics page, if one was named.
+    ///
+    /// # Errors
+    /// The page cannot be read.
+    pub(crate) fn server_metrics(&self) -> Result<Counters> {
+        Ok(self.metrics.as_deref().map(losses::of_metrics).transpose()?.unwrap_or_default())
+    }
+
+    /// Writes a report, if a file was asked for.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn write(&self, report: &impl Serialize) -> Result<()> {
+        write(self.json.as_deref(), report)
+    }
+}
 
 /// Lengths that a measurement may have.
 ///

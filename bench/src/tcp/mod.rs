@@ -11,7 +11,6 @@ pub(crate) mod stream;
 pub(crate) mod trial;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -24,7 +23,8 @@ use self::trial::{Outcome, Plan, StreamFigures, TransactionFigures};
 use crate::error::{Context, Error, Result};
 use crate::losses::{self, Counters};
 use crate::machine::Machine;
-use crate::{netns, pin, report};
+use crate::report::{self, RunArgs};
+use crate::{netns, pin};
 
 /// Longest time to the answer to a SYN when connections are opened that stay.
 const OPENING: Duration = Duration::from_secs(3);
@@ -41,18 +41,8 @@ struct Common {
     /// How long to run before, without counting it
     #[arg(long, value_name = "SECONDS", default_value_t = 0.5)]
     warmup: f64,
-    /// Core to run on
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    core: usize,
-    /// Metrics page of the server, to look for losses there
-    #[arg(long, value_name = "URL")]
-    metrics: Option<String>,
-    /// Write all figures to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Load a server outside the network namespaces made for it: it is mine, and so is the network
-    #[arg(long)]
-    i_own_this_target: bool,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 const RR_EXAMPLES: &str = "Examples:
@@ -80,9 +70,9 @@ const CRR_EXAMPLES: &str = "Examples:
   With the ports of four addresses of this host:
     barewire-bench tcp-crr 10.77.0.2:7 --source 10.77.0.1,10.77.0.11,10.77.0.12,10.77.0.13
 
-The client closes first, so that TIME-WAIT is its own. Of an address it takes ports 2000 to 32767: for more than
-500 connections a second it takes `sysctl -w net.ipv4.tcp_tw_reuse=1` in the client's network namespace (and a
-server with timestamps), and for more than 30,000 a second further addresses (`--source`).";
+The client closes first, so that TIME-WAIT is its own. It connects from ports 2000 to 32767:
+for more than 500 connections a second it needs `sysctl -w net.ipv4.tcp_tw_reuse=1` in its
+network namespace and a server with timestamps, for more than 30,000 further addresses.";
 
 #[derive(Args, Debug)]
 #[command(after_help = CRR_EXAMPLES)]
@@ -158,7 +148,7 @@ pub(crate) fn run_rr(args: &RrArgs) -> Result<()> {
     report::print_latency(&figures.latency, "from sending to the last byte of the response");
     print_losses(&losses);
     let report = common.report("barewire-bench-tcp-rr/1", *connections, *size, &figures, &losses);
-    report::write(common.json.as_deref(), &report)
+    common.run.write(&report)
 }
 
 /// Runs `tcp-crr`.
@@ -180,7 +170,7 @@ pub(crate) fn run_crr(args: &CrrArgs) -> Result<()> {
     println!("failed    {:>12}     connections", figures.failed);
     print_losses(&losses);
     let report = common.report("barewire-bench-tcp-crr/1", *connections, *size, &figures, &losses);
-    report::write(common.json.as_deref(), &Report { ports_skipped: Some(ports_skipped), ..report })
+    common.run.write(&Report { ports_skipped: Some(ports_skipped), ..report })
 }
 
 /// Runs `tcp-stream`.
@@ -199,7 +189,7 @@ pub(crate) fn run_stream(args: &StreamArgs) -> Result<()> {
     print_client(figures.client_idle, figures.client_limited);
     print_losses(&losses);
     let report = common.report("barewire-bench-tcp-stream/1", *connections, *size, &figures, &losses);
-    report::write(common.json.as_deref(), &Report { direction: Some(*direction), ..report })
+    common.run.write(&Report { direction: Some(*direction), ..report })
 }
 
 impl Common {
@@ -209,8 +199,8 @@ impl Common {
         if !(0.0..=3600.0).contains(&self.warmup) {
             return Err(Error::usage("--warmup: from 0 to 3600"));
         }
-        pin::to_core(self.core)?;
-        netns::check_target(self.i_own_this_target)?;
+        pin::to_core(self.run.core)?;
+        netns::check_target(self.run.i_own_this_target)?;
         let seconds = Duration::from_secs_f64;
         let before = self.places()?;
         let outcome = run(Plan { warmup: seconds(self.warmup), duration: seconds(self.duration) })?;
@@ -223,8 +213,7 @@ impl Common {
     }
 
     fn places(&self) -> Result<Places> {
-        let server_metrics = self.metrics.as_deref().map(losses::of_metrics).transpose()?.unwrap_or_default();
-        Ok(Places { kernel_tcp: losses::of_kernel_tcp(), server_metrics })
+        Ok(Places { kernel_tcp: losses::of_kernel_tcp(), server_metrics: self.run.server_metrics()? })
     }
 
     fn report<'a, F>(

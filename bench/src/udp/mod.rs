@@ -7,7 +7,6 @@ pub(crate) mod sockets;
 pub(crate) mod trial;
 
 use std::net::SocketAddrV4;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -22,7 +21,8 @@ use crate::error::{Error, Result};
 use crate::interface::Interface;
 use crate::losses::{self, Counters};
 use crate::machine::Machine;
-use crate::{netns, pin, report, signals};
+use crate::report::{self, RunArgs};
+use crate::{netns, pin, signals};
 
 /// Source port of requests: outside the ephemeral range, so that no other socket's replies are taken for ours.
 pub(crate) const SOURCE_PORT: u16 = 9007;
@@ -99,18 +99,8 @@ pub(crate) struct UdpArgs {
     /// Where replies to live frames are received
     #[arg(long, value_enum, default_value = "tc")]
     receiver: Hook,
-    /// Core to run on
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    core: usize,
-    /// Metrics page of the server, to look for losses there
-    #[arg(long, value_name = "URL")]
-    metrics: Option<String>,
-    /// Write all figures to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Flood a server outside the network namespaces made for it: it is mine, and so is the network
-    #[arg(long)]
-    i_own_this_target: bool,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 /// What `--json` writes.
@@ -144,9 +134,9 @@ struct Places {
 /// Bad arguments, no permission, no such interface or target.
 pub(crate) fn run(args: &UdpArgs) -> Result<()> {
     check(args)?;
-    pin::to_core(args.core)?;
+    pin::to_core(args.run.core)?;
     let interface = Interface::find(&args.interface)?;
-    netns::check_target(args.i_own_this_target)?;
+    netns::check_target(args.run.i_own_this_target)?;
     let offer = offer(args);
     let before = places(args)?;
     let outcome = match args.sender {
@@ -211,7 +201,7 @@ fn places(args: &UdpArgs) -> Result<Places> {
     Ok(Places {
         interface: losses::of_interface(&[], &args.interface),
         kernel_udp: losses::of_kernel_udp(),
-        server_metrics: args.metrics.as_deref().map(losses::of_metrics).transpose()?.unwrap_or_default(),
+        server_metrics: args.run.server_metrics()?,
     })
 }
 
@@ -244,22 +234,19 @@ fn print(args: &UdpArgs, offer: &Offer, figures: &Figures, losses: &Places) {
 }
 
 fn write_json(args: &UdpArgs, offer: &Offer, figures: &Figures, losses: &Places) -> Result<()> {
-    report::write(
-        args.json.as_deref(),
-        &Report {
-            schema: "barewire-bench-udp/1",
-            machine: Machine::describe(),
-            interface: &args.interface,
-            target: args.target,
-            sender: args.sender,
-            receiver: (args.sender == Sender::LiveFrames).then_some(args.receiver),
-            batch: offer.batch,
-            closed_loop_window: args.closed_loop.then_some(args.window),
-            frame_len_bytes: args.size,
-            figures,
-            losses,
-        },
-    )
+    args.run.write(&Report {
+        schema: "barewire-bench-udp/1",
+        machine: Machine::describe(),
+        interface: &args.interface,
+        target: args.target,
+        sender: args.sender,
+        receiver: (args.sender == Sender::LiveFrames).then_some(args.receiver),
+        batch: offer.batch,
+        closed_loop_window: args.closed_loop.then_some(args.window),
+        frame_len_bytes: args.size,
+        figures,
+        losses,
+    })
 }
 
 #[cfg(test)]
