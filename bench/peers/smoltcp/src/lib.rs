@@ -7,6 +7,7 @@
 //! delayed, Nagle's algorithm is off, and answers go out after all that came in was handled, so that they carry
 //! the acknowledgments.
 
+pub mod alone;
 pub mod memory;
 mod service;
 
