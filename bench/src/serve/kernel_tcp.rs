@@ -1,9 +1,9 @@
 //! The baseline of TCP: echo (RFC 862), discard (RFC 863) and chargen (RFC 864) over kernel sockets, as good
 //! as one core and the usual system calls make them.
 //!
-//! One thread, an epoll that is edge-triggered for the echo, and no system call too many: a request costs one `recv` and one
-//! `send`, from and into a buffer that all connections share. Only what the kernel does not take is kept with
-//! its connection, which then waits for room before it reads on.
+//! One thread, an epoll that is edge-triggered for the echo, and no system call too many: a request costs one
+//! `recv` and one `send`, into and out of a buffer that all connections share. Only what the kernel does not
+//! take is kept with its connection, which then waits for room before it reads on.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddrV4, TcpListener, TcpStream};
