@@ -325,12 +325,15 @@ impl Tcb {
         self.rcv.out_of_order.acknowledged(self.rcv.nxt);
         events.data = self.rcv.queued > queued_before;
         self.schedule_ack(filled_a_gap || finished, now);
-        if finished {
-            self.rcv.out_of_order.clear(umem);
-            events.finished = true;
-            self.peer_finished(&mut events, shared, now);
+        if !finished {
+            return Verdict { events, ..Verdict::taken(None) };
         }
-        Verdict { events, ..Verdict::taken(None) }
+        self.rcv.out_of_order.clear(umem);
+        events.finished = true;
+        self.peer_finished(&mut events, now);
+        // What ends the connection is acknowledged at once: afterwards there is nobody to do it.
+        let reply = events.closed.map(|_| self.acknowledgment(shared, now));
+        Verdict { events, reply, ..Verdict::taken(None) }
     }
 
     /// Text behind a gap: held, and the peer told at once (RFC 5681, section 4.2).
@@ -349,8 +352,8 @@ impl Tcb {
         }
     }
 
-    /// Cuts off what was received before and what lies beyond the window; what stays has its number on its note.
-    /// Whether a FIN is left at its end; `None` if nothing is left at all.
+    /// Cuts off what was received before; what stays has its number on its note. Whether there is a FIN at its end;
+    /// `None` if it goes beyond the window.
     fn cut_to_window(&mut self, frame: &mut Frame, segment: &Segment, umem: &mut Umem) -> Option<bool> {
         let (nxt, wnd) = (self.rcv.nxt, self.receive_window());
         if segment.seq == nxt && segment.len <= wnd && !segment.has(Flags::FIN) {
@@ -373,18 +376,12 @@ impl Tcb {
             fin &= segment.end().after(nxt);
             (seq, cut) = (seq + old, old > 0);
         }
+        // A segment that goes beyond the window is not cut to pieces: what is left of a window that closes is less than
+        // a segment (silly-window avoidance keeps it from opening by less), and such a segment probes it. A FIN needs no
+        // buffer: the number that it takes up may lie just beyond.
         let room = (nxt + wnd).since(seq).min(wnd);
-        if u32::from(frame.len()) + u32::from(fin) > room {
-            // A FIN needs no buffer; the number it takes up may lie just beyond what was offered.
-            let keep = (frame.len() as u32).min(room);
-            fin &= keep == u32::from(frame.len());
-            cut |= keep < u32::from(frame.len());
-            if keep == 0 && frame.len() > 0 && !fin {
-                return None;
-            }
-            if !umem.set_len(frame, keep as usize) {
-                return None;
-            }
+        if u32::from(frame.len()) > room {
+            return None;
         }
         if cut {
             sum = crate::wire::checksum::Sum::default().add_bytes(umem.bytes(frame)).fold();
@@ -437,7 +434,7 @@ impl Tcb {
     }
 
     /// The peer's FIN is in order.
-    fn peer_finished(&mut self, events: &mut Events, shared: &Shared, now: Instant) {
+    fn peer_finished(&mut self, events: &mut Events, now: Instant) {
         self.rcv.ack_now = true;
         self.state = self.state.fin_received();
         self.timers.idle_at = Instant::ZERO;
@@ -446,7 +443,6 @@ impl Tcb {
         } else {
             self.arm_keep_alive(now);
         }
-        let _ = shared;
     }
 
     /// RFC 9293, section 3.10.7.3: SEGMENT ARRIVES in SYN-SENT.
