@@ -40,7 +40,8 @@ impl Tcb {
         if let Err(reason) = self.check_timestamp(segment, now) {
             return self.refuse_with_ack(arrival.frame, segment, reason, shared, now);
         }
-        if !self.is_acceptable(segment) {
+        let ends_handshake = self.is_ack_of_both_syns(segment);
+        if !ends_handshake && !self.is_acceptable(segment) {
             if segment.has(Flags::RST) {
                 return Verdict::dropped(arrival.frame, DropReason::TcpOutOfWindow);
             }
@@ -52,7 +53,7 @@ impl Tcb {
             return self.take_reset(arrival.frame, segment, shared, now);
         }
         // Fourth, check the SYN bit.
-        if segment.has(Flags::SYN) {
+        if segment.has(Flags::SYN) && !ends_handshake {
             return self.take_syn(arrival.frame, segment, shared, now);
         }
         // Fifth, check the ACK field.
@@ -131,6 +132,17 @@ impl Tcb {
             || (len > 0 && segment.seq.before(nxt) && segment.end().after(nxt))
             // A pure acknowledgment from the right edge of a window that was filled meanwhile.
             || (len == 0 && segment.seq == nxt + wnd)
+    }
+
+    /// RFC 9293, section 3.5, figure 7: when both sides asked at once, the peer's SYN comes again and with it the
+    /// acknowledgment of ours. Its number lies before the window by then, but it ends the handshake all the same (as on
+    /// Linux).
+    fn is_ack_of_both_syns(&self, segment: &Segment) -> bool {
+        self.state == State::SynReceived
+            && segment.has(Flags::SYN | Flags::ACK)
+            && !segment.has(Flags::RST)
+            && (segment.end(), segment.seq_len()) == (self.rcv.nxt, 1)
+            && segment.ack == self.snd.nxt
     }
 
     /// RFC 7323, section 5.3: protection against wrapped sequence numbers; and section 3.2: once timestamps were
