@@ -250,13 +250,14 @@ impl Tcb {
             shared.counters.challenges += 1;
             return self.refuse_with_ack(frame, segment, DropReason::TcpReset, shared, now);
         }
-        shared.counters.resets_received += 1;
         let end = match self.state {
             // RFC 9293, section 3.10.7.4: initiated with an active OPEN: signal "connection refused".
             State::SynReceived => End::Refused,
-            State::Closing | State::LastAck | State::TimeWait => End::Finished,
+            // RFC 1337, section 3 (F1): an old reset does not end what is over already.
+            State::TimeWait => return Verdict::dropped(frame, DropReason::TcpReset),
             _ => End::Reset,
         };
+        shared.counters.resets_received += 1;
         Verdict { events: Events { closed: Some(end), ..Events::default() }, ..Verdict::taken(Some(frame)) }
     }
 
