@@ -481,7 +481,7 @@ impl Tcb {
             return Verdict { events, ..Verdict::taken(Some(frame)) };
         }
         if !segment.has(Flags::SYN) {
-            return Verdict::dropped(frame, DropReason::TcpNoAck);
+            return Verdict::dropped(frame, DropReason::TcpNoSyn);
         }
         (self.way, self.timers.heard_at) = (from, now);
         self.learn_from_syn(segment, shared, now);
