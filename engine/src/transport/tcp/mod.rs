@@ -500,7 +500,7 @@ impl Tcp {
         self.shared.memory.account(before, tcb.holdings());
         match next {
             Next::Segment(segment) => {
-                let goes_on = tcb.has_something();
+                let goes_on = tcb.has_something() || tcb.is_over();
                 self.quantum -= 1;
                 if !goes_on || self.quantum == 0 {
                     self.quantum = QUANTUM;

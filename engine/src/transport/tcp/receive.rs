@@ -341,7 +341,7 @@ impl Tcb {
         if finished {
             self.rcv.out_of_order.clear(umem);
             events.finished = true;
-            self.peer_finished(&mut events, shared, now);
+            self.peer_finished(now);
         }
         Verdict { events, ..Verdict::taken(None) }
     }
@@ -450,16 +450,16 @@ impl Tcb {
     }
 
     /// The peer's FIN is in order.
-    fn peer_finished(&mut self, events: &mut Events, shared: &Shared, now: Instant) {
+    fn peer_finished(&mut self, now: Instant) {
         self.rcv.ack_now = true;
         self.state = self.state.fin_received();
         self.timers.idle_at = Instant::ZERO;
         if self.state == State::TimeWait {
-            events.closed = Some(End::Finished);
+            // Told when the acknowledgment of the FIN is on its way.
+            self.ended = Some(End::Finished);
         } else {
             self.arm_keep_alive(now);
         }
-        let _ = shared;
     }
 
     /// RFC 9293, section 3.10.7.3: SEGMENT ARRIVES in SYN-SENT.
