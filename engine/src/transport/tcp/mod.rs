@@ -50,6 +50,9 @@ mod user;
 mod window;
 mod windowed_minimum;
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
