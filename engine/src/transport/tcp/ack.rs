@@ -102,7 +102,8 @@ impl Tcb {
     /// updated it last. Whether it changed.
     fn take_window(&mut self, segment: &Segment) -> bool {
         // RFC 9293, section 3.1 (MUST-1): the window size MUST be treated as an unsigned number.
-        let wnd = u32::from(segment.window) << self.snd.shift;
+        // RFC 7323, section 2.2: the window field in a segment with SYN is never scaled.
+        let wnd = u32::from(segment.window) << if segment.has(Flags::SYN) { 0 } else { self.snd.shift };
         let snd = &mut self.snd;
         let fresh = snd.wl1.before(segment.seq) || (snd.wl1 == segment.seq && snd.wl2.before_eq(segment.ack));
         if !fresh {

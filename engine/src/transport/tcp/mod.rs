@@ -50,6 +50,9 @@ mod user;
 mod window;
 mod windowed_minimum;
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -500,7 +503,7 @@ impl Tcp {
         self.shared.memory.account(before, tcb.holdings());
         match next {
             Next::Segment(segment) => {
-                let goes_on = tcb.has_something();
+                let goes_on = tcb.has_something() || tcb.is_over();
                 self.quantum -= 1;
                 if !goes_on || self.quantum == 0 {
                     self.quantum = QUANTUM;

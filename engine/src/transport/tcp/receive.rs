@@ -40,7 +40,8 @@ impl Tcb {
         if let Err(reason) = self.check_timestamp(segment, now) {
             return self.refuse_with_ack(arrival.frame, segment, reason, shared, now);
         }
-        if !self.is_acceptable(segment) {
+        let ends_handshake = self.is_ack_of_both_syns(segment);
+        if !ends_handshake && !self.is_acceptable(segment) {
             if segment.has(Flags::RST) {
                 return Verdict::dropped(arrival.frame, DropReason::TcpOutOfWindow);
             }
@@ -52,7 +53,7 @@ impl Tcb {
             return self.take_reset(arrival.frame, segment, shared, now);
         }
         // Fourth, check the SYN bit.
-        if segment.has(Flags::SYN) {
+        if segment.has(Flags::SYN) && !ends_handshake {
             return self.take_syn(arrival.frame, segment, shared, now);
         }
         // Fifth, check the ACK field.
@@ -131,6 +132,17 @@ impl Tcb {
             || (len > 0 && segment.seq.before(nxt) && segment.end().after(nxt))
             // A pure acknowledgment from the right edge of a window that was filled meanwhile.
             || (len == 0 && segment.seq == nxt + wnd)
+    }
+
+    /// RFC 9293, section 3.5, figure 7: when both sides asked at once, the peer's SYN comes again and with it the
+    /// acknowledgment of ours. Its number lies before the window by then, but it ends the handshake all the same (as on
+    /// Linux).
+    fn is_ack_of_both_syns(&self, segment: &Segment) -> bool {
+        self.state == State::SynReceived
+            && segment.has(Flags::SYN | Flags::ACK)
+            && !segment.has(Flags::RST)
+            && (segment.end(), segment.seq_len()) == (self.rcv.nxt, 1)
+            && segment.ack == self.snd.nxt
     }
 
     /// RFC 7323, section 5.3: protection against wrapped sequence numbers; and section 3.2: once timestamps were
@@ -238,13 +250,14 @@ impl Tcb {
             shared.counters.challenges += 1;
             return self.refuse_with_ack(frame, segment, DropReason::TcpReset, shared, now);
         }
-        shared.counters.resets_received += 1;
         let end = match self.state {
             // RFC 9293, section 3.10.7.4: initiated with an active OPEN: signal "connection refused".
             State::SynReceived => End::Refused,
-            State::Closing | State::LastAck | State::TimeWait => End::Finished,
+            // RFC 1337, section 3 (F1): an old reset does not end what is over already.
+            State::TimeWait => return Verdict::dropped(frame, DropReason::TcpReset),
             _ => End::Reset,
         };
+        shared.counters.resets_received += 1;
         Verdict { events: Events { closed: Some(end), ..Events::default() }, ..Verdict::taken(Some(frame)) }
     }
 
@@ -325,15 +338,12 @@ impl Tcb {
         self.rcv.out_of_order.acknowledged(self.rcv.nxt);
         events.data = self.rcv.queued > queued_before;
         self.schedule_ack(filled_a_gap || finished, now);
-        if !finished {
-            return Verdict { events, ..Verdict::taken(None) };
+        if finished {
+            self.rcv.out_of_order.clear(umem);
+            events.finished = true;
+            self.peer_finished(now);
         }
-        self.rcv.out_of_order.clear(umem);
-        events.finished = true;
-        self.peer_finished(&mut events, now);
-        // What ends the connection is acknowledged at once: afterwards there is nobody to do it.
-        let reply = events.closed.map(|_| self.acknowledgment(shared, now));
-        Verdict { events, reply, ..Verdict::taken(None) }
+        Verdict { events, ..Verdict::taken(None) }
     }
 
     /// Text behind a gap: held, and the peer told at once (RFC 5681, section 4.2).
@@ -434,12 +444,13 @@ impl Tcb {
     }
 
     /// The peer's FIN is in order.
-    fn peer_finished(&mut self, events: &mut Events, now: Instant) {
+    fn peer_finished(&mut self, now: Instant) {
         self.rcv.ack_now = true;
         self.state = self.state.fin_received();
         self.timers.idle_at = Instant::ZERO;
         if self.state == State::TimeWait {
-            events.closed = Some(End::Finished);
+            // Told when the acknowledgment of the FIN is on its way.
+            self.ended = Some(End::Finished);
         } else {
             self.arm_keep_alive(now);
         }
@@ -464,7 +475,7 @@ impl Tcb {
             return Verdict { events, ..Verdict::taken(Some(frame)) };
         }
         if !segment.has(Flags::SYN) {
-            return Verdict::dropped(frame, DropReason::TcpNoAck);
+            return Verdict::dropped(frame, DropReason::TcpNoSyn);
         }
         (self.way, self.timers.heard_at) = (from, now);
         self.learn_from_syn(segment, shared, now);
