@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 
+use crate::apps::services::ServicePorts;
+use crate::transport::tcp::TcpConfig;
 use crate::transport::udp::ChecksumPolicy;
-pub use values::{Cidr, CoreList, Driver, IdleMode, Mode, QueueSet};
+pub use values::{Cidr, CoreList, Driver, IdleMode, Mode, QueueSet, Size};
 
 /// Port of the echo service (RFC 862).
 const ECHO_PORT: u16 = 7;
@@ -23,6 +25,20 @@ const RING_SIZE: u32 = 8192;
 const MAX_RING_SIZE: u32 = 1 << 20;
 /// Smallest ring: one burst.
 const MIN_RING_SIZE: u32 = 64;
+
+/// Packet memory of a worker that connections may hold: 32,768 segments, which one connection fills on a path of
+/// 10 Gb/s and 38 ms, and thirty with the default buffer. It is taken at start, and locked.
+const TCP_MEMORY: Size = Size(64 << 20);
+/// A burst in the larger chunks.
+const MIN_TCP_MEMORY: Size = Size(256 << 10);
+/// More than any machine has for one of its workers; the number of chunks stays far below 2^32.
+const MAX_TCP_MEMORY: Size = Size(1 << 40);
+/// Two segments of an Ethernet: with less, an acknowledgment would be waited for after each.
+const MIN_TCP_BUFFER: Size = Size(4 << 10);
+/// The largest window that there is (RFC 7323, section 2.3).
+const MAX_TCP_BUFFER: Size = Size(1 << 30);
+/// Tables for so many take 350 MiB of a worker, before the first of them is there.
+const MAX_CONNECTIONS: u32 = 1 << 22;
 
 /// Options of an endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args, Deserialize)]
@@ -38,12 +54,22 @@ pub struct Options {
     /// Router for everything that is not on the link
     #[arg(long, value_name = "ADDR")]
     pub gateway: Option<Ipv4Addr>,
-    /// UDP port to serve [default: 7]
+    /// UDP port of the echo service [default: 7]
     #[arg(long, value_name = "PORT")]
     pub udp_port: Option<u16>,
-    /// TCP port to serve; not served by this version
+    /// TCP port of the echo service [default: 7]
     #[arg(long, value_name = "PORT")]
     pub tcp_port: Option<u16>,
+    /// UDP and TCP port of the discard service (RFC 863), such as 9 [default: not served]
+    #[arg(long, value_name = "PORT")]
+    pub discard_port: Option<u16>,
+    /// UDP and TCP port of the daytime service (RFC 867), such as 13 [default: not served]
+    #[arg(long, value_name = "PORT")]
+    pub daytime_port: Option<u16>,
+    /// UDP and TCP port of the character generator (RFC 864), such as 19. Over UDP its answers are longer than
+    /// what it is sent, so keep it to links whose hosts are trusted [default: not served]
+    #[arg(long, value_name = "PORT")]
+    pub chargen_port: Option<u16>,
     /// Receive queues to serve: all, or numbers separated by commas [default: all]
     #[arg(long, value_name = "all|0,1")]
     pub queues: Option<QueueSet>,
@@ -65,7 +91,21 @@ pub struct Options {
     /// Entries of each ring: a power of two, and more than the NIC's own (`ethtool -g`) [default: 8192]
     #[arg(long, value_name = "N")]
     pub ring_size: Option<u32>,
-    /// How received UDP checksums are judged [default: accept-partial on virtual interfaces, else verify]
+    /// TCP connections at most, those in handshake included, for each worker [default: 65536]
+    #[arg(long, value_name = "N")]
+    pub connections: Option<u32>,
+    /// TCP handshakes under way at most, for each worker; beyond that SYN cookies are used [default: 4096]
+    #[arg(long, value_name = "N")]
+    pub backlog: Option<u32>,
+    /// Bytes that a connection may have received and not read, and the same again for those sent and not
+    /// acknowledged [default: 1M]
+    #[arg(long, value_name = "SIZE")]
+    pub tcp_buffer: Option<Size>,
+    /// Packet memory for all connections of a worker together, on top of what its rings take. It is taken at
+    /// start, and a segment takes a chunk of it: 2,048 bytes, or 4,096 in zero-copy mode [default: 64M]
+    #[arg(long, value_name = "SIZE")]
+    pub tcp_memory: Option<Size>,
+    /// How received UDP and TCP checksums are judged [default: accept-partial on virtual interfaces, else verify]
     #[arg(long, value_enum)]
     pub udp_checksum: Option<ChecksumPolicy>,
     /// Take packet memory from huge pages when there are any
@@ -87,8 +127,10 @@ pub struct Settings {
     pub addresses: Vec<Ipv4Net>,
     /// Router.
     pub gateway: Option<Ipv4Addr>,
-    /// UDP port.
-    pub udp_port: u16,
+    /// Ports that are served.
+    pub ports: ServicePorts,
+    /// Bounds of TCP.
+    pub tcp: TcpLimits,
     /// Receive queues.
     pub queues: QueueSet,
     /// Cores to pin workers to.
@@ -103,10 +145,23 @@ pub struct Settings {
     pub metrics: Option<SocketAddr>,
     /// Entries of each ring.
     pub ring_size: u32,
-    /// How received UDP checksums are judged; `None`: as the interface's kind suggests.
+    /// How received UDP and TCP checksums are judged; `None`: as the interface's kind suggests.
     pub udp_checksum: Option<ChecksumPolicy>,
     /// Whether to try huge pages.
     pub huge_pages: bool,
+}
+
+/// How much TCP may take, of each worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpLimits {
+    /// Connections.
+    pub connections: u32,
+    /// Handshakes under way.
+    pub backlog: u32,
+    /// Bytes that a connection may hold, each way.
+    pub buffer: u32,
+    /// Packet memory that connections may hold, bytes.
+    pub memory: u64,
 }
 
 /// Options that cannot be followed.
@@ -176,6 +231,9 @@ impl Options {
             gateway: self.gateway.or(other.gateway),
             udp_port: self.udp_port.or(other.udp_port),
             tcp_port: self.tcp_port.or(other.tcp_port),
+            discard_port: self.discard_port.or(other.discard_port),
+            daytime_port: self.daytime_port.or(other.daytime_port),
+            chargen_port: self.chargen_port.or(other.chargen_port),
             queues: self.queues.or(other.queues),
             cores: self.cores.or(other.cores),
             mode: self.mode.or(other.mode),
@@ -183,6 +241,10 @@ impl Options {
             idle: self.idle.or(other.idle),
             metrics: self.metrics.or(other.metrics),
             ring_size: self.ring_size.or(other.ring_size),
+            connections: self.connections.or(other.connections),
+            backlog: self.backlog.or(other.backlog),
+            tcp_buffer: self.tcp_buffer.or(other.tcp_buffer),
+            tcp_memory: self.tcp_memory.or(other.tcp_memory),
             udp_checksum: self.udp_checksum.or(other.udp_checksum),
             huge_pages: self.huge_pages || other.huge_pages,
             config: None,
@@ -190,6 +252,7 @@ impl Options {
     }
 
     fn settings(self) -> Result<Settings, ConfigError> {
+        let (ports, tcp) = (self.ports()?, self.tcp_limits()?);
         let interface = self.interface.ok_or(ConfigError::Missing { what: "interface", flag: "--interface IF" })?;
         let addresses: Vec<Ipv4Net> = self.address.iter().map(|cidr| cidr.0).collect();
         if addresses.is_empty() {
@@ -205,12 +268,6 @@ impl Options {
         {
             return Err(invalid("--gateway", gateway, "a router must be on the link of one of the addresses"));
         }
-        if self.udp_port == Some(0) {
-            return Err(invalid("--udp-port", 0, "nobody can send to port 0 (RFC 768); give 1 to 65535"));
-        }
-        if self.tcp_port.is_some() {
-            tracing::warn!("this version serves no TCP: segments are answered with \"protocol unreachable\"");
-        }
         let ring_size = self.ring_size.unwrap_or(RING_SIZE);
         if !ring_size.is_power_of_two() || !(MIN_RING_SIZE..=MAX_RING_SIZE).contains(&ring_size) {
             let why = format!("a ring has a power of two from {MIN_RING_SIZE} to {MAX_RING_SIZE} entries");
@@ -220,7 +277,8 @@ impl Options {
             interface,
             addresses,
             gateway: self.gateway,
-            udp_port: self.udp_port.unwrap_or(ECHO_PORT),
+            ports,
+            tcp,
             queues: self.queues.unwrap_or_default(),
             cores: self.cores.map(|cores| cores.0),
             mode: self.mode.unwrap_or_default(),
@@ -230,6 +288,58 @@ impl Options {
             ring_size,
             udp_checksum: self.udp_checksum,
             huge_pages: self.huge_pages,
+        })
+    }
+
+    fn ports(&self) -> Result<ServicePorts, ConfigError> {
+        let udp_echo = ("--udp-port", Some(self.udp_port.unwrap_or(ECHO_PORT)));
+        let tcp_echo = ("--tcp-port", Some(self.tcp_port.unwrap_or(ECHO_PORT)));
+        let discard = ("--discard-port", self.discard_port);
+        let daytime = ("--daytime-port", self.daytime_port);
+        let chargen = ("--chargen-port", self.chargen_port);
+        for echo in [udp_echo, tcp_echo] {
+            let all = [echo, discard, daytime, chargen];
+            for (at, (flag, port)) in all.iter().enumerate() {
+                let Some(port) = *port else { continue };
+                if port == 0 {
+                    return Err(invalid(flag, 0, "nobody can send to port 0; give 1 to 65535"));
+                }
+                if let Some((other, _)) = all[..at].iter().find(|(_, other)| *other == Some(port)) {
+                    return Err(invalid(flag, port, format!("it is that of {other}; give each service its own")));
+                }
+            }
+        }
+        Ok(ServicePorts {
+            udp_echo: udp_echo.1,
+            tcp_echo: tcp_echo.1,
+            discard: discard.1,
+            daytime: daytime.1,
+            chargen: chargen.1,
+        })
+    }
+
+    fn tcp_limits(&self) -> Result<TcpLimits, ConfigError> {
+        let default = TcpConfig::default();
+        let connections = self.connections.unwrap_or(default.connections);
+        if !(1..=MAX_CONNECTIONS).contains(&connections) {
+            return Err(invalid("--connections", connections, format!("give 1 to {MAX_CONNECTIONS}")));
+        }
+        let backlog = self.backlog.unwrap_or(default.backlog.min(connections));
+        if !(1..=connections).contains(&backlog) {
+            let why = format!("give 1 to {connections}, the number of connections in all (--connections)");
+            return Err(invalid("--backlog", backlog, why));
+        }
+        let within = |flag, size: Size, least: Size, most: Size| {
+            let fits = (least..=most).contains(&size);
+            if fits { Ok(size.0) } else { Err(invalid(flag, size, format!("give {least} to {most}"))) }
+        };
+        let buffer = self.tcp_buffer.unwrap_or(Size(default.receive_buffer.into()));
+        let memory = self.tcp_memory.unwrap_or(TCP_MEMORY);
+        Ok(TcpLimits {
+            connections,
+            backlog,
+            buffer: within("--tcp-buffer", buffer, MIN_TCP_BUFFER, MAX_TCP_BUFFER)? as u32,
+            memory: within("--tcp-memory", memory, MIN_TCP_MEMORY, MAX_TCP_MEMORY)?,
         })
     }
 }
@@ -264,7 +374,10 @@ mod tests {
     #[test]
     fn two_options_are_enough() {
         let settings = minimal().settings().unwrap();
-        assert_eq!((settings.udp_port, settings.ring_size), (7, 8192));
+        assert_eq!((settings.ports.udp_echo, settings.ports.tcp_echo, settings.ring_size), (Some(7), Some(7), 8192));
+        assert_eq!((settings.ports.discard, settings.ports.daytime, settings.ports.chargen), (None, None, None));
+        let TcpLimits { connections, backlog, buffer, memory } = settings.tcp;
+        assert_eq!((connections, backlog, buffer, memory), (65_536, 4096, 1 << 20, 64 << 20));
         assert_eq!((settings.queues, settings.mode, settings.idle), (QueueSet::All, Mode::Auto, IdleMode::Adaptive));
     }
 
@@ -273,7 +386,7 @@ mod tests {
         let flags = parse("udp-port = 1\naddress = ['10.0.0.3/24']");
         let file = parse("interface = 'bw0'\nudp-port = 2\nring-size = 64\naddress = ['10.0.0.2/24']");
         let settings = flags.or(file).settings().unwrap();
-        assert_eq!((settings.udp_port, settings.ring_size, &settings.interface[..]), (1, 64, "bw0"));
+        assert_eq!((settings.ports.udp_echo, settings.ring_size, &settings.interface[..]), (Some(1), 64, "bw0"));
         assert_eq!(settings.addresses, ["10.0.0.3/24".parse().unwrap()]);
     }
 
@@ -282,13 +395,18 @@ mod tests {
         let options = parse(
             "interface = 'bw0'\naddress = ['10.0.0.2/24', '10.0.1.2/24']\ngateway = '10.0.0.1'\nudp-port = 9\n\
              tcp-port = 9\nqueues = '0,2'\ncores = '1,3'\nmode = 'zero-copy'\ndriver = 'rings'\nidle = 'poll'\n\
-             metrics = '127.0.0.1:9100'\nring-size = 4096\nudp-checksum = 'trust'\nhuge-pages = true",
+             metrics = '127.0.0.1:9100'\nring-size = 4096\nudp-checksum = 'trust'\nhuge-pages = true\n\
+             discard-port = 10\ndaytime-port = 13\nchargen-port = 19\nconnections = 100\nbacklog = 10\n\
+             tcp-buffer = '64K'\ntcp-memory = '8M'",
         );
         let settings = options.settings().unwrap();
         assert_eq!(settings.queues, QueueSet::Some(vec![0, 2]));
         assert_eq!(settings.cores, Some(vec![1, 3]));
         assert_eq!((settings.mode, settings.idle), (Mode::ZeroCopy, IdleMode::Poll));
         assert!(settings.huge_pages);
+        let ServicePorts { udp_echo, tcp_echo, discard, daytime, chargen } = settings.ports;
+        assert_eq!([udp_echo, tcp_echo, discard, daytime, chargen].map(Option::unwrap), [9, 9, 10, 13, 19]);
+        assert_eq!(settings.tcp, TcpLimits { connections: 100, backlog: 10, buffer: 65_536, memory: 8 << 20 });
     }
 
     #[test]
@@ -303,6 +421,14 @@ mod tests {
         assert!(message(parse("interface = 'bw0'")).contains("--address"));
         let with = |more: &str| message(minimal().or(parse(more)));
         assert!(with("udp-port = 0").contains("65535"));
+        assert!(with("tcp-port = 0").contains("--tcp-port 0"));
+        assert!(with("discard-port = 7").contains("--udp-port"));
+        assert!(with("udp-port = 1\nchargen-port = 7").contains("--tcp-port"));
+        assert!(with("discard-port = 9\ndaytime-port = 9").contains("--discard-port"));
+        assert!(with("connections = 0").contains("give 1 to 4194304"));
+        assert!(with("connections = 10\nbacklog = 11").contains("give 1 to 10"));
+        assert!(with("tcp-buffer = '1K'").contains("--tcp-buffer 1K: give 4K to 1G"));
+        assert!(with("tcp-memory = '2048G'").contains("give 256K to 1024G"));
         assert!(with("ring-size = 1000").contains("power of two"));
         assert!(with("gateway = '10.1.0.1'").contains("on the link"));
         assert!(with("gateway = '10.0.0.2'").contains("on the link"), "ourselves");

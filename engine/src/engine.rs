@@ -34,7 +34,9 @@ use crate::link::neighbor::NeighborConfig;
 use crate::nic::{FactsError, LinkFacts};
 use crate::stack::{Stack, StackConfig};
 use crate::steer::{Steer, SteerConfig, SteerError, XdpMode};
+use crate::transport::tcp::TcpConfig;
 use crate::wire::ethernet::Mac;
+use crate::wire::{ipv4, tcp};
 use crate::worker::{Idle, Worker};
 use housekeeping::{Housekeeping, News, SharedReport, Word};
 use plan::{Placement, Plan, PlanError};
@@ -411,6 +413,7 @@ fn open(settings: &Settings, facts: &LinkFacts, plan: &Plan, xdp: XdpMode, queue
     config.rings = RingSizes::all(settings.ring_size);
     config.chunk_size = plan.chunk_size;
     config.huge_pages = settings.huge_pages;
+    config.extra_chunks = tcp_chunks(settings, plan);
     match settings.driver {
         Driver::Rings => AfXdp::open(&config).map(|(device, umem)| Opened::Rings(device, umem)).map_err(Into::into),
         #[cfg(feature = "xsk-rs")]
@@ -427,19 +430,41 @@ fn stack_config(
     probing: Probing,
     secret: [u64; 2],
 ) -> StackConfig {
+    let mtu = u16::try_from(facts.mtu).unwrap_or(u16::MAX);
     StackConfig {
         mac: facts.mac,
-        mtu: u16::try_from(facts.mtu).unwrap_or(u16::MAX),
+        mtu,
         addresses: settings.addresses.clone(),
         gateway: settings.gateway,
         probing,
-        udp_ports: vec![settings.udp_port],
-        checksum: plan.udp_checksum,
-        tcp: None,
+        udp_ports: settings.ports.udp().map(|(port, _)| port).collect(),
+        checksum: plan.checksum,
+        tcp: Some(tcp_config(settings, plan, mtu)),
         own_queue: None,
         neighbors: NeighborConfig::default(),
         secret,
     }
+}
+
+fn tcp_config(settings: &Settings, plan: &Plan, mtu: u16) -> TcpConfig {
+    let limits = settings.tcp;
+    TcpConfig {
+        ports: settings.ports.tcp().map(|(port, _)| port).collect(),
+        connections: limits.connections,
+        backlog: limits.backlog,
+        time_wait: limits.connections,
+        receive_buffer: limits.buffer,
+        send_buffer: limits.buffer,
+        chunks: tcp_chunks(settings, plan),
+        mss: mtu.saturating_sub(ipv4::LEN as u16 + tcp::LEN as u16),
+        ..TcpConfig::default()
+    }
+}
+
+/// Chunks that connections may hold, which the memory has on top of what rings and bursts take.
+fn tcp_chunks(settings: &Settings, plan: &Plan) -> u32 {
+    let chunks = settings.tcp.memory / u64::from(plan.chunk_size.bytes());
+    u32::try_from(chunks).unwrap_or(u32::MAX)
 }
 
 const fn idle(mode: IdleMode) -> Idle {

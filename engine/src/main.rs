@@ -3,7 +3,8 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use barewire::apps::echo::Echo;
+use barewire::apps::daytime::Daytime;
+use barewire::apps::services::{ServicePorts, Services};
 use barewire::config::{Options, Settings};
 use barewire::engine::{Engine, Ready};
 use clap::{Parser, Subcommand};
@@ -27,16 +28,17 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve UDP echo (RFC 862) on an address of its own
+    /// Serve echo (RFC 862) over UDP and TCP on an address of its own; discard, daytime and chargen if asked to
     #[command(after_help = "\
 Examples:
   barewire echo --interface eth1 --address 192.0.2.10/24 --gateway 192.0.2.1
   barewire echo --interface eth1 --address 192.0.2.10/24 --queues 0,1 --cores 2,3 --idle spin
   barewire echo --interface eth1 --address 192.0.2.10/24 --metrics 127.0.0.1:9100
+  barewire echo --interface eth1 --address 192.0.2.10/24 --discard-port 9 --daytime-port 13 --chargen-port 19
   barewire echo --config echo.toml
 
-The address must be one that no host has, this one's kernel included: the engine answers ARP, ping and UDP
-for it, and leaves everything else on the interface to the kernel. Once packets can flow, one line that
+The address must be one that no host has, this one's kernel included: the engine answers ARP, ping, UDP
+and TCP for it, and leaves everything else on the interface to the kernel. Once packets can flow, one line that
 starts with `ready` is printed.")]
     Echo(Box<Options>),
 }
@@ -71,7 +73,9 @@ fn serve(settings: &Settings) -> Result<(), Failure> {
         let shutdown = async move {
             tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }
         };
-        Engine::run(settings, |_| Echo, |ready| say_ready(settings, ready), shutdown).await.map_err(Failure::Engine)
+        let services = Services::new(&settings.ports, Daytime::new(barewire::clock::zero()));
+        let ready = |ready: &Ready| say_ready(settings, ready);
+        Engine::run(settings, |_| services.clone(), ready, shutdown).await.map_err(Failure::Engine)
     })
 }
 
@@ -82,12 +86,17 @@ fn say_ready(settings: &Settings, ready: &Ready) {
     let cores = join(ready.workers.iter().map(|worker| worker.core.to_string()).collect());
     let addresses = join(settings.addresses.iter().map(ToString::to_string).collect());
     let mut line = format!(
-        "ready interface={} queues={queues} cores={cores} mode={} driver={} addresses={addresses} udp-port={}",
+        "ready interface={} queues={queues} cores={cores} mode={} driver={} addresses={addresses}",
         ready.interface,
         ready.mode(),
         ready.driver.name(),
-        settings.udp_port,
     );
+    let ServicePorts { udp_echo, tcp_echo, discard, daytime, chargen } = settings.ports;
+    let ports =
+        [("udp", udp_echo), ("tcp", tcp_echo), ("discard", discard), ("daytime", daytime), ("chargen", chargen)];
+    for (name, port) in ports.iter().filter_map(|(name, port)| Some((name, (*port)?))) {
+        line += &format!(" {name}-port={port}");
+    }
     if let Some(metrics) = settings.metrics {
         line += &format!(" metrics=http://{metrics}/metrics");
     }

@@ -10,14 +10,9 @@
 //! [`writable`](App::writable) tells when there is room. When the peer finishes, so does the connection, after the
 //! last byte went back.
 
+use super::ANSWERING_PORTS;
 use crate::app::{Answer, App, Connection, Datagram};
 use crate::base::Instant;
-
-/// Ports of services that answer whatever they are sent: echo, daytime, quote of the day, chargen, time.
-///
-/// One forged datagram from such a port would make two servers answer each other for ever, so these ports
-/// get no answer (CERT advisory CA-1996-01).
-const ANSWERING_PORTS: [u16; 5] = [7, 13, 17, 19, 37];
 
 /// Sends every datagram back.
 #[derive(Clone, Copy, Debug, Default)]

@@ -91,6 +91,40 @@ fn numbers<T: FromStr + PartialEq>(text: &str) -> Result<Vec<T>, String> {
     Ok(list)
 }
 
+/// An amount of memory, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Size(pub u64);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let shift = match text[digits.len()..].trim() {
+            "" | "B" => Some(0),
+            "K" | "KiB" => Some(10),
+            "M" | "MiB" => Some(20),
+            "G" | "GiB" => Some(30),
+            _ => None,
+        };
+        let bytes = shift.and_then(|shift| digits.parse::<u64>().ok()?.checked_mul(1 << shift));
+        bytes.map(Self).ok_or_else(|| "not an amount of memory; for example 65536, 512K, 64M or 2G".into())
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => f.write_str("0"),
+            bytes if bytes % (1 << 30) == 0 => write!(f, "{}G", bytes >> 30),
+            bytes if bytes % (1 << 20) == 0 => write!(f, "{}M", bytes >> 20),
+            bytes if bytes % (1 << 10) == 0 => write!(f, "{}K", bytes >> 10),
+            bytes => write!(f, "{bytes}"),
+        }
+    }
+}
+
 macro_rules! try_from_string {
     ($($name:ty),+) => {$(
         impl TryFrom<String> for $name {
@@ -101,7 +135,7 @@ macro_rules! try_from_string {
         }
     )+};
 }
-try_from_string!(Cidr, QueueSet, CoreList);
+try_from_string!(Cidr, QueueSet, CoreList, Size);
 
 /// How frames get from the NIC to the engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -184,5 +218,24 @@ mod tests {
         assert!("".parse::<CoreList>().is_err());
         assert!("1,x".parse::<CoreList>().unwrap_err().contains("for example"));
         assert!("-1".parse::<QueueSet>().is_err());
+    }
+
+    #[test]
+    fn amounts_of_memory_have_binary_suffixes() {
+        let size = |text: &str| text.parse::<Size>().map(|size| (size.0, size.to_string()));
+        let table = [
+            ("0", 0, "0"),
+            ("1000", 1000, "1000"),
+            ("65536", 65_536, "64K"),
+            ("64M", 64 << 20, "64M"),
+            ("64 MiB", 64 << 20, "64M"),
+            ("2GiB", 2 << 30, "2G"),
+        ];
+        for (text, bytes, shown) in table {
+            assert_eq!(size(text), Ok((bytes, shown.to_owned())), "{text}");
+        }
+        for wrong in ["", "M", "-1", "1.5G", "64MB", "1T", "99999999999999999999", "17179869184G"] {
+            assert!(size(wrong).unwrap_err().contains("for example"), "{wrong}");
+        }
     }
 }

@@ -19,8 +19,8 @@ pub struct Plan {
     pub workers: Vec<Placement>,
     /// Size of a chunk.
     pub chunk_size: ChunkSize,
-    /// How received UDP checksums are judged.
-    pub udp_checksum: ChecksumPolicy,
+    /// How received UDP and TCP checksums are judged.
+    pub checksum: ChecksumPolicy,
 }
 
 /// Where a worker runs and what it serves.
@@ -117,7 +117,7 @@ impl Plan {
         let virtual_link =
             matches!(facts.driver.as_str(), "veth" | "virtio_net" | "tun" | "bridge" | "macvlan" | "vmxnet3" | "");
         let by_kind = if virtual_link { ChecksumPolicy::AcceptPartial } else { ChecksumPolicy::Verify };
-        Ok(Self { workers, chunk_size, udp_checksum: settings.udp_checksum.unwrap_or(by_kind) })
+        Ok(Self { workers, chunk_size, checksum: settings.udp_checksum.unwrap_or(by_kind) })
     }
 }
 
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn partial_checksums_are_taken_only_where_no_wire_was() {
-        let policy = |driver, more| Plan::new(&settings(more), &facts(1, 1500, driver), &[0]).unwrap().udp_checksum;
+        let policy = |driver, more| Plan::new(&settings(more), &facts(1, 1500, driver), &[0]).unwrap().checksum;
         assert_eq!(policy("veth", ""), ChecksumPolicy::AcceptPartial);
         assert_eq!(policy("macvlan", ""), ChecksumPolicy::AcceptPartial);
         assert_eq!(policy("igb", ""), ChecksumPolicy::Verify);
