@@ -24,11 +24,15 @@ impl Tcp {
         let mut holdings = Holdings::default();
         for (index, tcb) in self.tables.connections.iter() {
             let known = self.tables.find(&tcb.tuple) == Some((Kind::Connection, index));
+            let ready = self.ready.contains(index);
+            // Of one that is ready the timer is armed when it no longer is.
+            let armed = match (tcb.deadline(), self.wheel.deadline(index)) {
+                (Some(at), Some(armed)) => armed <= at,
+                (deadline, armed) => deadline.is_some() == armed.is_some(),
+            };
             hold(known, "the flow table leads to the connection")
-                .and_then(|()| {
-                    hold(self.wheel.deadline(index) == tcb.deadline(), "the wheel has the earliest deadline")
-                })
-                .and_then(|()| tcb.audit(self.ready.contains(index), umem))
+                .and_then(|()| hold(ready || armed, "the wheel has a deadline no later than the earliest"))
+                .and_then(|()| tcb.audit(ready, umem))
                 .map_err(|wrong| (tcb.tuple, wrong))?;
             let Holdings { send, receive } = tcb.holdings();
             (holdings.send, holdings.receive) = (holdings.send + send, holdings.receive + receive);

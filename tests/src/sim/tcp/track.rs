@@ -208,8 +208,8 @@ impl Track {
         if let Some(told) = self.told.filter(|told| told.isn == other.isn) {
             hold(ack >= told.ack, "takes back an acknowledgment")?;
             let finished = other.fin.is_some_and(|fin| ack > fin);
-            // RFC 9293, section 3.8.6 (SHLD-14).
-            hold(edge >= told.edge || finished, "shrinks its window")?;
+            // RFC 9293, section 3.8.6 (SHLD-14). The window of a SYN is not scaled, and cannot say everything.
+            hold(edge >= told.edge || finished || segment.syn, "shrinks its window")?;
         }
         self.told = Some(Told { isn: other.isn, ack, edge });
         Ok(())
