@@ -229,7 +229,7 @@ impl Tcb {
         if self.ecn.echo {
             flags = flags | Flags::ECE;
         }
-        let options = self.options(now);
+        let options = self.options(now, 0);
         let window = self.advertise(shared.config.receive_buffer, &shared.memory);
         self.acknowledged();
         shared.counters.acknowledgments += 1;
