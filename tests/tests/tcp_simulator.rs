@@ -29,7 +29,13 @@ fn all_seeds_hold_every_invariant_and_the_same_seed_gives_the_same_trace() {
             if seed >= first + seeds {
                 return outcomes;
             }
-            let outcome = match run_tcp_seed(seed) { Ok(o) => o, Err(e) => { println!("FAIL {seed} {}", e.lines().next().unwrap_or("")); continue; } };
+            let outcome = match run_tcp_seed(seed) {
+                Ok(o) => o,
+                Err(e) => {
+                    println!("FAIL {seed} {}", e.lines().next().unwrap_or(""));
+                    continue;
+                }
+            };
             if seed % TWICE == 0 {
                 assert_eq!(run_tcp_seed(seed).as_ref(), Ok(&outcome), "seed {seed}: two runs differ");
             }

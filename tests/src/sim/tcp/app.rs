@@ -335,7 +335,11 @@ impl App for Talker {
             self.calls.swap_remove(at.unwrap_or_else(|| panic!("{id:?} is closed once more, or was never open")));
         assert_eq!(session.0.is_some(), call.record.opened, "the session of another connection");
         assert!(reason != Closed::Aborted || call.aborted || !call.record.opened, "aborted by nobody");
-        self.book.borrow_mut().close(self.side, call.flow, Record { closed: Some(reason), ..call.record });
+        self.book.borrow_mut().close(
+            self.side,
+            call.flow,
+            Record { closed: Some(reason), closed_at: now, ..call.record },
+        );
     }
 
     fn poll(&mut self, now: Instant, outbox: &mut impl Outbox) {

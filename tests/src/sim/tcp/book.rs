@@ -3,8 +3,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use barewire::app::Closed;
+use barewire::base::Instant;
 
 use super::stream::{Flow, Side};
 
@@ -19,8 +21,10 @@ pub struct Record {
     pub finished: bool,
     /// Whether it was told that it is open.
     pub opened: bool,
-    /// What it was told of the end.
+    /// What it was told of the end, and when.
     pub closed: Option<Closed>,
+    /// See `closed`.
+    pub closed_at: Instant,
 }
 
 /// All connections.
@@ -29,6 +33,8 @@ pub struct Book {
     records: BTreeMap<Flow, [Option<Record>; 2]>,
     /// Those that an application was told the end of, until they are taken out.
     closed: Vec<(Side, Flow, Record)>,
+    /// How long each side remembers a connection that is over.
+    pub remembers: [Duration; 2],
     /// Whether ports were used again, so that records of two connections may be taken for those of one.
     pub mixed: bool,
 }
@@ -77,8 +83,10 @@ impl Book {
                 assert_eq!(record.received, other.sent, "{flow:?}: bytes that {name} received when it was finished");
             }
             Some(Closed::Reset) => {
-                let fine = other.is_some_and(|other| other.closed == Some(Closed::Finished));
-                assert!(!fine, "{flow:?}: {name} was reset, but the other side finished: {record:?} {other:?}");
+                let remembers = self.remembers[side.other() as usize];
+                let finished = other.filter(|other| other.closed == Some(Closed::Finished));
+                let fine = finished.is_none_or(|other| record.closed_at.since(other.closed_at) >= remembers);
+                assert!(fine, "{flow:?}: {name} was reset, but the other side finished: {record:?} {other:?}");
             }
             Some(Closed::Refused | Closed::Unreachable) => {
                 assert!(!record.opened, "{flow:?}: {name} was refused when it was open");

@@ -1,6 +1,7 @@
 //! One host of the simulation: a production [`Worker`] with TCP on a virtual NIC, watched after every turn.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use barewire::base::{Instant, Place, Umem};
 use barewire::stack::{Stack, StackConfig};
@@ -32,6 +33,8 @@ pub struct TcpHost<D> {
     /// Bytes in flight on each connection after the last turn.
     flights: BTreeMap<Flow, u32>,
     undone: u64,
+    /// Whether frames that waited for a neighbor may be overtaken by later ones.
+    disordered: bool,
     /// Frames that arrived and found no place in the NIC.
     pub dropped_by_nic: u64,
 }
@@ -63,6 +66,7 @@ impl<D: Virtual> TcpHost<D> {
             digested: 0,
             flights: BTreeMap::new(),
             undone: 0,
+            disordered: false,
             dropped_by_nic: 0,
         }
     }
@@ -107,7 +111,9 @@ impl<D: Virtual> TcpHost<D> {
         if !self.calm && self.plan.naps.is_on(now, &mut self.rng) {
             return;
         }
+        self.disordered |= self.worker.stack().waiting() > 0;
         self.worker.turn(now);
+        self.disordered |= self.worker.stack().waiting() > 0;
         let received = self.worker.stack().counters().received;
         while self.digested < received {
             self.digested += 1;
@@ -120,21 +126,31 @@ impl<D: Virtual> TcpHost<D> {
         self.check_tcp(now);
     }
 
-    /// The next frame that leaves the NIC.
-    pub fn depart(&mut self) -> Option<Vec<u8>> {
-        let bytes = self.worker.device_mut().nic().depart()?;
+    /// The next frame that leaves the NIC, and whether frames leave in the order in which they were built.
+    pub fn depart(&mut self) -> Option<(Vec<u8>, bool)> {
+        let in_order = !self.disordered;
+        let Some(bytes) = self.worker.device_mut().nic().depart() else {
+            self.disordered &= self.worker.stack().waiting() > 0 || self.is_busy();
+            return None;
+        };
         let name = self.side.name();
         if let Err(wrong) = strict::check(&bytes) {
             panic!("{name}: sent a malformed frame: {wrong}\n{bytes:02x?}");
         }
         assert_eq!(bytes[6..12], self.config.mac.0, "{name}: sent from another MAC address");
         assert!(bytes.len() <= 14 + usize::from(self.config.mtu), "{name}: sent a frame of {} bytes", bytes.len());
-        Some(bytes)
+        Some((bytes, in_order))
     }
 
     /// Whether only a turn, or a better mood of the NIC, moves on what waits here.
     pub fn is_busy(&mut self) -> bool {
         self.worker.in_bursts() != (0, 0) || self.worker.device_mut().nic().is_busy()
+    }
+
+    /// How long a connection that is over is remembered; not at all where some had to give way to others.
+    #[must_use]
+    pub fn remembers(&self) -> Duration {
+        if self.tcp().counters().time_wait_evicted == 0 { self.tcp.time_wait_for } else { Duration::ZERO }
     }
 
     /// When the stack has something to do next.

@@ -16,11 +16,11 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// A frame leaves a host.
+    /// A frame leaves a host, `in_order` if that is the order in which they were built.
     ///
     /// # Panics
     /// If it is one that must not be sent.
-    pub fn departs(&mut self, from: Side, frame: &[u8]) {
+    pub fn departs(&mut self, from: Side, frame: &[u8], in_order: bool) {
         let Some((flow, segment)) = Segment::parse(from, frame) else { return };
         self.segments += 1;
         if segment.rst {
@@ -28,7 +28,7 @@ impl Observer {
         }
         let [near, far] = self.flows.entry(flow).or_default();
         let (own, other) = if from == Side::Near { (near, far) } else { (far, near) };
-        if let Err(wrong) = check(flow, from, own, other, &segment) {
+        if let Err(wrong) = check((flow, from), own, other, &segment, in_order) {
             panic!("{flow:?}: {} sent {segment}: {wrong}", from.name());
         }
     }
@@ -59,11 +59,11 @@ impl Observer {
 }
 
 fn check(
-    flow: Flow,
-    from: Side,
+    (flow, from): (Flow, Side),
     own: &mut Vec<Track>,
     other: &mut [Track],
     segment: &Segment<'_>,
+    in_order: bool,
 ) -> Result<(), String> {
     if segment.syn && !own.iter().any(|track| track.begins_at(segment.seq)) {
         own.push(Track::new(flow, from, segment));
@@ -77,5 +77,5 @@ fn check(
         }
         None => None,
     };
-    track.departs(segment, answers)
+    track.departs(segment, answers, in_order)
 }

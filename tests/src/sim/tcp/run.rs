@@ -218,14 +218,15 @@ impl<D: Virtual> TcpSimulation<D> {
         let Self { hosts, observer, .. } = self;
         let host = &mut hosts[side as usize];
         host.turn(self.now, |frame| observer.arrives(side, &frame.bytes));
-        while let Some(bytes) = self.hosts[side as usize].depart() {
+        while let Some((bytes, in_order)) = self.hosts[side as usize].depart() {
             self.note(3 + side as u64, &bytes, true);
-            self.observer.departs(side, &bytes);
+            self.observer.departs(side, &bytes, in_order);
             let lane = &mut self.lanes[side as usize];
             if let Some(too_long) = lane.send(Transmission { bytes, damaged: false }, self.now) {
                 self.route(side, &too_long.bytes);
             }
         }
+        self.book.borrow_mut().remembers[side as usize] = self.hosts[side as usize].remembers();
         self.check_closed();
     }
 

@@ -119,11 +119,16 @@ impl Track {
         (self.fin.map_or(reach, |fin| reach.min(fin)) - 1).max(0) as u64
     }
 
-    /// A segment of it is sent, which acknowledges `other`.
+    /// A segment of it is sent, which acknowledges `other`; `in_order` if not before one that was built earlier.
     ///
     /// # Errors
     /// Why it must not be sent.
-    pub(super) fn departs(&mut self, segment: &Segment<'_>, other: Option<&mut Self>) -> Result<(), String> {
+    pub(super) fn departs(
+        &mut self,
+        segment: &Segment<'_>,
+        other: Option<&mut Self>,
+        in_order: bool,
+    ) -> Result<(), String> {
         let place = self.offset(segment.seq);
         if segment.syn {
             self.take_offer(segment, other.as_deref())?;
@@ -132,7 +137,7 @@ impl Track {
         self.check_fin(segment, place + segment.len())?;
         if let Some(other) = other {
             self.check_options(segment, other)?;
-            self.check_acknowledgment(segment, other)?;
+            self.check_acknowledgment(segment, other, in_order)?;
             self.check_sack(segment, other)?;
             self.check_congestion_marks(segment, place, other)?;
             let text = segment.text.len() + segment.options_len;
@@ -143,8 +148,8 @@ impl Track {
         }
         if let Some((value, _)) = segment.timestamps {
             let newer = self.timestamp.is_none_or(|before| value.wrapping_sub(before).cast_signed() >= 0);
-            hold(newer, "a timestamp before that of an earlier segment")?;
-            self.timestamp = Some(value);
+            hold(newer || !in_order, "a timestamp before that of an earlier segment")?;
+            self.timestamp = if newer { Some(value) } else { self.timestamp };
         }
         self.sent = self.sent.max(place + segment.len());
         Ok(())
@@ -201,17 +206,19 @@ impl Track {
         Ok(())
     }
 
-    fn check_acknowledgment(&mut self, segment: &Segment<'_>, other: &Self) -> Result<(), String> {
+    fn check_acknowledgment(&mut self, segment: &Segment<'_>, other: &Self, in_order: bool) -> Result<(), String> {
         let ack = other.offset(segment.ack.unwrap_or_default());
         hold(ack <= other.arrived.reach(), "acknowledges what has not arrived")?;
         let edge = ack + (i64::from(segment.window) << self.scale(segment));
-        if let Some(told) = self.told.filter(|told| told.isn == other.isn) {
+        let before = self.told.filter(|told| told.isn == other.isn);
+        if let Some(told) = before.filter(|_| in_order) {
             hold(ack >= told.ack, "takes back an acknowledgment")?;
             let finished = other.fin.is_some_and(|fin| ack > fin);
             // RFC 9293, section 3.8.6 (SHLD-14). The window of a SYN is not scaled, and cannot say everything.
             hold(edge >= told.edge || finished || segment.syn, "shrinks its window")?;
         }
-        self.told = Some(Told { isn: other.isn, ack, edge });
+        let furthest = before.map_or((ack, edge), |told| (ack.max(told.ack), edge.max(told.edge)));
+        self.told = Some(Told { isn: other.isn, ack: furthest.0, edge: furthest.1 });
         Ok(())
     }
 
