@@ -52,6 +52,9 @@ impl Tcb {
         }
         if self.finishing && !self.fin_queued {
             self.queue_fin(umem);
+            if !self.fin_queued {
+                return Next::Starved;
+            }
         }
         match self.send_new(shared, now, umem) {
             Next::Nothing => {}
