@@ -108,10 +108,10 @@ impl Tcp {
         });
     }
 
-    /// Ends the connection at once.
+    /// Ends the connection at once, also one that is over but for what its application has not taken.
     pub fn abort(&mut self, index: u32) {
         if let Some(tcb) = self.tables.connections.get_mut(index) {
-            tcb.ended = tcb.ended.or(Some(End::Aborted));
+            tcb.ended = tcb.ended.filter(|&end| end != End::Finished).or(Some(End::Aborted));
         }
     }
 
@@ -213,7 +213,7 @@ impl Tcb {
         })
     }
 
-    fn room(&self, shared: &Shared) -> u32 {
+    pub(super) fn room(&self, shared: &Shared) -> u32 {
         if !self.state.may_send() || self.finishing || self.ended.is_some() {
             return 0;
         }
