@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use barewire::base::{Instant, Place, Umem};
+use barewire::base::{BURST, Instant, Place, Umem};
 use barewire::stack::{Stack, StackConfig};
 use barewire::transport::tcp::{Tcp, TcpConfig};
 use barewire::worker::Worker;
@@ -35,6 +35,10 @@ pub struct TcpHost<D> {
     undone: u64,
     /// Whether frames that waited for a neighbor may be overtaken by later ones.
     disordered: bool,
+    /// Turns in a row after which something was due that nothing hinders.
+    overdue: u32,
+    /// Frames that the NIC took in the last turn.
+    burst: u64,
     /// Frames that arrived and found no place in the NIC.
     pub dropped_by_nic: u64,
 }
@@ -67,6 +71,8 @@ impl<D: Virtual> TcpHost<D> {
             flights: BTreeMap::new(),
             undone: 0,
             disordered: false,
+            overdue: 0,
+            burst: 0,
             dropped_by_nic: 0,
         }
     }
@@ -112,7 +118,9 @@ impl<D: Virtual> TcpHost<D> {
             return;
         }
         self.disordered |= self.worker.stack().waiting() > 0;
+        let transmitted = self.worker.device_mut().nic().counters_now().transmitted;
         self.worker.turn(now);
+        self.burst = self.worker.device_mut().nic().counters_now().transmitted - transmitted;
         self.disordered |= self.worker.stack().waiting() > 0;
         let received = self.worker.stack().counters().received;
         while self.digested < received {
@@ -225,9 +233,11 @@ impl<D: Virtual> TcpHost<D> {
         let most = limits.chunks + 3 * connections;
         assert!(tcp.held() <= most, "{name}: {} chunks are held, of {}", tcp.held(), limits.chunks);
         let (_, out) = self.worker.in_bursts();
-        let hindered = out > 0 || umem.free_chunks() == 0;
-        let overdue = tcp.next_deadline().filter(|&at| at <= now && !hindered);
-        assert_eq!(overdue, None, "{name}: something is due at {now:?}, and was not done");
+        // What frees memory at the end of a turn leaves something to do for the next.
+        let hindered = self.burst + out as u64 >= BURST as u64 || umem.free_chunks() == 0;
+        let overdue = tcp.next_deadline().is_some_and(|at| at <= now) && !hindered;
+        self.overdue = if overdue { self.overdue + 1 } else { 0 };
+        assert!(self.overdue < 3, "{name}: something is due at {now:?}, and was not done");
         self.check_connections(now);
     }
 
