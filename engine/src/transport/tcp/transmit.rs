@@ -63,9 +63,11 @@ impl Tcb {
                 return sent;
             }
         }
-        if self.probe == Probe::Loss {
-            self.probe = Probe::No;
-            return self.send_loss_probe(shared, now, umem);
+        if std::mem::replace(&mut self.probe, Probe::No) == Probe::Loss {
+            match self.send_loss_probe(shared, now, umem) {
+                Next::Nothing => {}
+                sent => return sent,
+            }
         }
         if self.rcv.ack_now && self.state != State::SynSent {
             return self.send_control(shared, now, umem, self.snd.nxt);
