@@ -276,6 +276,9 @@ impl Tcb {
         }
         let is_over = next == State::TimeWait && self.state == State::Closing;
         self.state = next;
+        if next == State::FinWait2 && self.active {
+            self.arm_keep_alive(now);
+        }
         is_over.then_some(End::Finished)
     }
 
