@@ -453,7 +453,7 @@ impl Tcb {
         self.timers.idle_at = Instant::ZERO;
         if self.state == State::TimeWait {
             // Told when the acknowledgment of the FIN is on its way.
-            self.ended = Some(End::Finished);
+            self.ended = self.ended.or(Some(End::Finished));
         } else {
             self.arm_keep_alive(now);
         }

@@ -119,7 +119,8 @@ impl Tcp {
     pub fn put_off_end(&mut self, index: u32, end: End) -> bool {
         let Some(tcb) = self.tables.connections.get_mut(index) else { return false };
         let waits = end == End::Finished && tcb.rcv.queued > 0;
-        if waits {
+        // What the application aborted meanwhile ends with that.
+        if waits && tcb.ended != Some(End::Aborted) {
             tcb.ended = Some(end);
             (tcb.timers.send_at, tcb.timers.ack_at, tcb.timers.idle_at) = Default::default();
             self.settle(index);
