@@ -36,7 +36,7 @@ pub struct Badge(Option<ConnectionId>);
 
 /// A connection, as its application sees it.
 #[derive(Debug)]
-struct Call {
+pub struct Call {
     id: ConnectionId,
     flow: Flow,
     manners: Manners,
@@ -95,6 +95,12 @@ impl Talker {
     #[must_use]
     pub fn left(&self) -> usize {
         self.calls.len() + self.plan.count as usize
+    }
+
+    /// Connections that are not closed, to look at.
+    #[must_use]
+    pub fn calls(&self) -> &[Call] {
+        &self.calls
     }
 
     fn step(&mut self, now: Instant) {

@@ -68,6 +68,10 @@ fn check(
     if segment.syn && !own.iter().any(|track| track.begins_at(segment.seq)) {
         own.push(Track::new(flow, from, segment));
     }
+    if own.is_empty() && !in_order {
+        // The SYN waits for a neighbor still.
+        return Ok(());
+    }
     let place = own.iter().rposition(|track| track.place(segment).is_some());
     let track = place.map(|at| &mut own[at]).ok_or("a sequence number that leaves a gap")?;
     let answers = match segment.ack {

@@ -154,6 +154,7 @@ impl<D: Virtual> TcpSimulation<D> {
             let population = host.tcp().population();
             text += &format!("\n{}: {population:?}, {} frames wait", side.name(), host.worker().stack().waiting());
             host.tcp().connections(self.now).for_each(|info| text += &format!("\n  {info:?}"));
+            host.worker().stack().app().calls().iter().for_each(|call| text += &format!("\n  {call:?}"));
         }
         text
     }

@@ -163,6 +163,8 @@ impl Track {
             timestamps: syn.timestamps.is_some(),
             ecn: syn.ece && (syn.cwr || other.is_some()),
         };
+        // An old SYN that comes late begins everything anew for the one who answers it.
+        self.told = None;
         let Some(Self { offer, .. }) = other else { return Ok(()) };
         hold(offer.window_scale.is_some() || syn.window_scale.is_none(), "scales windows unasked")?;
         hold(offer.sack || !syn.sack_permitted, "permits SACK unasked")?;
