@@ -14,6 +14,7 @@ use super::super::rng::Rng;
 use super::super::strict;
 use super::super::wire::Transmission;
 use super::app::Talker;
+use super::observer::Doubts;
 use super::stream::{Flow, Side};
 
 /// Searches for neighbors that a stack runs at once at most.
@@ -134,9 +135,9 @@ impl<D: Virtual> TcpHost<D> {
         self.check_tcp(now);
     }
 
-    /// The next frame that leaves the NIC, and whether frames leave in the order in which they were built.
-    pub fn depart(&mut self) -> Option<(Vec<u8>, bool)> {
-        let in_order = !self.disordered;
+    /// The next frame that leaves the NIC, and what makes it doubtful.
+    pub fn depart(&mut self) -> Option<(Vec<u8>, Doubts)> {
+        let doubts = Doubts { disorder: self.disordered, revival: self.tcp().counters().cookies_accepted > 0 };
         let Some(bytes) = self.worker.device_mut().nic().depart() else {
             self.disordered &= self.worker.stack().waiting() > 0 || self.is_busy();
             return None;
@@ -147,7 +148,7 @@ impl<D: Virtual> TcpHost<D> {
         }
         assert_eq!(bytes[6..12], self.config.mac.0, "{name}: sent from another MAC address");
         assert!(bytes.len() <= 14 + usize::from(self.config.mtu), "{name}: sent a frame of {} bytes", bytes.len());
-        Some((bytes, in_order))
+        Some((bytes, doubts))
     }
 
     /// Whether only a turn, or a better mood of the NIC, moves on what waits here.

@@ -7,6 +7,16 @@ use super::segment::Segment;
 use super::stream::{Flow, Side};
 use super::track::Track;
 
+/// What may excuse a frame that seems to contradict an earlier one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Doubts {
+    /// Some wait for a neighbor, and later ones overtake them.
+    pub disorder: bool,
+    /// A host has taken a SYN cookie. Whatever looks like the end of a handshake with one makes a new connection of
+    /// the same numbers, when the first is over: the price of remembering nothing.
+    pub revival: bool,
+}
+
 /// What was seen of all connections between the two hosts.
 #[derive(Debug, Default)]
 pub struct Observer {
@@ -16,11 +26,11 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// A frame leaves a host, `in_order` if that is the order in which they were built.
+    /// A frame leaves a host.
     ///
     /// # Panics
     /// If it is one that must not be sent.
-    pub fn departs(&mut self, from: Side, frame: &[u8], in_order: bool) {
+    pub fn departs(&mut self, from: Side, frame: &[u8], doubts: Doubts) {
         let Some((flow, segment)) = Segment::parse(from, frame) else { return };
         self.segments += 1;
         if segment.rst {
@@ -28,7 +38,7 @@ impl Observer {
         }
         let [near, far] = self.flows.entry(flow).or_default();
         let (own, other) = if from == Side::Near { (near, far) } else { (far, near) };
-        if let Err(wrong) = check((flow, from), own, other, &segment, in_order) {
+        if let Err(wrong) = check((flow, from), own, other, &segment, doubts) {
             panic!("{flow:?}: {} sent {segment}: {wrong}", from.name());
         }
     }
@@ -63,12 +73,12 @@ fn check(
     own: &mut Vec<Track>,
     other: &mut [Track],
     segment: &Segment<'_>,
-    in_order: bool,
+    doubts: Doubts,
 ) -> Result<(), String> {
     if segment.syn && !own.iter().any(|track| track.begins_at(segment.seq)) {
         own.push(Track::new(flow, from, segment));
     }
-    if own.is_empty() && !in_order {
+    if own.is_empty() && doubts.disorder {
         // The SYN waits for a neighbor still.
         return Ok(());
     }
@@ -81,5 +91,5 @@ fn check(
         }
         None => None,
     };
-    track.departs(segment, answers, in_order)
+    track.departs(segment, answers, doubts)
 }
