@@ -21,8 +21,11 @@ mod audit;
 mod script;
 mod seg;
 
+mod acceptance;
 mod closing;
 mod opening;
+mod options;
+mod time_waiting;
 
 use std::net::Ipv4Addr;
 
