@@ -366,8 +366,8 @@ impl Tcb {
         }
     }
 
-    /// Cuts off what was received before and what lies beyond the window; what stays has its number on its note.
-    /// Whether a FIN is left at its end; `None` if nothing is left at all.
+    /// Cuts off what was received before; what stays has its number on its note. Whether there is a FIN at its end;
+    /// `None` if it goes beyond the window.
     fn cut_to_window(&mut self, frame: &mut Frame, segment: &Segment, umem: &mut Umem) -> Option<bool> {
         let (nxt, wnd) = (self.rcv.nxt, self.receive_window());
         if segment.seq == nxt && segment.len <= wnd && !segment.has(Flags::FIN) {
@@ -390,18 +390,12 @@ impl Tcb {
             fin &= segment.end().after(nxt);
             (seq, cut) = (seq + old, old > 0);
         }
+        // A segment that goes beyond the window is not cut to pieces: what is left of a window that closes is less than
+        // a segment (silly-window avoidance keeps it from opening by less), and such a segment probes it. A FIN needs no
+        // buffer: the number that it takes up may lie just beyond.
         let room = (nxt + wnd).since(seq).min(wnd);
-        if u32::from(frame.len()) + u32::from(fin) > room {
-            // A FIN needs no buffer; the number it takes up may lie just beyond what was offered.
-            let keep = (frame.len() as u32).min(room);
-            fin &= keep == u32::from(frame.len());
-            cut |= keep < u32::from(frame.len());
-            if keep == 0 && frame.len() > 0 && !fin {
-                return None;
-            }
-            if !umem.set_len(frame, keep as usize) {
-                return None;
-            }
+        if u32::from(frame.len()) > room {
+            return None;
         }
         if cut {
             sum = crate::wire::checksum::Sum::default().add_bytes(umem.bytes(frame)).fold();
