@@ -25,6 +25,8 @@ mod acceptance;
 mod closing;
 mod opening;
 mod options;
+mod receiving;
+mod sending;
 mod time_waiting;
 
 use std::net::Ipv4Addr;
