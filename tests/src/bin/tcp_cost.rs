@@ -135,7 +135,9 @@ impl Peer {
         let mut frame = vec![0; ethernet::LEN + ipv4::LEN + header_len];
         let (link, rest) = frame.split_at_mut(ethernet::LEN);
         let ethertype = ethernet::IPV4;
-        assert!(ethernet::Header { destination: OUR_MAC, source: PEER_MAC, tags: Tags::default(), ethertype }.write(link));
+        assert!(
+            ethernet::Header { destination: OUR_MAC, source: PEER_MAC, tags: Tags::default(), ethertype }.write(link)
+        );
         let (ip, segment) = rest.split_first_chunk_mut().expect("an IPv4 header");
         let payload_len = (header_len + text.len()) as u16;
         let (source, destination) = (self.address.0, OURS);
