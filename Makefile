@@ -5,7 +5,7 @@ CARGO ?= cargo
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)")
 RUN_AS_ROOT := $(if $(SUDO),CARGO_TARGET_$(shell uname -m | tr a-z A-Z)_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)')
 
-.PHONY: demo test bench lint build
+.PHONY: demo test bench bench-tcp bench-stack lint build
 
 # Two namespaces, the engine in one, ping and datagrams from the other, a short comparison.
 demo:
@@ -22,12 +22,25 @@ test: lint
 	$(RUN_AS_ROOT) $(CARGO) test --locked --workspace
 	$(CARGO) run --locked -p barewire --example in_memory
 
-# The comparison that the README shows: about five minutes.
+# The comparison that the README shows: UDP, about five minutes.
 bench:
 	deploy/setup.sh demo
 	$(CARGO) build --release --locked -p barewire -p barewire-bench
 	mkdir -p results
 	$(SUDO) target/release/barewire-bench compare udp --json results/compare-udp.json
+
+# The same for TCP: about three minutes.
+bench-tcp:
+	deploy/setup.sh demo
+	$(CARGO) build --release --locked -p barewire -p barewire-bench -p barewire-peer-smoltcp
+	mkdir -p results
+	$(SUDO) target/release/barewire-bench compare tcp --json results/compare-tcp.json
+
+# What TCP stacks cost a request and its response, without a kernel.
+bench-stack:
+	deploy/setup.sh build
+	$(CARGO) build --release --locked -p barewire-peer-smoltcp
+	target/release/stack_alone_smoltcp --time
 
 lint:
 	deploy/setup.sh build

@@ -1,8 +1,9 @@
 //! Where packets are lost outside the server's program and outside the receiver: counters of interfaces,
-//! of the kernel's UDP, and of a server's metrics page, read before and after a run.
+//! of the kernel's UDP and TCP, and of a server's metrics page, read before and after a run.
 //!
 //! All are looked up by name and compared as text, because every driver names its counters itself: what
-//! grew and has "drop", "err", "full", "empty", "miss" or "lost" in its name is told.
+//! grew and has "drop", "err", "full", "empty", "miss", "lost", "retrans", "timeout" or "overflow" in its name
+//! is told.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -16,7 +17,7 @@ use crate::error::{Context, Error, Result};
 pub(crate) type Counters = BTreeMap<String, u64>;
 
 /// Which counters tell of losses.
-const TELLTALES: [&str; 6] = ["drop", "err", "full", "empty", "miss", "lost"];
+const TELLTALES: [&str; 9] = ["drop", "err", "full", "empty", "miss", "lost", "retrans", "timeout", "overflow"];
 
 /// Counters that grew between two readings and tell of losses, with their growth.
 pub(crate) fn grown(before: &Counters, after: &Counters) -> Counters {
@@ -40,7 +41,19 @@ pub(crate) fn of_interface(prefix: &[&str], interface: &str) -> Counters {
 
 /// Counters of UDP in this thread's network namespace.
 pub(crate) fn of_kernel_udp() -> Counters {
-    std::fs::read_to_string("/proc/thread-self/net/snmp").map(|text| parse_snmp_udp(&text)).unwrap_or_default()
+    of_kernel("snmp", "Udp")
+}
+
+/// Counters of TCP in this thread's network namespace.
+pub(crate) fn of_kernel_tcp() -> Counters {
+    let mut counters = of_kernel("snmp", "Tcp");
+    counters.extend(of_kernel("netstat", "TcpExt"));
+    counters
+}
+
+fn of_kernel(file: &str, protocol: &str) -> Counters {
+    let text = std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
+    parse_snmp(&text, protocol)
 }
 
 /// Counters of a Prometheus page, such as the one of `barewire echo --metrics`.
@@ -69,12 +82,12 @@ fn parse_ethtool(text: &str) -> Counters {
     text.lines().filter_map(pair).collect()
 }
 
-/// Two lines, `Udp: NAME...` and `Udp: VALUE...`.
-fn parse_snmp_udp(text: &str) -> Counters {
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
+/// Two lines, such as `Udp: NAME...` and `Udp: VALUE...`.
+fn parse_snmp(text: &str, protocol: &str) -> Counters {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(protocol)?.strip_prefix(": "));
     let (Some(names), Some(values)) = (lines.next(), lines.next()) else { return Counters::new() };
     let pairs = names.split_whitespace().zip(values.split_whitespace());
-    pairs.filter_map(|(name, value)| Some((format!("Udp{name}"), value.parse().ok()?))).collect()
+    pairs.filter_map(|(name, value)| Some((format!("{protocol}{name}"), value.parse().ok()?))).collect()
 }
 
 /// Lines such as `name{label="x"} 12`.
@@ -99,9 +112,9 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_udp_line_is_read_by_its_names() {
+    fn a_protocols_line_is_read_by_its_names() {
         let text = "Ip: A\nIp: 1\nUdp: InDatagrams RcvbufErrors\nUdp: 10 4\nUdpLite: X\nUdpLite: 1\n";
-        assert_eq!(parse_snmp_udp(text)["UdpRcvbufErrors"], 4);
+        assert_eq!(parse_snmp(text, "Udp")["UdpRcvbufErrors"], 4);
     }
 
     #[test]

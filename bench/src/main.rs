@@ -1,15 +1,19 @@
-//! `barewire-bench`: a load generator for UDP echo servers, and an honest comparison of several.
+//! `barewire-bench`: a load generator for UDP and TCP servers, and an honest comparison of several.
 //!
 //! ```text
-//!  udp      one server: rate, goodput, losses by place, latency by intended time
-//!  compare  several servers in turn, in network namespaces of its own, interleaved
-//!  serve    the servers that Barewire is compared with (hidden; `compare` starts them)
+//!  udp         a UDP echo: rate, goodput, losses by place, latency by intended time
+//!  tcp-rr      a TCP echo: requests a second and their latency, over connections that stay
+//!  tcp-crr     a TCP echo: connections a second, each for one request
+//!  tcp-stream  a TCP discard or chargen: goodput
+//!  compare     several servers in turn, in network namespaces of its own, interleaved
+//!  serve       the servers that Barewire is compared with (hidden; `compare` starts them)
 //! ```
 //!
 //! Exit code 0 is a result, 1 a failure at run time, 2 bad arguments.
 
 mod bpf;
 mod compare;
+mod epoll;
 mod error;
 mod histogram;
 mod interface;
@@ -20,8 +24,10 @@ mod netns;
 mod pin;
 mod process;
 mod progress;
+mod report;
 mod serve;
 mod signals;
+mod tcp;
 mod udp;
 
 use std::process::ExitCode;
@@ -30,7 +36,7 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Result;
 
-/// Measures UDP echo servers, and compares them in one interleaved run.
+/// Measures UDP and TCP servers, and compares them in one interleaved run.
 #[derive(Parser, Debug)]
 #[command(name = "barewire-bench", version)]
 struct Cli {
@@ -42,6 +48,12 @@ struct Cli {
 enum Cmd {
     /// Measure one UDP echo server
     Udp(udp::UdpArgs),
+    /// Measure a TCP echo server by requests over connections that stay
+    TcpRr(tcp::RrArgs),
+    /// Measure a TCP echo server by connections that live for one request
+    TcpCrr(tcp::CrrArgs),
+    /// Measure a TCP discard or chargen server by a stream of bytes
+    TcpStream(tcp::StreamArgs),
     /// Compare several servers in one interleaved run, in network namespaces of its own (as root)
     Compare(compare::CompareArgs),
     /// A server to compare with
@@ -64,6 +76,9 @@ fn run(cli: &Cli) -> Result<()> {
     signals::install()?;
     match &cli.command {
         Cmd::Udp(args) => udp::run(args),
+        Cmd::TcpRr(args) => tcp::run_rr(args),
+        Cmd::TcpCrr(args) => tcp::run_crr(args),
+        Cmd::TcpStream(args) => tcp::run_stream(args),
         Cmd::Compare(args) => compare::run(args),
         Cmd::Serve(args) => serve::run(args),
     }

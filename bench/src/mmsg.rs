@@ -130,34 +130,6 @@ fn set_option(socket: BorrowedFd<'_>, option: libc::c_int, value: u32) -> io::Re
     }
 }
 
-/// Waits until the socket is readable or `timeout_ms` have passed, by epoll.
-pub(crate) struct Epoll(std::os::fd::OwnedFd);
-
-impl Epoll {
-    pub(crate) fn new(socket: BorrowedFd<'_>) -> io::Result<Self> {
-        use std::os::fd::FromRawFd;
-        // SAFETY: no conditions; the result is checked.
-        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor is fresh and nobody else's.
-        let epoll = Self(unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) });
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
-        // SAFETY: both descriptors are open, and the event is a local that is only read.
-        match unsafe { libc::epoll_ctl(fd, libc::EPOLL_CTL_ADD, socket.as_raw_fd(), &raw mut event) } {
-            0 => Ok(epoll),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
-
-    pub(crate) fn wait(&self, timeout_ms: i32) {
-        let mut event = libc::epoll_event { events: 0, u64: 0 };
-        // SAFETY: room for one event is given. An error can only be an interruption, which is a reason to look.
-        unsafe { libc::epoll_wait(self.0.as_raw_fd(), &raw mut event, 1, timeout_ms) };
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use std::fs::{self, File};
+use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -23,6 +24,9 @@ const FOLDER: &str = "/run/netns";
 pub(crate) const INTERFACE: &str = "bw0";
 /// Address of the generator's end, and the prefix of both.
 const CLIENT_ADDRESS: &str = "10.77.0.1/24";
+/// Last bytes of further addresses of the generator's end, for their ports: a generator has 30,768 of each
+/// address, a port rests for a second after each connection, and a server here closes up to 100,000 a second.
+const CLIENT_FURTHER: [u8; 5] = [11, 12, 13, 14, 15];
 /// Address that every server answers on.
 pub(crate) const SERVER_ADDRESS: &str = "10.77.0.2/24";
 
@@ -63,6 +67,30 @@ impl Pair {
         // Without it a veth end has no NAPI, and live frames for a kernel socket are all lost.
         command(&["ip", "netns", "exec", &pair.server, "ethtool", "-K", INTERFACE, "gro", "on"])?;
         Ok(pair)
+    }
+
+    /// Makes it a network for TCP: every frame as it would be on a wire, with its checksum and no larger than the
+    /// MTU; a congestion control that does not pace; nothing remembered from one connection to the next; ports
+    /// enough for many short connections. Says the generator's addresses.
+    ///
+    /// # Errors
+    /// What `ip`, `ethtool` and `sysctl` say.
+    pub(crate) fn prepare_for_tcp(&self) -> Result<Vec<Ipv4Addr>> {
+        for namespace in [&self.client, &self.server] {
+            let inside = ["ip", "netns", "exec", namespace];
+            let offloads = ["tx", "off", "rx", "off", "tso", "off", "gso", "off", "gro", "off"];
+            command(&[&inside[..], &["ethtool", "-K", INTERFACE], &offloads].concat())?;
+            let settings = ["net.ipv4.tcp_congestion_control=reno", "net.ipv4.tcp_no_metrics_save=1"];
+            command(&[&inside[..], &["sysctl", "-qw"], &settings].concat())?;
+        }
+        command(&["ip", "netns", "exec", &self.client, "sysctl", "-qw", "net.ipv4.tcp_tw_reuse=1"])?;
+        let mut addresses = vec![Ipv4Addr::new(10, 77, 0, 1)];
+        for address in CLIENT_FURTHER.map(|last| Ipv4Addr::new(10, 77, 0, last)) {
+            let with_prefix = format!("{address}/24");
+            command(&["ip", "-n", &self.client, "address", "add", &with_prefix, "dev", INTERFACE])?;
+            addresses.push(address);
+        }
+        Ok(addresses)
     }
 
     /// Gives the server's address to its kernel, or takes it away for an engine that owns it alone.
@@ -106,12 +134,26 @@ fn remove_abandoned() {
 ///
 /// # Errors
 /// No /proc.
-pub(crate) fn is_ours() -> Result<bool> {
+fn is_ours() -> Result<bool> {
     let here = fs::metadata("/proc/thread-self/ns/net").context(|| "cannot look at this network namespace".into())?;
     let Ok(entries) = fs::read_dir(FOLDER) else { return Ok(false) };
     let same = |path: &Path| fs::metadata(path).is_ok_and(|m| (m.dev(), m.ino()) == (here.dev(), here.ino()));
     let mut ours = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
     Ok(ours.any(|entry| same(&entry.path())))
+}
+
+/// Refuses to load a server outside namespaces made for it, unless its owner said so (`--i-own-this-target`).
+///
+/// # Errors
+/// This thread is somewhere else.
+pub(crate) fn check_target(owned: bool) -> Result<()> {
+    if owned || is_ours()? {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "this is not a network namespace made for measuring (named `{PREFIX}...`): a load generator floods. \
+         If target and network are yours, say `--i-own-this-target`"
+    )))
 }
 
 /// Runs a command and says what it said if it fails.

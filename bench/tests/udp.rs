@@ -1,108 +1,26 @@
-//! The load generator against the kernel's own sockets, in network namespaces of the test's own. Needs root.
+//! The load generator against the kernel's own UDP sockets, in network namespaces of the test's own. Needs root.
 
-use std::io::{BufRead, BufReader};
+mod net;
+
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-const BENCH: &str = env!("CARGO_BIN_EXE_barewire-bench");
+use self::net::{BENCH, Net, bench, ip};
 
-/// Two namespaces joined by a veth; removed when dropped.
-struct Net {
-    client: String,
-    server: String,
+/// Runs `udp` in the client's namespace and reads its JSON.
+fn udp(net: &Net, args: &[&str]) -> Value {
+    net.measure(&[&["udp", "--interface", "bw0", "--target", "10.77.0.2:7"], args].concat())
 }
 
-impl Net {
-    fn new(test: &str) -> Self {
-        let name = |end| format!("bw-bt{}-{test}-{end}", std::process::id());
-        let net = Self { client: name("c"), server: name("s") };
-        for (namespace, hint) in [(&net.client, "this test needs root"), (&net.server, "this test needs root")] {
-            ip(&["netns", "add", namespace], hint);
-        }
-        ip(
-            &["-n", &net.client, "link", "add", "bw0", "type", "veth", "peer", "name", "bw0", "netns", &net.server],
-            "the kernel has no veth",
-        );
-        for (namespace, address) in [(&net.client, "10.77.0.1/24"), (&net.server, "10.77.0.2/24")] {
-            ip(&["-n", namespace, "address", "add", address, "dev", "bw0"], "");
-            ip(&["-n", namespace, "link", "set", "bw0", "up"], "");
-        }
-        ip(&["netns", "exec", &net.server, "ethtool", "-K", "bw0", "gro", "on"], "is ethtool installed?");
-        net
-    }
-
-    fn serve(&self) -> Served {
-        let mut child = Command::new("ip")
-            .args(["netns", "exec", &self.server, BENCH, "serve", "kernel-epoll", "--address", "10.77.0.2:7"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("ip netns exec");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.starts_with("ready"), "the server said {line:?}");
-        Served(child)
-    }
-
-    /// Runs `udp` in the client's namespace and reads its JSON.
-    fn udp(&self, args: &[&str]) -> Value {
-        let file = std::env::temp_dir().join(format!("{}.json", self.client));
-        let mut words = vec!["netns", "exec", &self.client, BENCH, "udp", "--interface", "bw0"];
-        words.extend(["--target", "10.77.0.2:7", "--json", file.to_str().unwrap()]);
-        words.extend(args);
-        ip(&words, "");
-        let text = std::fs::read_to_string(&file).unwrap();
-        std::fs::remove_file(&file).unwrap();
-        serde_json::from_str(&text).unwrap()
-    }
-
-    /// A counter of the server's UDP.
-    fn server_udp(&self, name: &str) -> u64 {
-        let text = ip(&["netns", "exec", &self.server, "cat", "/proc/net/snmp"], "");
-        let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
-        let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
-        let mut pairs = names.split_whitespace().zip(values.split_whitespace());
-        pairs.find(|(found, _)| *found == name).unwrap().1.parse().unwrap()
-    }
-
-    /// Frames that the server's end of the veth dropped before the kernel's UDP saw them.
-    fn server_drops(&self) -> u64 {
-        let text = ip(&["netns", "exec", &self.server, "ethtool", "-S", "bw0"], "");
-        let drops = text.lines().filter(|line| line.contains("rx_queue") && line.contains("drops"));
-        drops.filter_map(|line| line.rsplit_once(": ")?.1.trim().parse::<u64>().ok()).sum()
-    }
-}
-
-impl Drop for Net {
-    fn drop(&mut self) {
-        for namespace in [&self.client, &self.server] {
-            let _ = Command::new("ip").args(["netns", "delete", namespace]).status();
-        }
-    }
-}
-
-/// A server that is stopped by SIGTERM when dropped.
-struct Served(Child);
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
-        let _ = self.0.wait();
-    }
-}
-
-fn ip(args: &[&str], hint: &str) -> String {
-    let output = Command::new("ip").args(args).output().expect("`ip` (package iproute2) has to be installed");
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ip {} failed: {error} {hint}", args.join(" "));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn bench(args: &[&str]) -> Output {
-    Command::new(BENCH).args(args).output().unwrap()
+/// Frames that the server's end of the veth dropped before the kernel's UDP saw them.
+fn server_drops(net: &Net) -> u64 {
+    let text = ip(&["netns", "exec", &net.server, "ethtool", "-S", "bw0"], "");
+    let drops = text.lines().filter(|line| line.contains("rx_queue") && line.contains("drops"));
+    drops.filter_map(|line| line.rsplit_once(": ")?.1.trim().parse::<u64>().ok()).sum()
 }
 
 fn namespaces_of(pid: u32) -> Vec<String> {
@@ -113,11 +31,11 @@ fn namespaces_of(pid: u32) -> Vec<String> {
 /// Sends for a second and holds the result against the counters of the server's kernel.
 fn every_frame_is_accounted_for(net: &Net, args: &[&str]) {
     let counters = || {
-        let at_socket = net.server_udp("InDatagrams") + net.server_udp("InErrors");
-        (at_socket + net.server_drops(), net.server_udp("OutDatagrams"))
+        let at_socket = net.server_counter("Udp", "InDatagrams") + net.server_counter("Udp", "InErrors");
+        (at_socket + server_drops(net), net.server_counter("Udp", "OutDatagrams"))
     };
     let (arrived_before, answered_before) = counters();
-    let report = net.udp(args);
+    let report = udp(net, args);
     let (arrived_after, answered_after) = counters();
     let figures = &report["figures"];
     let count = |name: &str| figures[name].as_u64().unwrap_or_else(|| panic!("no {name} in {figures}"));
@@ -125,7 +43,7 @@ fn every_frame_is_accounted_for(net: &Net, args: &[&str]) {
     assert_eq!(count("sent"), arrived_after - arrived_before, "sent and arrived: {figures}");
     assert!(count("received") <= answered_after - answered_before, "more received than answered: {figures}");
     assert_eq!(count("sent"), count("received") + count("lost"), "{figures}");
-    assert_eq!(net.server_udp("InCsumErrors"), 0, "checksums");
+    assert_eq!(net.server_counter("Udp", "InCsumErrors"), 0, "checksums");
     let latency = &figures["latency"];
     assert!(latency["p50_ns"].as_u64().unwrap() > 0 && latency["p50_ns"].as_u64() <= latency["max_ns"].as_u64());
 }
@@ -133,9 +51,9 @@ fn every_frame_is_accounted_for(net: &Net, args: &[&str]) {
 #[test]
 fn every_frame_of_both_senders_is_accounted_for_with_a_valid_checksum() {
     let net = Net::new("acc");
-    let _server = net.serve();
+    let _server = net.serve("kernel-epoll");
     // Fills the neighbor table, so that no datagram is sent for ARP while it is counted.
-    net.udp(&["--rate", "1000", "--duration", "0.1"]);
+    udp(&net, &["--rate", "1000", "--duration", "0.1"]);
     for sender in ["live-frames", "kernel"] {
         every_frame_is_accounted_for(&net, &["--sender", sender, "--rate", "20000", "--duration", "1"]);
     }

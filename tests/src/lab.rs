@@ -7,6 +7,8 @@
 //!             ENGINE 10.0.0.2:    `barewire echo`
 //!        \__________________________ veth __________________________/
 //! ```
+//!
+//! or with a wire with faults in place of the veth.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -18,6 +20,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::impair::Faults;
+use crate::impair::wire::Wire;
 use crate::netns::{Veth, run};
 use crate::source::workspace;
 
@@ -86,6 +90,8 @@ fn newest(path: &Path) -> SystemTime {
 /// Two kernels with room for an engine between them.
 #[derive(Debug)]
 pub struct Lab {
+    /// What carries frames between the namespaces, where they are not joined. It ends before they do.
+    pub wire: Option<Wire>,
     /// The namespaces.
     pub veth: Veth,
 }
@@ -106,10 +112,40 @@ impl Lab {
     /// As [`Veth::new`].
     #[must_use]
     pub fn new(queues: u32) -> Self {
-        let veth = Veth::new(queues);
+        Self::of(Veth::new(queues), None)
+    }
+
+    /// With one queue each way and frames as they are on a real wire: all checksums computed, no long segments.
+    ///
+    /// # Panics
+    /// As [`Veth::new`].
+    #[must_use]
+    pub fn plain() -> Self {
+        let lab = Self::new(1);
+        lab.veth.without_offloads();
+        lab
+    }
+
+    /// With a wire that has these faults, the same both ways.
+    ///
+    /// # Panics
+    /// As [`Veth::new`].
+    #[must_use]
+    pub fn impaired(faults: &Faults, seed: u64) -> Self {
+        let veth = Veth::interrupted(1);
+        let sockets = veth.sockets_between().expect("the two are not joined");
+        let wire = Wire::start(sockets, [faults.clone(), faults.clone()], seed);
+        Self::of(veth, Some(wire))
+    }
+
+    fn of(veth: Veth, wire: Option<Wire>) -> Self {
         veth.near.ip(&["address", "add", "10.0.0.1/24", "dev", Veth::NEAR]);
         veth.far.ip(&["address", "add", "10.0.0.3/24", "dev", Veth::FAR]);
-        Self { veth }
+        for namespace in [&veth.near, &veth.far] {
+            // Every namespace may choose Reno, and only it. The host's may be BBR, which hardly minds losses.
+            namespace.enter(|| std::fs::write("/proc/sys/net/ipv4/tcp_congestion_control", "reno")).expect("Reno");
+        }
+        Self { wire, veth }
     }
 
     /// `barewire` with these arguments. It has to be started by this lab, in the engine's namespace.

@@ -4,6 +4,11 @@
 //!  namespace bw-<pid>-<n>-near            namespace bw-<pid>-<n>-far
 //!      near0  <------------ veth ------------>  far0
 //!      the engine's end                         the peer's end
+//!
+//! or, for a test that carries the frames itself,
+//!
+//!      near0  <-- veth -->  near1  ...  far1  <-- veth -->  far0
+//!                       namespace bw-<pid>-<n>-between
 //! ```
 //!
 //! Nothing outside these namespaces is touched. Names carry the process id; a namespace whose process is
@@ -12,7 +17,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -165,6 +170,9 @@ pub struct Veth {
     pub near: Namespace,
     /// Where its peer is, on interface [`Veth::FAR`].
     pub far: Namespace,
+    /// Where somebody has to carry frames from [`Veth::NEAR_OTHER`] to [`Veth::FAR_OTHER`] and back, if the two
+    /// are not joined.
+    pub between: Option<Namespace>,
 }
 
 impl Veth {
@@ -177,6 +185,11 @@ impl Veth {
     /// MAC address of the peer's end.
     pub const FAR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
+    /// What [`Veth::NEAR`] is joined with, where there is something between.
+    pub const NEAR_OTHER: &'static str = "near1";
+    /// What [`Veth::FAR`] is joined with, where there is something between.
+    pub const FAR_OTHER: &'static str = "far1";
+
     /// A pair with `queues` queues each way and an MTU of 1,500.
     ///
     /// # Panics
@@ -184,17 +197,38 @@ impl Veth {
     #[must_use]
     pub fn new(queues: u32) -> Self {
         let (near, far) = (Namespace::new("near"), Namespace::new("far"));
-        let queues = &queues.to_string();
-        near.ip(&[
-            &["link", "add", Self::NEAR, "address", "02:00:00:00:00:01", "numtxqueues", queues][..],
-            &["numrxqueues", queues, "type", "veth", "peer", "name", Self::FAR],
-            &["address", "02:00:00:00:00:02", "numtxqueues", queues, "numrxqueues", queues],
-            &["netns", far.name()],
-        ]
-        .concat());
-        near.ip(&["link", "set", Self::NEAR, "up"]);
-        far.ip(&["link", "set", Self::FAR, "up"]);
-        Self { near, far }
+        join((&near, Self::NEAR, Self::NEAR_MAC), (&far, Self::FAR, Self::FAR_MAC), queues);
+        Self { near, far, between: None }
+    }
+
+    /// Two pairs, with a namespace between them where nobody carries frames on yet. All leave checksums and long
+    /// segments to nobody, so that what stands between sees frames as they are on a real wire.
+    ///
+    /// # Panics
+    /// As [`Namespace::new`].
+    #[must_use]
+    pub fn interrupted(queues: u32) -> Self {
+        let (near, far, between) = (Namespace::new("near"), Namespace::new("far"), Namespace::new("between"));
+        let other_ends = [(Self::NEAR_OTHER, [2, 0, 0, 0, 0, 3]), (Self::FAR_OTHER, [2, 0, 0, 0, 0, 4])];
+        let [near_other, far_other] = other_ends.map(|(name, mac)| (&between, name, mac));
+        join((&near, Self::NEAR, Self::NEAR_MAC), near_other, queues);
+        join((&far, Self::FAR, Self::FAR_MAC), far_other, queues);
+        let veth = Self { near, far, between: Some(between) };
+        veth.without_offloads();
+        veth
+    }
+
+    /// Has all ends send and receive frames as they are on a real wire: no checksum left to the receiver, no
+    /// segments longer than the MTU.
+    pub fn without_offloads(&self) {
+        let mut ends = vec![(&self.near, Self::NEAR), (&self.far, Self::FAR)];
+        if let Some(between) = &self.between {
+            ends.extend([(between, Self::NEAR_OTHER), (between, Self::FAR_OTHER)]);
+        }
+        for (namespace, interface) in ends {
+            let off = ["-K", interface, "tx", "off", "rx", "off", "tso", "off", "gso", "off", "gro", "off"];
+            namespace.enter(|| run("ethtool", &off));
+        }
     }
 
     /// Gives both ends another MTU.
@@ -215,6 +249,28 @@ impl Veth {
     pub fn far_socket(&self) -> PacketSocket {
         self.far.enter(|| PacketSocket::new(Self::FAR))
     }
+
+    /// The sockets of whoever carries frames, if the two are not joined: at the engine's side, at the peer's.
+    #[must_use]
+    pub fn sockets_between(&self) -> Option<[PacketSocket; 2]> {
+        let between = self.between.as_ref()?;
+        Some(between.enter(|| [Self::NEAR_OTHER, Self::FAR_OTHER].map(PacketSocket::new)))
+    }
+}
+
+/// Makes a veth pair of two ends, each a namespace, a name and a MAC address, and sets both up.
+fn join(one: (&Namespace, &str, [u8; 6]), other: (&Namespace, &str, [u8; 6]), queues: u32) {
+    let queues = queues.to_string();
+    let mac = |octets: [u8; 6]| octets.map(|octet| format!("{octet:02x}")).join(":");
+    let (one_mac, other_mac) = (mac(one.2), mac(other.2));
+    one.0.ip(&[
+        &["link", "add", one.1, "address", &one_mac, "numtxqueues", &queues, "numrxqueues", &queues][..],
+        &["type", "veth", "peer", "name", other.1, "address", &other_mac],
+        &["numtxqueues", &queues, "numrxqueues", &queues, "netns", other.0.name()],
+    ]
+    .concat());
+    one.0.ip(&["link", "set", one.1, "up"]);
+    other.0.ip(&["link", "set", other.1, "up"]);
 }
 
 /// Index of an interface in the calling thread's namespace.
@@ -237,19 +293,42 @@ pub struct PacketSocket {
 }
 
 impl PacketSocket {
-    /// Bytes of frames that may wait to be received: a test's whole window, with the kernel's overhead.
-    const RECEIVE_BUFFER_BYTES: libc::c_int = 64 << 20;
+    /// Bytes of frames that may wait to be received, or to be sent: a test's whole window, with the kernel's
+    /// overhead.
+    const BUFFER_BYTES: libc::c_int = 64 << 20;
     /// `PACKET_IGNORE_OUTGOING`: not to be given what we send ourselves.
     const IGNORE_OUTGOING: libc::c_int = 23;
+    /// `PACKET_QDISC_BYPASS`: straight to the driver.
+    const QDISC_BYPASS: libc::c_int = 20;
 
-    fn new(interface: &str) -> Self {
-        let protocol = (libc::ETH_P_ALL as u16).to_be();
+    /// On an interface of the calling thread's namespace.
+    ///
+    /// # Panics
+    /// If there is none of that name, or the kernel gives no socket.
+    #[must_use]
+    pub fn new(interface: &str) -> Self {
+        Self::of_protocol(interface, libc::ETH_P_ALL as u16)
+    }
+
+    /// The same, but nothing is received: frames that come in cost nothing.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    #[must_use]
+    pub fn send_only(interface: &str) -> Self {
+        Self::of_protocol(interface, 0)
+    }
+
+    fn of_protocol(interface: &str, protocol: u16) -> Self {
+        let protocol = protocol.to_be();
         // SAFETY: a plain system call; the result is checked.
         let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, i32::from(protocol)) };
         assert!(fd >= 0, "packet socket: {}", io::Error::last_os_error());
         // SAFETY: the descriptor is fresh and nobody else's.
         let socket = Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } };
-        socket.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, Self::RECEIVE_BUFFER_BYTES);
+        socket.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, Self::BUFFER_BYTES);
+        socket.set(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, Self::BUFFER_BYTES);
+        socket.set(libc::SOL_PACKET, Self::QDISC_BYPASS, 1);
         socket.set(libc::SOL_PACKET, Self::IGNORE_OUTGOING, 1);
         // SAFETY: all-zero is a value of this struct of integers.
         let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
@@ -296,5 +375,11 @@ impl PacketSocket {
         let received = unsafe { libc::recv(self.fd.as_raw_fd(), start, len, libc::MSG_DONTWAIT) };
         let received = usize::try_from(received).unwrap_or_else(|_| panic!("recv: {}", io::Error::last_os_error()));
         Some(&buffer[..received])
+    }
+}
+
+impl AsRawFd for PacketSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 }

@@ -30,11 +30,14 @@ const ABOVE: &[&str] = &["config", "engine", "lib", "main", "metrics", "netlink"
 
 /// Files that may contain unsafe code, and what for.
 const UNSAFE: &[(&str, &str)] = &[
+    ("bench/peers/smoltcp/src/system.rs", "signal handlers, and the size of a buffer"),
     ("bench/src/bpf.rs", "BPF_PROG_RUN with options that the safe wrapper lacks"),
+    ("bench/src/epoll.rs", "epoll"),
     ("bench/src/mmsg.rs", "recvmmsg and sendmmsg"),
     ("bench/src/netns.rs", "setns"),
     ("bench/src/process.rs", "what a child process does between fork and exec"),
     ("bench/src/signals.rs", "signal handlers, and the clock that the BPF programs read"),
+    ("bench/src/tcp/socket.rs", "connect from a chosen port without waiting, accept4, TCP_INFO"),
     ("engine/src/base/umem.rs", "the packet memory: mmap, and slices of it"),
     ("engine/src/clock.rs", "clock_gettime"),
     ("engine/src/device/af_xdp/ring.rs", "rings that are shared with the kernel"),
@@ -43,6 +46,8 @@ const UNSAFE: &[(&str, &str)] = &[
     ("engine/src/nic/ethtool.rs", "ioctl"),
     ("tests/src/kernel.rs", "system calls that tests look at the kernel with"),
     ("tests/src/netns.rs", "setns"),
+    ("tests/src/packets.rs", "recvmmsg and sendmmsg of whole frames, many a system call"),
+    ("tests/src/sockets.rs", "epoll, and options of TCP sockets that the standard library does not offer"),
     ("tests/tests/allocation.rs", "the counting allocator"),
 ];
 

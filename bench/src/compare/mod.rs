@@ -1,44 +1,31 @@
 //! `barewire-bench compare`: several servers in turn over one veth, interleaved in rounds.
 //!
 //! ```text
-//!  round 1   A: warm-up, search, overload, latency   B: ...   C: ...
-//!  round 2   B: ...   C: ...   A: ...                               each round begins with another
+//!  round 1   A: all its trials   B: ...   C: ...
+//!  round 2   B: ...   C: ...   A: ...               each round begins with another
 //! ```
 //!
 //! One core generates, one serves; each server runs alone, in a process of its own.
 
-mod measure;
-mod search;
-mod servers;
+mod columns;
+mod programs;
+mod rounds;
 mod stats;
-mod table;
+mod tcp;
+mod udp;
+mod watch;
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use self::measure::{Bench, Measured};
-use self::servers::{GENERATOR_CORE, Kind, Programs};
-use self::table::Table;
-use crate::error::{Context, Error, Result};
+use self::programs::{GENERATOR_CORE, Programs};
+use crate::error::{Error, Result};
 use crate::machine::Machine;
 use crate::netns::{self, Pair};
-use crate::process::Affinity;
-use crate::progress::Progress;
-use crate::udp::frame;
-use crate::{pin, signals};
-
-const EXAMPLES: &str = "Examples:
-  All servers, five rounds (about five minutes, as root):
-    barewire-bench compare udp --json udp.json
-  A first look in about a minute:
-    barewire-bench compare udp --quick
-  The engine against the kernel only:
-    barewire-bench compare udp --only barewire,kernel-epoll,kernel-spin";
+use crate::pin;
+use crate::process::{Affinity, Server};
 
 #[derive(Args, Debug)]
 pub(crate) struct CompareArgs {
@@ -49,138 +36,114 @@ pub(crate) struct CompareArgs {
 #[derive(Subcommand, Debug)]
 enum What {
     /// UDP echo: peak goodput, loss-free rate, goodput at twice the peak, latency at 100,000 a second
-    #[command(after_help = EXAMPLES)]
-    Udp(UdpArgs),
+    Udp(udp::UdpArgs),
+    /// TCP: requests a second over 1 and over 64 connections, connections a second, bulk both ways
+    Tcp(tcp::TcpArgs),
 }
 
+/// Options of every comparison.
 #[derive(Args, Debug)]
-struct UdpArgs {
+struct RoundArgs {
     /// Rounds; a median of fewer than five means little
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
-    /// Length of a throughput trial; latency is measured for twice as long
-    #[arg(long, value_name = "SECONDS", default_value_t = 0.5)]
-    seconds: f64,
     /// Write everything, including every round's figures, to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Compare these alone
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_enum)]
-    only: Vec<Kind>,
     /// Three rounds of short trials: a first look
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
-    /// Bytes from the Ethernet header to the end of the payload
-    #[arg(long, value_name = "BYTES", default_value_t = 64)]
-    size: usize,
 }
 
-/// Every server's figures, round by round.
-pub(crate) type Rounds = BTreeMap<Kind, Vec<Measured>>;
+impl RoundArgs {
+    /// Rounds and the length of a trial.
+    ///
+    /// # Errors
+    /// A length that is none.
+    fn plan(&self, seconds: f64, quick_seconds: f64) -> Result<(u32, f64)> {
+        if !(seconds > 0.0 && seconds <= 60.0) {
+            return Err(Error::usage("--seconds: from a fraction of a second to 60"));
+        }
+        Ok(if self.quick { (3, quick_seconds) } else { (self.rounds, seconds) })
+    }
+}
 
-/// What `--json` writes.
+/// One row of a comparison: a server, how it is started, and what it needs from the namespaces.
+trait Contestant: Copy + Ord + 'static {
+    /// All of them, in the order of the table.
+    const ALL: &'static [Self];
+
+    /// Its name in tables, in JSON and for `--only`.
+    fn name(self) -> &'static str;
+
+    /// What it is, for the table's footnotes.
+    fn description(self) -> &'static str;
+
+    /// Whether the server's kernel has to have the address, or the server takes it all for itself.
+    fn kernel_owns_address(self) -> bool;
+
+    /// The command that starts it.
+    fn command(self, programs: &Programs) -> Vec<String>;
+
+    /// Those asked for, without repetition, in the table's order.
+    fn chosen(only: &[Self]) -> Vec<Self> {
+        Self::ALL.iter().copied().filter(|kind| only.is_empty() || only.contains(kind)).collect()
+    }
+}
+
+/// What a comparison runs in: this thread is pinned, and in the client's namespace.
+struct Lab {
+    machine: Machine,
+    pair: Pair,
+    programs: Programs,
+    affinity: Affinity,
+}
+
+impl Lab {
+    /// Makes the namespaces and enters the client's.
+    ///
+    /// # Errors
+    /// No permission, or too few cores.
+    fn open(programs: Programs) -> Result<Self> {
+        let machine = Machine::describe();
+        if machine.cores < 2 {
+            return Err(Error::run("a comparison needs two cores: one generates, one serves"));
+        }
+        let affinity = Affinity::current();
+        let pair = Pair::create()?;
+        netns::enter(&pair.client)?;
+        pin::to_core(GENERATOR_CORE)?;
+        Ok(Self { machine, pair, programs, affinity })
+    }
+
+    /// Starts a server in the other namespace.
+    ///
+    /// # Errors
+    /// It does not get ready.
+    fn start(&self, kind: impl Contestant) -> Result<Server> {
+        self.pair.set_kernel_owns_address(kind.kernel_owns_address())?;
+        Server::start(kind.name(), &self.pair.server, &kind.command(&self.programs), self.affinity)
+    }
+}
+
+/// The start of what `--json` writes.
 #[derive(Serialize)]
-struct Report<'a> {
+struct Heading<'a> {
     schema: &'static str,
     machine: &'a Machine,
-    frame_len_bytes: usize,
     trial_seconds: f64,
     rounds_asked: u32,
     interrupted: bool,
     network: &'static str,
-    servers: BTreeMap<&'static str, ServerReport<'a>>,
-    table: &'a Table,
 }
-
-#[derive(Serialize)]
-struct ServerReport<'a> {
-    description: &'static str,
-    receiver: crate::udp::receiver::Hook,
-    rounds: &'a [Measured],
-}
-
-/// How the two ends are joined, as printed under every table.
-pub(crate) const NETWORK: &str =
-    "veth with 1 queue, no IPv6, GRO on at the server's end (live frames need it), default offloads otherwise";
 
 /// Runs the command.
 ///
 /// # Errors
 /// Bad arguments, no permission, a server that does not start or fails, or an interruption.
 pub(crate) fn run(args: &CompareArgs) -> Result<()> {
-    let What::Udp(args) = &args.what;
-    frame::check_len(args.size)?;
-    if !(args.seconds > 0.0 && args.seconds <= 60.0) {
-        return Err(Error::usage("--seconds: from a fraction of a second to 60"));
+    match &args.what {
+        What::Udp(args) => udp::run(args),
+        What::Tcp(args) => tcp::run(args),
     }
-    let (rounds, seconds) = if args.quick { (3, 0.15) } else { (args.rounds, args.seconds) };
-    let kinds = kinds(&args.only);
-    let programs = Programs::find(&kinds)?;
-    let machine = Machine::describe();
-    if machine.cores < 2 {
-        return Err(Error::run("a comparison needs two cores: one generates, one serves"));
-    }
-    let affinity = Affinity::current();
-    let pair = Pair::create()?;
-    netns::enter(&pair.client)?;
-    pin::to_core(GENERATOR_CORE)?;
-
-    let trial = Duration::from_secs_f64(seconds);
-    let mut bench = Bench::new(&pair, programs, affinity, args.size, trial)?;
-    let mut results = Rounds::new();
-    let outcome = measure_rounds(&mut bench, &kinds, rounds, &mut results);
-    let interrupted = matches!(outcome, Err(Error::Interrupted));
-    if outcome.is_err() && !interrupted {
-        return outcome;
-    }
-    if results.is_empty() {
-        return Err(Error::Interrupted);
-    }
-    let table = Table::of(&results);
-    table.print(&results, &machine, args.size, seconds);
-    if let Some(file) = &args.json {
-        let servers = results.iter().map(|(kind, rounds)| {
-            let report = ServerReport { description: kind.description(), receiver: kind.hook(), rounds };
-            (kind.name(), report)
-        });
-        let report = Report {
-            schema: "barewire-bench-compare-udp/1",
-            machine: &machine,
-            frame_len_bytes: args.size,
-            trial_seconds: seconds,
-            rounds_asked: rounds,
-            interrupted,
-            network: NETWORK,
-            servers: servers.collect(),
-            table: &table,
-        };
-        let text = serde_json::to_string_pretty(&report).context(|| "cannot write JSON".into())?;
-        fs::write(file, text + "\n").context(|| format!("cannot write {}", file.display()))?;
-    }
-    outcome
-}
-
-/// Those asked for, without repetition, in the table's order.
-fn kinds(only: &[Kind]) -> Vec<Kind> {
-    Kind::ALL.into_iter().filter(|kind| only.is_empty() || only.contains(kind)).collect()
-}
-
-/// Enters whole rounds into `results`; what an interruption cuts off is left out.
-fn measure_rounds(bench: &mut Bench<'_>, kinds: &[Kind], rounds: u32, results: &mut Rounds) -> Result<()> {
-    let mut progress = Progress::new(u64::from(rounds) * kinds.len() as u64);
-    for round in 0..rounds {
-        let mut of_round = Vec::with_capacity(kinds.len());
-        for place in 0..kinds.len() {
-            // Each round begins with another server, so that none always follows the same one.
-            let kind = kinds[(place + round as usize) % kinds.len()];
-            progress.start(&format!("round {}/{rounds}  {}", round + 1, kind.name()));
-            let measured = bench.measure(kind)?;
-            progress.done(&measured.brief());
-            of_round.push((kind, measured));
-            signals::check()?;
-        }
-        of_round.into_iter().for_each(|(kind, measured)| results.entry(kind).or_default().push(measured));
-    }
-    progress.finish();
-    Ok(())
 }

@@ -6,8 +6,9 @@
 use std::net::SocketAddrV4;
 use std::os::fd::AsFd;
 
+use crate::epoll::{Epoll, READABLE};
 use crate::error::{Context, Result};
-use crate::mmsg::{self, BATCH, Datagrams, Epoll};
+use crate::mmsg::{self, BATCH, Datagrams};
 use crate::signals;
 
 /// Receive buffer, of which the kernel makes the double. A small frame that came in by XDP is charged with
@@ -30,7 +31,8 @@ pub(crate) fn serve(address: SocketAddrV4, wait: Wait) -> Result<()> {
     let socket = mmsg::socket(address, BUFFER_BYTES)
         .context(|| format!("cannot serve on {address} (`ss -lun` shows who has the port)"))?;
     let socket = socket.as_fd();
-    let epoll = Epoll::new(socket).context(|| "cannot make an epoll".into())?;
+    let mut epoll = Epoll::new().context(|| "cannot make an epoll".into())?;
+    epoll.add(socket, 0, READABLE).context(|| "cannot watch a socket".into())?;
     let mut datagrams = Datagrams::new();
     println!("ready address={address} wait={wait:?} batch={BATCH} receive_buffer_bytes={BUFFER_BYTES}");
     while !signals::stopping() {

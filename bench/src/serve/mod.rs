@@ -2,6 +2,7 @@
 
 mod bare_af_xdp;
 pub(crate) mod kernel_echo;
+mod kernel_tcp;
 mod reflect;
 
 use std::net::SocketAddrV4;
@@ -23,6 +24,10 @@ pub(crate) enum Kind {
     BareAfXdp,
     /// XDP_TX reflection in the driver
     XdpTx,
+    /// TCP echo, discard and chargen, waiting with epoll
+    TcpEpoll,
+    /// TCP echo, discard and chargen, asking again and again
+    TcpSpin,
 }
 
 #[derive(Args, Debug)]
@@ -32,6 +37,12 @@ pub(crate) struct ServeArgs {
     /// Address and port to serve
     #[arg(long, value_name = "ADDR:PORT", default_value = "10.77.0.2:7")]
     address: SocketAddrV4,
+    /// Port of discard (TCP)
+    #[arg(long, value_name = "PORT", default_value_t = 9)]
+    discard_port: u16,
+    /// Port of chargen (TCP)
+    #[arg(long, value_name = "PORT", default_value_t = 19)]
+    chargen_port: u16,
     /// Interface to serve on (servers below the sockets)
     #[arg(long, value_name = "IF")]
     interface: Option<String>,
@@ -51,6 +62,8 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
         Kind::KernelEpoll => kernel_echo::serve(args.address, Wait::Epoll),
         Kind::KernelSpin => kernel_echo::serve(args.address, Wait::Spin),
         Kind::BareAfXdp => bare_af_xdp::serve(interface()?, args.address),
+        Kind::TcpEpoll => kernel_tcp::serve(args.address, args.discard_port, args.chargen_port, Wait::Epoll),
+        Kind::TcpSpin => kernel_tcp::serve(args.address, args.discard_port, args.chargen_port, Wait::Spin),
         Kind::XdpTx => reflect::serve(interface()?, args.address.port()),
     }
 }

@@ -6,9 +6,7 @@ pub(crate) mod receiver;
 pub(crate) mod sockets;
 pub(crate) mod trial;
 
-use std::fs;
 use std::net::SocketAddrV4;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -19,10 +17,11 @@ use self::live_frames::LiveFrames;
 use self::receiver::Hook;
 use self::sockets::{Loop, Sockets};
 use self::trial::{Figures, Offer, Outcome};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::interface::Interface;
 use crate::losses::{self, Counters};
 use crate::machine::Machine;
+use crate::report::{self, RunArgs};
 use crate::{netns, pin, signals};
 
 /// Source port of requests: outside the ephemeral range, so that no other socket's replies are taken for ours.
@@ -100,18 +99,8 @@ pub(crate) struct UdpArgs {
     /// Where replies to live frames are received
     #[arg(long, value_enum, default_value = "tc")]
     receiver: Hook,
-    /// Core to run on
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    core: usize,
-    /// Metrics page of the server, to look for losses there
-    #[arg(long, value_name = "URL")]
-    metrics: Option<String>,
-    /// Write all figures to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Flood a server outside the network namespaces made for it: it is mine, and so is the network
-    #[arg(long)]
-    i_own_this_target: bool,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 /// What `--json` writes.
@@ -145,16 +134,9 @@ struct Places {
 /// Bad arguments, no permission, no such interface or target.
 pub(crate) fn run(args: &UdpArgs) -> Result<()> {
     check(args)?;
-    pin::to_core(args.core)?;
+    pin::to_core(args.run.core)?;
     let interface = Interface::find(&args.interface)?;
-    if !args.i_own_this_target && !netns::is_ours()? {
-        return Err(Error::usage(format!(
-            "{} is not in a network namespace made for measuring (named `{}...`): a load generator floods. \
-             If target and network are yours, say `--i-own-this-target`",
-            args.interface,
-            netns::PREFIX
-        )));
-    }
+    netns::check_target(args.run.i_own_this_target)?;
     let offer = offer(args);
     let before = places(args)?;
     let outcome = match args.sender {
@@ -193,9 +175,7 @@ pub(crate) fn path(interface: &Interface, target: SocketAddrV4) -> Result<Path> 
 
 fn check(args: &UdpArgs) -> Result<()> {
     frame::check_len(args.size)?;
-    if !(args.duration > 0.0 && args.duration <= 3600.0) {
-        return Err(Error::usage("--duration: from a fraction of a second to 3600"));
-    }
+    report::check_duration(args.duration)?;
     if args.closed_loop && args.sender == Sender::LiveFrames {
         return Err(Error::usage("live frames cannot wait for replies: use `--sender kernel` with --closed-loop"));
     }
@@ -221,7 +201,7 @@ fn places(args: &UdpArgs) -> Result<Places> {
     Ok(Places {
         interface: losses::of_interface(&[], &args.interface),
         kernel_udp: losses::of_kernel_udp(),
-        server_metrics: args.metrics.as_deref().map(losses::of_metrics).transpose()?.unwrap_or_default(),
+        server_metrics: args.run.server_metrics()?,
     })
 }
 
@@ -244,18 +224,7 @@ fn print(args: &UdpArgs, offer: &Offer, figures: &Figures, losses: &Places) {
             println!("            {growth:>10}     {place}: {name}");
         }
     }
-    let us = |ns: u64| ns as f64 / 1000.0;
-    let l = &figures.latency;
-    let from = if args.closed_loop { "from sending" } else { "from the intended time" };
-    println!(
-        "latency   p50 {:.2} us, p90 {:.2}, p99 {:.2}, p99.9 {:.2}, max {:.2}   {from}, {} samples",
-        us(l.p50_ns),
-        us(l.p90_ns),
-        us(l.p99_ns),
-        us(l.p999_ns),
-        us(l.max_ns),
-        l.samples
-    );
+    report::print_latency(&figures.latency, if args.closed_loop { "from sending" } else { "from the intended time" });
     if figures.generator_limited {
         println!("generator-limited: it sent less than 90 % of the asked rate, so this says nothing of the server");
     }
@@ -265,8 +234,7 @@ fn print(args: &UdpArgs, offer: &Offer, figures: &Figures, losses: &Places) {
 }
 
 fn write_json(args: &UdpArgs, offer: &Offer, figures: &Figures, losses: &Places) -> Result<()> {
-    let Some(file) = &args.json else { return Ok(()) };
-    let report = Report {
+    args.run.write(&Report {
         schema: "barewire-bench-udp/1",
         machine: Machine::describe(),
         interface: &args.interface,
@@ -278,9 +246,7 @@ fn write_json(args: &UdpArgs, offer: &Offer, figures: &Figures, losses: &Places)
         frame_len_bytes: args.size,
         figures,
         losses,
-    };
-    let text = serde_json::to_string_pretty(&report).context(|| "cannot write JSON".into())?;
-    fs::write(file, text + "\n").context(|| format!("cannot write {}", file.display()))
+    })
 }
 
 #[cfg(test)]

@@ -110,6 +110,8 @@ reasons! {
         TcpBadAck = "tcp_bad_ack",
         /// A TCP segment without ACK, where every one must have it.
         TcpNoAck = "tcp_no_ack",
+        /// A TCP segment that is no answer to our SYN, before there was one.
+        TcpNoSyn = "tcp_no_syn",
         /// A reset that ends nothing: for no connection, or not exactly at the next sequence number.
         TcpReset = "tcp_reset",
         /// A SYN in the middle of a connection.

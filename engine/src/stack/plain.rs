@@ -1,5 +1,5 @@
 //! The short way for the datagram that nearly all datagrams are: untagged, IPv4 without options, whole, UDP to
-//! a port that is open.
+//! a port that is open, or TCP.
 //!
 //! Everything then lies at a fixed place, so one look at 42 bytes tells, and an answer of any length goes out
 //! under the same 42 bytes, rewritten where they are. What is not so takes the long way through the layers,
@@ -13,7 +13,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Outcome, Stack};
+use super::{Inbound, Outcome, Stack};
 use crate::app::{Answer, App, Datagram};
 use crate::base::{Frame, Instant, Umem, UnsentReason};
 use crate::network::ipv4::{self, DEFAULT_TTL};
@@ -21,6 +21,8 @@ use crate::wire::checksum::{Sum, pseudo_header};
 use crate::wire::ethernet;
 use crate::wire::{self, ipv4 as ip};
 
+/// Where an IPv4 header says what it carries.
+const PROTOCOL_AT: usize = 9;
 /// Bytes of the three headers.
 const HEADERS: usize = ethernet::LEN + ip::LEN + wire::udp::LEN;
 
@@ -41,6 +43,9 @@ impl<A: App> Stack<A> {
         let frame_len = usize::from(frame.len());
         let (headers, room) = umem.room_mut(frame).split_first_chunk_mut::<HEADERS>()?;
         let headers = Headers::of(headers)?;
+        if headers.ip[PROTOCOL_AT] == ip::TCP {
+            return self.plain_segment(&headers, frame_len).map(Outcome::Tcp);
+        }
         let payload_len = self.plain_payload_len(&headers, room, frame_len)?;
         let source = (ip::source(headers.ip), wire::udp::source_port(headers.udp));
         let destination = (ip::destination(headers.ip), wire::udp::destination_port(headers.udp));
@@ -69,6 +74,26 @@ impl<A: App> Stack<A> {
         }
         self.egress.counters.udp_originated += 1;
         Some(Outcome::Answered)
+    }
+
+    /// A datagram with a TCP segment, if it is plain, for us, and from somebody who can be answered.
+    #[inline]
+    fn plain_segment(&self, headers: &Headers<'_>, frame_len: usize) -> Option<Inbound> {
+        let Headers { ethernet, ip, .. } = headers;
+        let for_us = ethernet::is_plain_ipv4(ethernet, self.mac) && ip::is_plain(ip, ip::TCP);
+        let payload_len = usize::from(ip::total_len(ip)).checked_sub(ip::LEN)?;
+        let payload_at = ethernet::LEN + ip::LEN;
+        let (source, destination) = (ip::source(ip), ip::destination(ip));
+        if !for_us
+            || self.tcp.is_none()
+            || payload_at + payload_len > frame_len
+            || !Sum::default().add_bytes(&ip[..]).is_valid()
+            || !ipv4::is_for_us(source, destination, &self.egress.addresses)
+        {
+            return None;
+        }
+        let ethernet = ethernet::Header::parse(&ethernet[..]).ok()?;
+        Some(Inbound { ethernet, payload_at, payload_len, traffic_class: ip[1], source, destination })
     }
 
     /// Bytes of payload of a datagram that is plain, intact, for us, and from somebody who can be answered.

@@ -38,17 +38,24 @@ impl<A: App> Stack<A> {
             Err(reason) => self.egress.counters.drop(reason),
         }
         match (reply, frame) {
-            (Some(reply), Some(mut frame)) => {
-                let emptied = umem.set_len(&mut frame, 0);
-                debug_assert!(emptied);
-                self.egress.send_control(&reply, from, inbound.ethernet.tags, frame, umem, out);
-            }
+            (Some(reply), frame) => self.reply(&reply, inbound, frame, umem, out),
             (None, Some(frame)) => umem.free(frame),
-            (_, None) => {}
+            (None, None) => {}
         }
         if let Some(index) = connection {
             self.tell_app(index, events, now, umem);
         }
+    }
+
+    /// Answers a segment at once: in its own frame, unless that is kept.
+    fn reply(&mut self, reply: &Control, inbound: &Inbound, frame: Option<Frame>, umem: &mut Umem, out: &mut Burst) {
+        let Some(mut frame) = frame.or_else(|| umem.alloc()) else {
+            return self.egress.unsent(UnsentReason::NoChunk);
+        };
+        let emptied = umem.set_len(&mut frame, 0);
+        debug_assert!(emptied);
+        let ethernet::Header { source, tags, .. } = inbound.ethernet;
+        self.egress.send_control(reply, source, tags, frame, umem, out);
     }
 
     /// Tells the application what happened to a connection, in the order in which it may matter.
@@ -90,6 +97,9 @@ impl<A: App> Stack<A> {
 
     /// Puts out what connections have to send, as far as there is room.
     pub(super) fn transmit_tcp(&mut self, now: Instant, umem: &mut Umem, out: &mut Burst) {
+        if let Some(tcp) = &mut self.tcp {
+            tcp.expire(now, umem);
+        }
         while out.room() > 0 {
             let Some(tcp) = &mut self.tcp else { return };
             match tcp.poll(now, umem) {

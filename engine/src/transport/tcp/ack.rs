@@ -30,7 +30,7 @@ struct News {
     acked: u32,
     /// What arrived, in the ordinary way or by SACK.
     delivered: u32,
-    rtt: Option<Duration>,
+    rtt_us: Option<u64>,
     ts_ecr: Option<u32>,
     sack: SackNews,
     is_duplicate: bool,
@@ -51,7 +51,7 @@ impl Tcb {
         if segment.ack == una_before && flight_before == 0 {
             return Progress::default();
         }
-        let (acked, known, rtt) = self.release_acked(segment.ack, now, ts_ecr, umem);
+        let (acked, known, rtt_us) = self.release_acked(segment.ack, now, ts_ecr, umem);
         let sack = if self.sack_ok {
             self.take_sack(&segment.options.sack, segment.ack, now, ts_ecr, umem)
         } else {
@@ -60,15 +60,21 @@ impl Tcb {
         // RFC 5681, section 2: outstanding data, no text, neither SYN nor FIN, and the same number and window.
         let is_duplicate = acked == 0 && segment.seq_len() == 0 && !window_changed;
         let delivered = acked - known.min(acked) + sack.bytes;
-        let news = News { una_before, flight_before, sacked_before, acked, delivered, rtt, ts_ecr, sack, is_duplicate };
-        if let Some(rtt) = rtt {
-            self.rtt.sample(rtt, now);
+        let news =
+            News { una_before, flight_before, sacked_before, acked, delivered, rtt_us, ts_ecr, sack, is_duplicate };
+        if let Some(rtt_us) = rtt_us {
+            self.rtt.sample_us(rtt_us, now);
         }
         if acked > 0 {
             self.rtt.reset_backoff();
             self.recovery.timeouts = 0;
             self.timers.stuck_since = if self.outstanding() > 0 { now } else { Instant::ZERO };
             self.soft_error = None;
+        }
+        if acked > 0 && self.is_untroubled(segment) {
+            self.grow(&news, now);
+            self.arm_send_timer(now, None);
+            return Progress { acked };
         }
         counters.duplicates_reported += u64::from(sack.duplicate.is_some());
         self.adapt_reordering_window(sack.duplicate.is_some());
@@ -80,11 +86,24 @@ impl Tcb {
         Progress { acked }
     }
 
+    /// Whether nothing is or was amiss, so that there is nothing to repair: the case for which everything is fast.
+    #[inline]
+    fn is_untroubled(&self, segment: &Segment) -> bool {
+        let recovery = &self.recovery;
+        recovery.phase == Phase::Open
+            && (recovery.sacked | recovery.lost | recovery.retransmitted) == 0
+            && recovery.duplicates == 0
+            && !recovery.rack.probe_pending
+            && segment.options.sack.is_empty()
+            && !segment.has(Flags::ECE)
+    }
+
     /// RFC 9293, section 3.10.7.4, fifth: the send window is updated, unless the segment is older than the one that
     /// updated it last. Whether it changed.
     fn take_window(&mut self, segment: &Segment) -> bool {
         // RFC 9293, section 3.1 (MUST-1): the window size MUST be treated as an unsigned number.
-        let wnd = u32::from(segment.window) << self.snd.shift;
+        // RFC 7323, section 2.2: the window field in a segment with SYN is never scaled.
+        let wnd = u32::from(segment.window) << if segment.has(Flags::SYN) { 0 } else { self.snd.shift };
         let snd = &mut self.snd;
         let fresh = snd.wl1.before(segment.seq) || (snd.wl1 == segment.seq && snd.wl2.before_eq(segment.ack));
         if !fresh {
@@ -96,14 +115,14 @@ impl Tcb {
         changed
     }
 
-    /// Frees what is acknowledged: sequence numbers; those of them that SACK had reported; and a round-trip time.
+    /// Frees what is acknowledged: sequence numbers; those of them that SACK had reported; and a round-trip time in us.
     fn release_acked(
         &mut self,
         ack: SeqNum,
         now: Instant,
         ts_ecr: Option<u32>,
         umem: &mut Umem,
-    ) -> (u32, u32, Option<Duration>) {
+    ) -> (u32, u32, Option<u64>) {
         let acked = ack.since(self.snd.una);
         if acked == 0 {
             return (0, 0, None);
@@ -122,7 +141,7 @@ impl Tcb {
             if note.marks & mark::EVER_RETRANSMITTED != 0 {
                 ever_again = true;
             } else if rtt.is_none() && note.marks & mark::SACKED == 0 {
-                rtt = Some(now.since(note.sent_at));
+                rtt = Some(now.ns_since(note.sent_at) / 1000);
             }
             if note.marks & mark::SACKED == 0 {
                 self.delivered_segment(&note, end, now, ts_ecr);
@@ -138,7 +157,7 @@ impl Tcb {
         // RFC 7323, section 4.1: with timestamps, what was sent again can be measured too.
         let by_timestamp = ts_ecr.filter(|&ecr| ever_again && rtt.is_none() && ecr != 0).and_then(|ecr| {
             let ms = self.ts.value(now).wrapping_sub(ecr);
-            (ms < 1 << 20).then(|| Duration::from_millis(u64::from(ms.max(1))))
+            (ms < 1 << 20).then(|| u64::from(ms.max(1)) * 1000)
         });
         (acked, known, rtt.filter(|_| !ever_again).or(by_timestamp))
     }
@@ -214,7 +233,7 @@ impl Tcb {
             acked: news.acked,
             una: self.snd.una,
             nxt: self.snd.nxt,
-            rtt: news.rtt,
+            rtt: news.rtt_us.map(Duration::from_micros),
             srtt: self.rtt.srtt(),
             window_limited,
             mss: u32::from(self.snd.mss),

@@ -221,7 +221,9 @@ impl Tcp {
             return Verdict::taken(Some(frame));
         }
         if segment.has(Flags::SYN) {
-            return Verdict::answered(frame, DropReason::TcpSyn, handshake_ack(&opening, &self.shared, now));
+            // RFC 9293, section 3.10.7.4, fourth: if it was initiated with a passive OPEN, return to LISTEN.
+            self.forget_embryo(index);
+            return Verdict::dropped(frame, DropReason::TcpSyn);
         }
         if !segment.has(Flags::ACK) {
             return Verdict::dropped(frame, DropReason::TcpNoAck);

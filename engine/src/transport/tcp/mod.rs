@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Who calls, in every turn: [`Tcp::receive`] for each segment, then, when the application was told of its events and
-//! did what it wanted (user.rs), [`Tcp::settle`]; at last [`Tcp::poll`] until there is nothing more or no room to
+//! did what it wanted (user.rs), [`Tcp::settle`]; at last [`Tcp::expire`], and [`Tcp::poll`] until there is nothing more or no room to
 //! send. A [`Verdict`] says what became of a segment's frame, and may ask for an answer at once.
 //!
 //! Work for a segment does not depend on the number of connections. A table that is full refuses: it never grows.
@@ -49,6 +49,9 @@ mod transmit;
 mod user;
 mod window;
 mod windowed_minimum;
+
+#[cfg(test)]
+mod tests;
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -436,24 +439,39 @@ impl Tcp {
         self.shared.counters.icmp_taken > taken
     }
 
-    /// After anything was done to a connection: its timer is armed, and it stands in the ready list if it has
-    /// something to send or an end to tell of.
+    /// After anything was done to a connection: it stands in the ready list if it has something to send or an end to
+    /// tell of, and otherwise its timer is armed.
     #[inline]
     pub fn settle(&mut self, index: u32) {
-        let Some(tcb) = self.tables.connections.get_mut(index) else { return };
-        match tcb.deadline() {
-            Some(at) => self.wheel.arm(index, at),
-            None => self.wheel.disarm(index),
-        }
+        let Some(tcb) = self.tables.connections.get(index) else { return };
         if tcb.has_something() || tcb.is_over() {
             self.ready.push(index);
+        } else {
+            self.arm(index);
         }
     }
 
-    /// The next thing to send or to tell.
+    /// Arms the timer of a connection that leaves the ready list, or does not enter it.
+    ///
+    /// Deadlines move on with nearly every segment. One that is armed for an earlier time is left as it is: when it runs
+    /// out, and nothing is due, it is armed anew.
+    #[inline]
+    fn arm(&mut self, index: u32) {
+        let deadline = self.tables.connections.get(index).and_then(Tcb::deadline);
+        match (deadline, self.wheel.deadline(index)) {
+            (Some(at), Some(armed)) if armed <= at => {}
+            (Some(at), _) => self.wheel.arm(index, at),
+            (None, Some(_)) => self.wheel.disarm(index),
+            (None, None) => {}
+        }
+    }
+
+    /// The next thing to send or to tell, after [`expire`](Self::expire).
+    #[inline]
     pub fn poll(&mut self, now: Instant, umem: &mut Umem) -> Option<Output> {
-        self.expire(now, umem);
-        if let Some((control, way)) = self.expire_embryos(now) {
+        if !self.tables.embryos.wheel.is_empty()
+            && let Some((control, way)) = self.expire_embryos(now)
+        {
             return Some(Output::Control(control, way));
         }
         while let Some(index) = self.ready.first() {
@@ -483,32 +501,29 @@ impl Tcp {
         let before = tcb.holdings();
         let next = tcb.next_segment(&mut self.shared, now, umem);
         self.shared.memory.account(before, tcb.holdings());
-        let deadline = tcb.deadline();
-        match deadline {
-            Some(at) => self.wheel.arm(index, at),
-            None => self.wheel.disarm(index),
-        }
         match next {
             Next::Segment(segment) => {
+                let goes_on = tcb.has_something() || tcb.is_over();
                 self.quantum -= 1;
-                if self.quantum == 0 {
+                if !goes_on || self.quantum == 0 {
                     self.quantum = QUANTUM;
                     self.ready.remove(index);
-                    self.ready.push(index);
+                    if goes_on { self.ready.push(index) } else { self.arm(index) }
                 }
                 Some(Some(Output::Segment(segment)))
             }
             Next::Nothing => {
                 self.quantum = QUANTUM;
                 self.ready.remove(index);
+                self.arm(index);
                 None
             }
             Next::Starved => Some(None),
         }
     }
 
-    /// Looks after timers that ran out, of some connections at a time.
-    fn expire(&mut self, now: Instant, umem: &mut Umem) {
+    /// Looks after timers that ran out, of some connections at a time: once a turn.
+    pub fn expire(&mut self, now: Instant, umem: &mut Umem) {
         for _ in 0..EXPIRED_AT_ONCE {
             let Some(index) = self.wheel.expire(now) else { break };
             let Some(tcb) = self.tables.connections.get_mut(index) else { continue };

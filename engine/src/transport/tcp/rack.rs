@@ -16,9 +16,11 @@ const DUP_THRESH: u32 = 3;
 /// Recoveries for which a wider reordering window is kept (RFC 8985, section 6.2: RACK.reo_wnd_persist).
 const PERSIST: u8 = 16;
 /// Allowance for a peer that delays the acknowledgment of a single segment (RFC 8985, section 7.2: WCDelAckT).
-const WORST_CASE_DELAYED_ACK: Duration = Duration::from_millis(200);
+const WORST_CASE_DELAYED_ACK_NS: u64 = 200_000_000;
+/// Allowance in other cases, for the peer's scheduling (Linux: two ticks of its timer).
+const LEAST_ALLOWANCE_NS: u64 = 2_000_000;
 /// The probe timeout as long as there is no round-trip time (RFC 8985, section 7.2).
-const INITIAL_PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+const INITIAL_PROBE_TIMEOUT_NS: u64 = 1_000_000_000;
 
 /// State of RACK and of the tail loss probe.
 #[derive(Debug, Default)]
@@ -55,8 +57,9 @@ impl Rack {
 
 impl Tcb {
     /// A segment has arrived, by SACK or in the ordinary way (RFC 8985, section 6.2, steps 2 and 3).
+    #[inline]
     pub(super) fn delivered_segment(&mut self, note: &Note, end: SeqNum, now: Instant, ts_ecr: Option<u32>) {
-        let rtt = now.since(note.sent_at);
+        let rtt_ns = now.ns_since(note.sent_at);
         let again = note.marks & mark::EVER_RETRANSMITTED != 0;
         let rack = &mut self.recovery.rack;
         if end.after(rack.fack) {
@@ -69,7 +72,7 @@ impl Tcb {
             // timestamp tells, or a time that is too short.
             let sent_ts = self.ts.value(note.sent_at);
             let echoes_earlier = ts_ecr.is_some_and(|ecr| (ecr.wrapping_sub(sent_ts) as i32) < 0);
-            let too_short = self.rtt.min_rtt().is_some_and(|min| rtt < min);
+            let too_short = self.rtt.min_rtt().is_some_and(|min| u128::from(rtt_ns) < min.as_nanos());
             if echoes_earlier || too_short {
                 return;
             }
@@ -77,7 +80,7 @@ impl Tcb {
         let rack = &mut self.recovery.rack;
         if Rack::sent_after((note.sent_at, end), (rack.sent_at, rack.end)) {
             (rack.sent_at, rack.end) = (note.sent_at, end);
-            rack.rtt_us = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX);
+            rack.rtt_us = u32::try_from(rtt_ns / 1000).unwrap_or(u32::MAX);
         }
     }
 
@@ -156,15 +159,15 @@ impl Tcb {
     }
 
     /// When a tail loss probe is due, if one may be sent (RFC 8985, section 7.2).
-    pub(super) fn probe_timeout(&self) -> Option<Duration> {
+    pub(super) fn probe_timeout_ns(&self) -> Option<u64> {
         let recovery = &self.recovery;
         let eligible = recovery.phase == Phase::Open && recovery.sacked == 0 && !recovery.rack.probe_pending;
         if !self.sack_ok || !eligible || !self.state.is_synchronized() {
             return None;
         }
-        let Some(srtt) = self.rtt.srtt() else { return Some(INITIAL_PROBE_TIMEOUT) };
+        let Some(srtt_ns) = self.rtt.srtt_ns() else { return Some(INITIAL_PROBE_TIMEOUT_NS) };
         let single = self.outstanding() <= u32::from(self.snd.mss);
-        Some(srtt * 2 + if single { WORST_CASE_DELAYED_ACK } else { Duration::from_millis(2) })
+        Some(srtt_ns * 2 + if single { WORST_CASE_DELAYED_ACK_NS } else { LEAST_ALLOWANCE_NS })
     }
 
     /// Ends a probe's episode when its end is acknowledged, and says whether the probe repaired a loss that the
@@ -197,11 +200,11 @@ impl Tcb {
             }
             return;
         }
-        let rto = now + self.rtt.rto();
-        let (at, kind) = match (next_loss, self.probe_timeout()) {
+        let rto = now.plus_ns(self.rtt.rto_ns());
+        let (at, kind) = match (next_loss, self.probe_timeout_ns().map(|pto| now.plus_ns(pto))) {
             // RFC 8985, section 6.3: the reordering timer must not fire at once: 65 us is the timers' tick.
             (Some(at), _) => (at, SendTimer::Reordering),
-            (None, Some(pto)) if now + pto < rto => (now + pto, SendTimer::LossProbe),
+            (None, Some(at)) if at < rto => (at, SendTimer::LossProbe),
             _ => (rto, SendTimer::Retransmission),
         };
         (self.timers.send_at, self.timers.send_kind) = (at, kind);

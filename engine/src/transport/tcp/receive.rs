@@ -40,7 +40,8 @@ impl Tcb {
         if let Err(reason) = self.check_timestamp(segment, now) {
             return self.refuse_with_ack(arrival.frame, segment, reason, shared, now);
         }
-        if !self.is_acceptable(segment) {
+        let ends_handshake = self.is_ack_of_both_syns(segment);
+        if !ends_handshake && !self.is_acceptable(segment) {
             if segment.has(Flags::RST) {
                 return Verdict::dropped(arrival.frame, DropReason::TcpOutOfWindow);
             }
@@ -52,7 +53,7 @@ impl Tcb {
             return self.take_reset(arrival.frame, segment, shared, now);
         }
         // Fourth, check the SYN bit.
-        if segment.has(Flags::SYN) {
+        if segment.has(Flags::SYN) && !ends_handshake {
             return self.take_syn(arrival.frame, segment, shared, now);
         }
         // Fifth, check the ACK field.
@@ -131,6 +132,17 @@ impl Tcb {
             || (len > 0 && segment.seq.before(nxt) && segment.end().after(nxt))
             // A pure acknowledgment from the right edge of a window that was filled meanwhile.
             || (len == 0 && segment.seq == nxt + wnd)
+    }
+
+    /// RFC 9293, section 3.5, figure 7: when both sides asked at once, the peer's SYN comes again and with it the
+    /// acknowledgment of ours. Its number lies before the window by then, but it ends the handshake all the same (as on
+    /// Linux).
+    fn is_ack_of_both_syns(&self, segment: &Segment) -> bool {
+        self.state == State::SynReceived
+            && segment.has(Flags::SYN | Flags::ACK)
+            && !segment.has(Flags::RST)
+            && (segment.end(), segment.seq_len()) == (self.rcv.nxt, 1)
+            && segment.ack == self.snd.nxt
     }
 
     /// RFC 7323, section 5.3: protection against wrapped sequence numbers; and section 3.2: once timestamps were
@@ -238,13 +250,14 @@ impl Tcb {
             shared.counters.challenges += 1;
             return self.refuse_with_ack(frame, segment, DropReason::TcpReset, shared, now);
         }
-        shared.counters.resets_received += 1;
         let end = match self.state {
             // RFC 9293, section 3.10.7.4: initiated with an active OPEN: signal "connection refused".
             State::SynReceived => End::Refused,
-            State::Closing | State::LastAck | State::TimeWait => End::Finished,
+            // RFC 1337, section 3 (F1): an old reset does not end what is over already.
+            State::TimeWait => return Verdict::dropped(frame, DropReason::TcpReset),
             _ => End::Reset,
         };
+        shared.counters.resets_received += 1;
         Verdict { events: Events { closed: Some(end), ..Events::default() }, ..Verdict::taken(Some(frame)) }
     }
 
@@ -328,7 +341,7 @@ impl Tcb {
         if finished {
             self.rcv.out_of_order.clear(umem);
             events.finished = true;
-            self.peer_finished(&mut events, shared, now);
+            self.peer_finished(now);
         }
         Verdict { events, ..Verdict::taken(None) }
     }
@@ -349,10 +362,14 @@ impl Tcb {
         }
     }
 
-    /// Cuts off what was received before and what lies beyond the window; what stays has its number on its note.
-    /// Whether a FIN is left at its end; `None` if nothing is left at all.
+    /// Cuts off what was received before; what stays has its number on its note. Whether there is a FIN at its end;
+    /// `None` if it goes beyond the window.
     fn cut_to_window(&mut self, frame: &mut Frame, segment: &Segment, umem: &mut Umem) -> Option<bool> {
         let (nxt, wnd) = (self.rcv.nxt, self.receive_window());
+        if segment.seq == nxt && segment.len <= wnd && !segment.has(Flags::FIN) {
+            *umem.note_mut(frame) = Note { seq: nxt.value(), sum: segment.sum, ..Note::EMPTY };
+            return Some(false);
+        }
         let mut seq = segment.seq;
         let mut fin = segment.has(Flags::FIN);
         let mut sum = segment.sum;
@@ -369,18 +386,12 @@ impl Tcb {
             fin &= segment.end().after(nxt);
             (seq, cut) = (seq + old, old > 0);
         }
+        // A segment that goes beyond the window is not cut to pieces: what is left of a window that closes is less than
+        // a segment (silly-window avoidance keeps it from opening by less), and such a segment probes it. A FIN needs no
+        // buffer: the number that it takes up may lie just beyond.
         let room = (nxt + wnd).since(seq).min(wnd);
-        if u32::from(frame.len()) + u32::from(fin) > room {
-            // A FIN needs no buffer; the number it takes up may lie just beyond what was offered.
-            let keep = (frame.len() as u32).min(room);
-            fin &= keep == u32::from(frame.len());
-            cut |= keep < u32::from(frame.len());
-            if keep == 0 && frame.len() > 0 && !fin {
-                return None;
-            }
-            if !umem.set_len(frame, keep as usize) {
-                return None;
-            }
+        if u32::from(frame.len()) > room {
+            return None;
         }
         if cut {
             sum = crate::wire::checksum::Sum::default().add_bytes(umem.bytes(frame)).fold();
@@ -433,16 +444,16 @@ impl Tcb {
     }
 
     /// The peer's FIN is in order.
-    fn peer_finished(&mut self, events: &mut Events, shared: &Shared, now: Instant) {
+    fn peer_finished(&mut self, now: Instant) {
         self.rcv.ack_now = true;
         self.state = self.state.fin_received();
         self.timers.idle_at = Instant::ZERO;
         if self.state == State::TimeWait {
-            events.closed = Some(End::Finished);
+            // Told when the acknowledgment of the FIN is on its way.
+            self.ended = Some(End::Finished);
         } else {
             self.arm_keep_alive(now);
         }
-        let _ = shared;
     }
 
     /// RFC 9293, section 3.10.7.3: SEGMENT ARRIVES in SYN-SENT.
@@ -464,7 +475,7 @@ impl Tcb {
             return Verdict { events, ..Verdict::taken(Some(frame)) };
         }
         if !segment.has(Flags::SYN) {
-            return Verdict::dropped(frame, DropReason::TcpNoAck);
+            return Verdict::dropped(frame, DropReason::TcpNoSyn);
         }
         (self.way, self.timers.heard_at) = (from, now);
         self.learn_from_syn(segment, shared, now);

@@ -85,8 +85,14 @@ impl RttEstimator {
     /// Takes a measured round-trip time in, and ends the back-off: Karn's algorithm keeps the timeout backed
     /// off until there is a sample of data that was not sent twice.
     pub fn sample(&mut self, rtt: Duration, now: Instant) {
+        self.sample_us(u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX), now);
+    }
+
+    /// The same, of microseconds.
+    #[inline]
+    pub fn sample_us(&mut self, rtt_us: u64, now: Instant) {
         // At least 1 us, so that zero means that there was no sample.
-        let rtt_us = u32::try_from(rtt.as_micros()).unwrap_or(LONGEST_US).clamp(1, LONGEST_US);
+        let rtt_us = u32::try_from(rtt_us).unwrap_or(LONGEST_US).clamp(1, LONGEST_US);
         // The cast wraps every 49.7 days, which the filter allows for.
         self.minimum.update((now.as_ns() / 1_000_000) as u32, rtt_us);
         self.doublings = 0;
@@ -114,6 +120,13 @@ impl RttEstimator {
     /// The retransmission timeout.
     #[must_use]
     pub fn rto(&self) -> Duration {
+        Duration::from_nanos(self.rto_ns())
+    }
+
+    /// The retransmission timeout in nanoseconds.
+    #[inline]
+    #[must_use]
+    pub fn rto_ns(&self) -> u64 {
         let base_us = if self.srtt_8_us == 0 {
             u32::from(self.initial_ms) * 1000
         } else {
@@ -121,9 +134,8 @@ impl RttEstimator {
             let min_us = (u32::from(self.min_ms) * 1000).max(GRANULARITY_US);
             self.srtt_8_us / 8 + self.rttvar_4_us.max(min_us)
         };
-        let backed_off = Duration::from_micros(u64::from(base_us) << self.doublings);
         // RFC 6298, section 2.5: "A maximum value MAY be placed on RTO provided it is at least 60 seconds."
-        backed_off.min(Duration::from_secs(u64::from(self.max_s)))
+        (u64::from(base_us) << self.doublings).min(u64::from(self.max_s) * 1_000_000) * 1000
     }
 
     /// The timer expired.
@@ -148,6 +160,13 @@ impl RttEstimator {
     #[must_use]
     pub fn srtt(&self) -> Option<Duration> {
         (self.srtt_8_us != 0).then(|| Duration::from_micros(u64::from(self.srtt_8_us / 8)))
+    }
+
+    /// The smoothed round-trip time in nanoseconds, once there is a sample.
+    #[inline]
+    #[must_use]
+    pub fn srtt_ns(&self) -> Option<u64> {
+        (self.srtt_8_us != 0).then(|| u64::from(self.srtt_8_us / 8) * 1000)
     }
 
     /// The round-trip time's mean deviation, once there is a sample.

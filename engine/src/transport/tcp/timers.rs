@@ -59,7 +59,7 @@ impl Tcb {
                 self.probe_window(now, shared, umem);
             }
             SendTimer::Reordering if self.outstanding() > 0 => self.expire_reordering(now, shared, umem),
-            SendTimer::LossProbe if self.outstanding() > 0 && self.probe_timeout().is_some() => {
+            SendTimer::LossProbe if self.outstanding() > 0 && self.probe_timeout_ns().is_some() => {
                 // RFC 8985, section 7.3: after the probe the retransmission timer runs.
                 self.probe = Probe::Loss;
                 (self.timers.send_at, self.timers.send_kind) = (now + self.rtt.rto(), SendTimer::Retransmission);

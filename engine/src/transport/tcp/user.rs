@@ -185,10 +185,11 @@ impl Tcp {
 }
 
 impl Tcb {
-    /// Whether the application can be told of the connection's end.
+    /// Whether the application can be told of the connection's end: of an orderly one when it has taken everything, and
+    /// the peer's FIN is acknowledged.
     #[inline]
     pub(super) fn is_over(&self) -> bool {
-        self.ended.is_some_and(|end| end != End::Finished || self.rcv.queued == 0)
+        self.ended.is_some_and(|end| end != End::Finished || (self.rcv.queued == 0 && !self.rcv.ack_now))
     }
 
     /// <SEQ=SND.NXT><CTL=RST,ACK> for a peer that knows of the connection, once (RFC 9293, section 3.10.5).

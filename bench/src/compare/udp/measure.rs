@@ -2,18 +2,19 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::search::{self, Found, Point};
-use super::servers::{Kind, Programs};
+use super::servers::Kind;
+use crate::compare::rounds::Shown;
+use crate::compare::watch::{Around, Watch};
+use crate::compare::{Contestant, Lab};
 use crate::error::{Error, Result};
 use crate::histogram::LatencySummary;
 use crate::interface::Interface;
-use crate::losses::{self, Counters};
-use crate::netns::{INTERFACE, Pair};
-use crate::process::{Affinity, Server, own_waited_ns};
+use crate::netns::INTERFACE;
 use crate::signals;
 use crate::udp::SOURCE_PORT;
 use crate::udp::frame::Path;
@@ -27,9 +28,6 @@ const START_PPS: f64 = 200_000.0;
 /// The next round's search begins at this part of what was loss-free, which is nearly always loss-free again.
 const RESTART: f64 = 0.85;
 
-/// Above this part of the time without its core, a server or generator was not alone.
-const SHARED: f64 = 0.02;
-
 /// What a server showed in one round.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Measured {
@@ -40,19 +38,13 @@ pub(crate) struct Measured {
     pub overload: Option<Point>,
     /// At 100,000 frames a second, handed over one by one; `None` where the generator could not.
     pub latency: Option<LatencySummary>,
-    /// Part of the round in which generator or server, whichever had it worse, was ready to run while something
-    /// else had its core: on an idle machine next to nothing.
-    pub core_shared: f64,
-    /// Counters of both interfaces that grew and tell of losses, over the whole round.
-    pub client_losses: Counters,
-    pub server_losses: Counters,
+    #[serde(flatten)]
+    pub around: Around,
 }
 
-/// The network and the programs of a comparison.
-pub(crate) struct Bench<'pair> {
-    pair: &'pair Pair,
-    programs: Programs,
-    affinity: Affinity,
+/// What is measured with.
+pub(crate) struct Bench<'lab> {
+    lab: &'lab Lab,
     client: Interface,
     path: Path,
     frame_len: usize,
@@ -61,24 +53,21 @@ pub(crate) struct Bench<'pair> {
     known_pps: HashMap<Kind, f64>,
 }
 
-impl<'pair> Bench<'pair> {
-    /// For a thread that is in the client's namespace already.
-    pub(crate) fn new(
-        pair: &'pair Pair,
-        programs: Programs,
-        affinity: Affinity,
-        frame_len: usize,
-        trial: Duration,
-    ) -> Result<Self> {
+impl<'lab> Bench<'lab> {
+    /// For the thread that opened the lab.
+    ///
+    /// # Errors
+    /// The veth is not there.
+    pub(crate) fn new(lab: &'lab Lab, frame_len: usize, trial: Duration) -> Result<Self> {
         let client = Interface::find(INTERFACE)?;
         let path = Path {
             source_mac: client.mac,
-            target_mac: Interface::mac_in(&pair.server, INTERFACE)?,
+            target_mac: Interface::mac_in(&lab.pair.server, INTERFACE)?,
             source: SocketAddrV4::new(client.address, SOURCE_PORT),
             target: SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 2), 7),
         };
         let known_pps = HashMap::new();
-        Ok(Self { pair, programs, affinity, client, path, frame_len, trial, known_pps })
+        Ok(Self { lab, client, path, frame_len, trial, known_pps })
     }
 
     /// Measures one server.
@@ -86,12 +75,9 @@ impl<'pair> Bench<'pair> {
     /// # Errors
     /// It does not start, does not answer, or does not end well; or an interruption.
     pub(crate) fn measure(&mut self, kind: Kind) -> Result<Measured> {
-        self.pair.set_kernel_owns_address(kind.kernel_owns_address())?;
-        let command = kind.command(&self.programs);
-        let server = Server::start(kind.name(), &self.pair.server, &command, self.affinity)?;
+        let server = self.lab.start(kind)?;
         let mut sender = LiveFrames::open(&self.client, self.path, kind.hook())?;
-        let (client_before, server_before) = self.counters();
-        let (began, generator_waited_ns, server_waited_ns) = (Instant::now(), own_waited_ns(), server.waited_ns());
+        let watch = Watch::begin(&self.lab.pair, &server);
 
         self.warm_up(kind, &mut sender)?;
         let start_pps = self.known_pps.get(&kind).map_or(START_PPS, |known| known * RESTART);
@@ -105,22 +91,11 @@ impl<'pair> Bench<'pair> {
         };
         let latency = self.latency(&mut sender)?;
 
-        let waited_ns =
-            (own_waited_ns() - generator_waited_ns).max(server.waited_ns().saturating_sub(server_waited_ns));
-        let core_shared = waited_ns as f64 / began.elapsed().as_nanos() as f64;
-        let (client_after, server_after) = self.counters();
+        let around = watch.end(&self.lab.pair, &server);
         drop(sender);
         let ready = server.ready.clone();
         server.stop()?;
-        Ok(Measured {
-            ready,
-            found,
-            overload: overload.filter(|point| !point.generator_limited),
-            latency,
-            core_shared,
-            client_losses: losses::grown(&client_before, &client_after),
-            server_losses: losses::grown(&server_before, &server_after),
-        })
+        Ok(Measured { ready, found, overload: overload.filter(|point| !point.generator_limited), latency, around })
     }
 
     /// Fills caches and neighbor tables, and makes sure that there is an answer at all.
@@ -151,12 +126,6 @@ impl<'pair> Bench<'pair> {
         let usable = !outcome.generator_limited() && outcome.received > 0;
         Ok(usable.then(|| outcome.latency.summary()))
     }
-
-    /// Queue counters of both ends.
-    fn counters(&self) -> (Counters, Counters) {
-        let at_server = ["ip", "netns", "exec", &self.pair.server];
-        (losses::of_interface(&[], INTERFACE), losses::of_interface(&at_server, INTERFACE))
-    }
 }
 
 fn point(outcome: &Outcome) -> Point {
@@ -169,11 +138,6 @@ fn point(outcome: &Outcome) -> Point {
 }
 
 impl Measured {
-    /// Whether other programs had so much of a core that the figures are theirs too.
-    pub(crate) fn disturbed(&self) -> bool {
-        self.core_shared > SHARED
-    }
-
     pub(crate) fn peak_pps(&self) -> Option<f64> {
         self.found.peak_pps
     }
@@ -190,13 +154,13 @@ impl Measured {
     pub(crate) fn latency_us(&self, quantile: fn(&LatencySummary) -> u64) -> Option<f64> {
         self.latency.as_ref().map(|latency| quantile(latency) as f64 / 1000.0)
     }
+}
 
-    /// One line for the progress report.
-    pub(crate) fn brief(&self) -> String {
+impl Shown for Measured {
+    fn brief(&self) -> String {
         let mpps = |rate: Option<f64>| rate.map_or("-".into(), |rate| format!("{:.3}", rate / 1e6));
         let p50 = self.latency_us(|l| l.p50_ns).map_or("-".into(), |us| format!("{us:.2}"));
         let (peak, loss_free) = (mpps(self.peak_pps()), mpps(self.loss_free_pps()));
-        let shared = if self.disturbed() { ", CORES SHARED with other programs" } else { "" };
-        format!("peak {peak} Mpps, loss-free {loss_free} Mpps, p50 {p50} us{shared}")
+        format!("peak {peak} Mpps, loss-free {loss_free} Mpps, p50 {p50} us{}", self.around.brief())
     }
 }

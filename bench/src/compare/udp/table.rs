@@ -4,12 +4,11 @@ use serde::Serialize;
 
 use super::measure::Measured;
 use super::servers::Kind;
-use super::stats::{self, Spread};
-use super::{NETWORK, Rounds};
+use super::{NETWORK, Results};
+use crate::compare::Contestant;
+use crate::compare::columns::{self, Bar, Values, mark, number, print_columns};
+use crate::compare::stats::{self, Spread};
 use crate::machine::Machine;
-
-/// Figures by round.
-type Values = Vec<Option<f64>>;
 
 /// All spreads of a comparison.
 #[derive(Debug, Serialize)]
@@ -44,17 +43,6 @@ struct Ratios {
     p50: Option<Spread>,
 }
 
-/// A figure that the engine is to reach.
-#[derive(Debug, Serialize)]
-struct Bar {
-    what: &'static str,
-    /// "at least" or "at most".
-    sense: &'static str,
-    limit: f64,
-    value: Option<Spread>,
-    met: Option<bool>,
-}
-
 /// The figures that are compared.
 struct Series {
     peak: Values,
@@ -63,7 +51,7 @@ struct Series {
 }
 
 impl Table {
-    pub(crate) fn of(results: &Rounds) -> Self {
+    pub(crate) fn of(results: &Results) -> Self {
         let series = |kind| Series::of(results.get(&kind).map_or(&[][..], Vec::as_slice));
         let (epoll, spin, bare) = (series(Kind::KernelEpoll), series(Kind::KernelSpin), series(Kind::BareAfXdp));
         let kernel = Series {
@@ -77,7 +65,7 @@ impl Table {
         Self { rows, bars }
     }
 
-    pub(crate) fn print(&self, results: &Rounds, machine: &Machine, frame_len: usize, seconds: f64) {
+    pub(crate) fn print(&self, results: &Results, machine: &Machine, frame_len: usize, seconds: f64) {
         let rounds = results.values().map(Vec::len).max().unwrap_or(0);
         println!("UDP echo, {frame_len} B frames, one core each side: median of {rounds} rounds (range)\n");
         let head =
@@ -106,36 +94,13 @@ impl Table {
             [name, k1, k2, k3, b1, b2, b3]
         });
         print_columns(head, rows.collect());
-        let disturbed = results.values().flatten().filter(|measured| measured.disturbed()).count();
-        self.print_bars(disturbed > 0);
-        if disturbed > 0 {
-            println!(
-                "\nNOT ALONE: in {disturbed} measurements other programs had more than 2 % of a core. Stop them, run again."
-            );
-        }
+        let disturbed = results.values().flatten().filter(|measured| measured.around.disturbed()).count();
+        columns::print_bars(&self.bars, disturbed > 0);
+        columns::print_disturbed(disturbed);
         self.print_footnotes(results, machine, seconds);
     }
 
-    fn print_bars(&self, disturbed: bool) {
-        if self.bars.is_empty() {
-            return;
-        }
-        println!("\nBars for `barewire`\n");
-        let head = ["bar", "asked", "seen", ""];
-        let rows = self.bars.iter().map(|bar| {
-            let met = match bar.met {
-                Some(true) => "met",
-                Some(false) => "NOT MET",
-                None => "not measured",
-            };
-            let asked = format!("{} {}", bar.sense, bar.limit);
-            let met = if disturbed { format!("{met} (cores shared)") } else { met.to_owned() };
-            [bar.what.to_owned(), asked, number(bar.value, 2), met]
-        });
-        print_columns(head, rows.collect());
-    }
-
-    fn print_footnotes(&self, results: &Rounds, machine: &Machine, seconds: f64) {
+    fn print_footnotes(&self, results: &Results, machine: &Machine, seconds: f64) {
         println!("\nkernel: the better of both kernel echoes in each round. bare: the AF_XDP loop without a stack.");
         println!("loss-free: highest offered rate with at most 1 % lost and 3 % late. Trials of {seconds} s.");
         println!(
@@ -154,9 +119,7 @@ impl Table {
             println!("{}: {}; replies received at {hook}", kind.name(), kind.description());
             println!("    {ready}");
         }
-        println!("network: {NETWORK}");
-        println!("machine: {}, {} cores, Linux {}", machine.cpu, machine.cores, machine.kernel);
-        println!("commit {}, `{}`", machine.commit, machine.command);
+        columns::print_origin(NETWORK, machine);
     }
 }
 
@@ -177,7 +140,7 @@ impl Row {
             p50_us: stats::spread(own.p50.iter().copied()),
             p90_us: stats::spread(rounds.iter().map(|measured| measured.latency_us(|l| l.p90_ns))),
             p99_us: stats::spread(rounds.iter().map(|measured| measured.latency_us(|l| l.p99_ns))),
-            core_shared_percent: stats::spread(rounds.iter().map(|measured| Some(100.0 * measured.core_shared))),
+            core_shared_percent: stats::spread(rounds.iter().map(|measured| Some(100.0 * measured.around.core_shared))),
             over_kernel: over(kernel),
             over_bare: over(bare),
             at_least: rounds.iter().any(|measured| measured.found.generator_limited),
@@ -207,62 +170,4 @@ fn bars(rounds: &[Measured], kernel: &Series, epoll: &Series, spin: &Series, bar
         Bar::at_most("p50, of the spinning kernel echo", 0.6, stats::ratio(&own.p50, &spin.p50)),
         Bar::at_most("p50, of the bare AF_XDP loop", 1.1, stats::ratio(&own.p50, &bare.p50)),
     ]
-}
-
-impl Bar {
-    fn at_least(what: &'static str, limit: f64, value: Option<Spread>) -> Self {
-        Self { what, sense: "at least", limit, value, met: value.map(|value| value.median >= limit) }
-    }
-
-    fn at_most(what: &'static str, limit: f64, value: Option<Spread>) -> Self {
-        Self { what, sense: "at most", limit, value, met: value.map(|value| value.median <= limit) }
-    }
-}
-
-/// `1.52 (1.48-1.55)`, or `-` where nothing was measured.
-fn number(spread: Option<Spread>, digits: usize) -> String {
-    match spread {
-        None => "-".into(),
-        Some(Spread { median, min, max, .. }) => format!("{median:.digits$} ({min:.digits$}-{max:.digits$})"),
-    }
-}
-
-fn mark(text: String, at_least: bool) -> String {
-    if at_least && text != "-" { text + "+" } else { text }
-}
-
-/// Columns as wide as their widest cell, two spaces apart.
-fn print_columns<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) {
-    let mut lines = vec![head.map(str::to_owned)];
-    lines.extend(rows);
-    let widths: Vec<usize> =
-        (0..N).map(|column| lines.iter().map(|line| line[column].len()).max().unwrap_or(0)).collect();
-    for line in lines {
-        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn spread(median: f64) -> Option<Spread> {
-        Some(Spread { median, min: median, max: median, rounds: 5 })
-    }
-
-    #[test]
-    fn a_bar_is_met_by_its_median_and_unknown_without_one() {
-        assert_eq!(Bar::at_least("x", 2.0, spread(2.0)).met, Some(true));
-        assert_eq!(Bar::at_least("x", 2.0, spread(1.99)).met, Some(false));
-        assert_eq!(Bar::at_most("x", 0.6, spread(0.61)).met, Some(false));
-        assert_eq!(Bar::at_most("x", 0.6, None).met, None);
-    }
-
-    #[test]
-    fn what_was_not_measured_is_a_dash_and_never_at_least() {
-        assert_eq!(number(None, 2), "-");
-        assert_eq!(mark(number(None, 2), true), "-");
-        assert_eq!(mark(number(spread(1.5), 2), true), "1.50 (1.50-1.50)+");
-    }
 }

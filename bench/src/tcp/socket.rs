@@ -1,0 +1,138 @@
+//! What the standard library's TCP sockets lack: connecting from a chosen port without waiting, accepting
+//! sockets that never block, and counters of a connection.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::net::{SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// Connections that wait for their `accept`: as many as net.core.somaxconn allows by default.
+const BACKLOG: libc::c_int = 4096;
+
+/// Begins to connect `source` to `target` and does not wait: the socket turns writable when it has.
+///
+/// # Errors
+/// `AddrInUse` and `AddrNotAvailable` if the port is somebody's, or a connection that was there before
+/// forbids it (TIME-WAIT).
+pub(crate) fn connect(source: SocketAddrV4, target: SocketAddrV4) -> io::Result<TcpStream> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: no conditions; the result is checked.
+    let fd = check(unsafe { libc::socket(libc::AF_INET, kind, 0) })?;
+    // SAFETY: the descriptor is fresh and nobody else's.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // Without it no port could be taken again that a connection in TIME-WAIT has.
+    switch_on(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR)?;
+    let (source, target) = (address(source), address(target));
+    let address_len = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    // SAFETY: the address is a local of the length given, which is only read.
+    check(unsafe { libc::bind(fd, (&raw const source).cast(), address_len) })?;
+    // SAFETY: as above.
+    match check(unsafe { libc::connect(fd, (&raw const target).cast(), address_len) }) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(socket.into()),
+    }
+}
+
+/// A socket that listens, with room for [`BACKLOG`] connections that nobody has accepted yet. What is accepted
+/// sends what it is given at once.
+///
+/// # Errors
+/// Whatever the kernel says.
+pub(crate) fn listen(address: SocketAddrV4) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    // SAFETY: the socket is open, and listens already: this only widens its backlog.
+    check(unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) })?;
+    // Accepted sockets inherit it.
+    switch_on(listener.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY)?;
+    Ok(listener)
+}
+
+/// The next connection that came in, as a socket that never blocks; `None` if there is none.
+///
+/// # Errors
+/// Whatever the kernel says, such as that there are too many open files.
+pub(crate) fn accept(listener: &TcpListener) -> io::Result<Option<TcpStream>> {
+    let (nobody, no_len, flags) =
+        (std::ptr::null_mut(), std::ptr::null_mut(), libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC);
+    // SAFETY: the socket is open; null pointers mean that the peer's address is not wanted.
+    match check(unsafe { libc::accept4(listener.as_raw_fd(), nobody, no_len, flags) }) {
+        // SAFETY: the descriptor is fresh and nobody else's.
+        Ok(fd) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }.into())),
+        // It went away before it was accepted.
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Bytes that the peer has acknowledged since the connection began; the client's SYN counts as one.
+///
+/// # Errors
+/// A kernel before 4.1, which does not count them.
+pub(crate) fn bytes_acked(stream: &TcpStream) -> io::Result<u64> {
+    /// `tcpi_bytes_acked` of `struct tcp_info` (include/uapi/linux/tcp.h), which libc knows only the start of.
+    const AT: usize = 120;
+    let mut info = [0u8; AT + 8];
+    let mut len = info.len() as libc::socklen_t;
+    let value = info.as_mut_ptr().cast();
+    // SAFETY: the kernel writes at most `len` bytes to `info`, which has so many, and says in `len` how many.
+    check(unsafe { libc::getsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, value, &raw mut len) })?;
+    match info[AT..].try_into() {
+        Ok(bytes) if len as usize == info.len() => Ok(u64::from_ne_bytes(bytes)),
+        _ => Err(io::Error::from(io::ErrorKind::Unsupported)),
+    }
+}
+
+fn switch_on(fd: RawFd, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
+    let one: libc::c_int = 1;
+    let (value, value_len) = ((&raw const one).cast(), size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: the option's value is an int, and `one` outlives the call.
+    check(unsafe { libc::setsockopt(fd, level, option, value, value_len) }).map(drop)
+}
+
+fn address(address: SocketAddrV4) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: address.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from(*address.ip()).to_be() },
+        sin_zero: [0; 8],
+    }
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::epoll::{Epoll, READABLE, WRITABLE};
+
+    #[test]
+    fn a_connection_comes_from_the_port_that_was_asked_for_and_counts_its_bytes() {
+        let listener = listen(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+        assert!(accept(&listener).unwrap().is_none());
+        let SocketAddr::V4(target) = listener.local_addr().unwrap() else { unreachable!("it was bound to IPv4") };
+        let source = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9017);
+        let mut client = connect(source, target).unwrap();
+        let mut epoll = Epoll::new().unwrap();
+        epoll.add(client.as_fd(), 3, WRITABLE).unwrap();
+        assert_eq!(epoll.wait(1000), 1);
+        assert!(epoll.ready(0).token == 3 && epoll.ready(0).writable() && !epoll.ready(0).ended());
+        assert_eq!(client.local_addr().unwrap(), SocketAddr::V4(source));
+
+        let mut server = accept(&listener).unwrap().unwrap();
+        assert_eq!(server.read(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        client.write_all(&[1; 5]).unwrap();
+        epoll.add(server.as_fd(), 4, READABLE).unwrap();
+        epoll.change(client.as_fd(), 3, READABLE).unwrap();
+        assert_eq!(epoll.wait(1000), 1);
+        assert!(epoll.ready(0).token == 4 && epoll.ready(0).readable());
+        assert_eq!(server.read(&mut [0; 8]).unwrap(), 5);
+        assert_eq!(bytes_acked(&client).unwrap(), 6, "its SYN counts as one");
+    }
+}

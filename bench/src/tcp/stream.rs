@@ -1,0 +1,108 @@
+//! A stream of bytes one way, as fast as it goes: into a discard server, or out of a chargen server.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddrV4, TcpStream};
+use std::os::fd::AsFd;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::trial::{Outcome, Plan, Transactions, Window};
+use super::{open, socket};
+use crate::epoll::{Epoll, READABLE, WRITABLE};
+use crate::error::{Context, Error, Result};
+use crate::signals::monotonic_ns;
+
+/// Which way the bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Direction {
+    /// From the client into a server that discards them
+    Send,
+    /// From a server that never stops (chargen) to the client
+    Receive,
+}
+
+/// Connections that carry a stream each.
+pub(crate) struct Streams {
+    epoll: Epoll,
+    streams: Vec<TcpStream>,
+    direction: Direction,
+    buffer: Box<[u8]>,
+    /// Bytes that were read, all told.
+    received: u64,
+}
+
+impl Streams {
+    /// Opens `connections` connections; each read or write is of up to `size` bytes.
+    ///
+    /// # Errors
+    /// The server does not accept them.
+    pub(crate) fn open(target: SocketAddrV4, direction: Direction, connections: usize, size: usize) -> Result<Self> {
+        let epoll = Epoll::new().context(|| "cannot make an epoll".into())?;
+        let interest = match direction {
+            Direction::Send => WRITABLE,
+            Direction::Receive => READABLE,
+        };
+        let mut streams = Vec::with_capacity(connections);
+        for index in 0..connections {
+            let stream = open(target)?;
+            epoll.add(stream.as_fd(), index, interest).context(|| "cannot watch a connection".into())?;
+            streams.push(stream);
+        }
+        let buffer = (0..size).map(|i| (i * 7) as u8).collect();
+        Ok(Self { epoll, streams, direction, buffer, received: 0 })
+    }
+
+    /// Moves bytes for as long as the plan says. Counted are, between the end of the warm-up and the end: of
+    /// what is sent, the bytes that the server's end has acknowledged; of what is received, those that were read.
+    ///
+    /// # Errors
+    /// A connection ends.
+    pub(crate) fn run(&mut self, plan: Plan) -> Result<Outcome> {
+        let mut window = Window::open(plan);
+        let mut before = None;
+        while !window.over() {
+            let count = self.epoll.wait(0);
+            for event in 0..count {
+                let token = self.epoll.ready(event).token;
+                self.step(token).map_err(|error| Error::run(format!("connection {token} was lost: {error}")))?;
+            }
+            window.tick(monotonic_ns(), count == 0);
+            if before.is_none() && window.begun() {
+                before = Some(self.moved()?);
+            }
+        }
+        let mut transactions = Transactions::new();
+        transactions.bytes = self.moved()? - before.unwrap_or(0);
+        Ok(window.outcome(transactions))
+    }
+
+    /// One read or write, so that all connections get their turn.
+    fn step(&mut self, index: usize) -> io::Result<()> {
+        let moved = match self.direction {
+            Direction::Send => self.streams[index].write(&self.buffer),
+            Direction::Receive => self.streams[index].read(&mut self.buffer),
+        };
+        match moved {
+            Ok(0) => Err(io::Error::new(ErrorKind::UnexpectedEof, "the server closed it")),
+            Ok(count) => {
+                self.received += if self.direction == Direction::Receive { count as u64 } else { 0 };
+                Ok(())
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Bytes that have arrived at their end so far.
+    fn moved(&self) -> Result<u64> {
+        match self.direction {
+            Direction::Receive => Ok(self.received),
+            Direction::Send => {
+                let acked = self.streams.iter().map(socket::bytes_acked);
+                acked.sum::<io::Result<u64>>().context(|| "cannot read the connection's counters (TCP_INFO)".into())
+            }
+        }
+    }
+}

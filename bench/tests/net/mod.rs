@@ -1,0 +1,119 @@
+//! Two network namespaces for a test, and the load generator in them.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// The program under test.
+pub(crate) const BENCH: &str = env!("CARGO_BIN_EXE_barewire-bench");
+
+/// Two namespaces joined by a veth; removed when dropped.
+pub(crate) struct Net {
+    /// Has 10.77.0.1.
+    pub(crate) client: String,
+    /// Has 10.77.0.2.
+    pub(crate) server: String,
+}
+
+impl Net {
+    /// # Panics
+    /// Without root, iproute2 or ethtool.
+    pub(crate) fn new(test: &str) -> Self {
+        let name = |end| format!("bw-bt{}-{test}-{end}", std::process::id());
+        let net = Self { client: name("c"), server: name("s") };
+        for (namespace, hint) in [(&net.client, "this test needs root"), (&net.server, "this test needs root")] {
+            ip(&["netns", "add", namespace], hint);
+        }
+        ip(
+            &["-n", &net.client, "link", "add", "bw0", "type", "veth", "peer", "name", "bw0", "netns", &net.server],
+            "the kernel has no veth",
+        );
+        for (namespace, address) in [(&net.client, "10.77.0.1/24"), (&net.server, "10.77.0.2/24")] {
+            ip(&["-n", namespace, "address", "add", address, "dev", "bw0"], "");
+            ip(&["-n", namespace, "link", "set", "bw0", "up"], "");
+        }
+        ip(&["netns", "exec", &net.server, "ethtool", "-K", "bw0", "gro", "on"], "is ethtool installed?");
+        net
+    }
+
+    /// Starts a server of the load generator's own on 10.77.0.2:7.
+    ///
+    /// # Panics
+    /// If it does not get ready.
+    pub(crate) fn serve(&self, kind: &str) -> Served {
+        let mut child = Command::new("ip")
+            .args(["netns", "exec", &self.server, BENCH, "serve", kind, "--address", "10.77.0.2:7"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("ip netns exec");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("ready"), "the server said {line:?}");
+        Served(child)
+    }
+
+    /// Runs a command of the load generator in the client's namespace and reads its JSON.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub(crate) fn measure(&self, args: &[&str]) -> Value {
+        let file = std::env::temp_dir().join(format!("{}.json", self.client));
+        let mut words = vec!["netns", "exec", &self.client, BENCH];
+        words.extend(args);
+        words.extend(["--json", file.to_str().unwrap()]);
+        ip(&words, "");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// A counter in /proc/net/snmp of the server's kernel.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub(crate) fn server_counter(&self, protocol: &str, name: &str) -> u64 {
+        let text = ip(&["netns", "exec", &self.server, "cat", "/proc/net/snmp"], "");
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix(protocol)?.strip_prefix(": "));
+        let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+        let mut pairs = names.split_whitespace().zip(values.split_whitespace());
+        pairs.find(|(found, _)| *found == name).unwrap().1.parse().unwrap()
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        for namespace in [&self.client, &self.server] {
+            let _ = Command::new("ip").args(["netns", "delete", namespace]).status();
+        }
+    }
+}
+
+/// A server that is stopped by SIGTERM when dropped.
+pub(crate) struct Served(Child);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _ = self.0.wait();
+    }
+}
+
+/// What `ip` says.
+///
+/// # Panics
+/// If it fails.
+pub(crate) fn ip(args: &[&str], hint: &str) -> String {
+    let output = Command::new("ip").args(args).output().expect("`ip` (package iproute2) has to be installed");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {} failed: {error} {hint}", args.join(" "));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs the load generator here.
+///
+/// # Panics
+/// If it cannot be started.
+pub(crate) fn bench(args: &[&str]) -> Output {
+    Command::new(BENCH).args(args).output().unwrap()
+}

@@ -1,0 +1,174 @@
+//! The load generator against the kernel's own TCP sockets, in network namespaces of the test's own. Needs root.
+
+mod net;
+
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+
+use self::net::{BENCH, Net, bench, ip};
+
+/// Where echo, discard and chargen are.
+const ECHO: &str = "10.77.0.2:7";
+const DISCARD: &str = "10.77.0.2:9";
+const CHARGEN: &str = "10.77.0.2:19";
+
+/// Clients and servers have a core each, the same in every test: one test at a time.
+static CORES: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    // A test that failed has told so itself.
+    CORES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A figure of a report.
+fn number(report: &Value, name: &str) -> f64 {
+    report["figures"][name].as_f64().unwrap_or_else(|| panic!("no {name} in {report}"))
+}
+
+/// Counters of the server's TCP: connections accepted, connections now, segments out.
+fn server_tcp(net: &Net) -> [u64; 3] {
+    ["PassiveOpens", "CurrEstab", "OutSegs"].map(|name| net.server_counter("Tcp", name))
+}
+
+fn latency_is_ordered(report: &Value) {
+    let latency = &report["figures"]["latency"];
+    let quantiles: Vec<u64> = ["p50_ns", "p90_ns", "p99_ns", "max_ns"].map(|q| latency[q].as_u64().unwrap()).to_vec();
+    assert!(quantiles[0] > 0 && quantiles.is_sorted(), "{report}");
+    assert_eq!(latency["samples"], report["figures"]["transactions"], "{report}");
+}
+
+#[test]
+fn every_request_has_its_response_over_one_connection_and_over_many_of_any_size() {
+    let _alone = alone();
+    let net = Net::new("rr");
+    let _server = net.serve("tcp-epoll");
+    for (connections, size) in [("1", "64"), ("1", "1"), ("64", "64"), ("300", "7"), ("2", "300000")] {
+        let before = server_tcp(&net);
+        let report = net.measure(
+            &[
+                &["tcp-rr", ECHO, "--connections", connections, "--size", size][..],
+                &["--duration", "0.6", "--warmup", "0.1"],
+            ]
+            .concat(),
+        );
+        let after = server_tcp(&net);
+        assert_eq!(after[0] - before[0], connections.parse::<u64>().unwrap(), "{report}");
+        assert_eq!(number(&report, "failed"), 0.0);
+        let transactions = number(&report, "transactions");
+        // Each response takes a segment at least, and the warm-up has some more.
+        assert!(transactions > 0.0 && (after[2] - before[2]) as f64 > transactions, "{report}");
+        let rate = transactions / number(&report, "seconds");
+        assert!((rate / number(&report, "rate_per_s") - 1.0).abs() < 1e-6, "{report}");
+        assert!((0.0..=1.0).contains(&number(&report, "client_idle")), "{report}");
+        latency_is_ordered(&report);
+    }
+}
+
+#[test]
+fn every_connection_is_accepted_closed_by_both_ends_and_nobody_runs_out_of_ports() {
+    let _alone = alone();
+    let net = Net::new("crr");
+    ip(&["netns", "exec", &net.client, "sysctl", "-qw", "net.ipv4.tcp_tw_reuse=1"], "");
+    ip(&["-n", &net.client, "address", "add", "10.77.0.11/24", "dev", "bw0"], "");
+    let _server = net.serve("tcp-epoll");
+    let (before, resets) = (server_tcp(&net), net.server_counter("Tcp", "OutRsts"));
+    for source in ["10.77.0.1", "10.77.0.1,10.77.0.11"] {
+        let arguments = ["tcp-crr", ECHO, "--connections", "16", "--duration", "1", "--warmup", "0.1"];
+        let report = net.measure(&[&arguments[..], &["--source", source]].concat());
+        assert!(number(&report, "transactions") > 0.0 && number(&report, "failed") == 0.0, "{report}");
+        latency_is_ordered(&report);
+        let accepted = (server_tcp(&net)[0] - before[0]) as f64;
+        assert!(accepted >= number(&report, "transactions"), "{accepted} accepted: {report}");
+    }
+    // No connection is left, and none was cut off.
+    assert_eq!(server_tcp(&net)[1], 0);
+    assert_eq!(net.server_counter("Tcp", "OutRsts"), resets);
+    assert_eq!(net.server_counter("Tcp", "EstabResets"), 0);
+}
+
+#[test]
+fn streams_go_both_ways_and_their_bytes_are_those_of_the_interface() {
+    let _alone = alone();
+    let net = Net::new("str");
+    let _server = net.serve("tcp-epoll");
+    let bytes = |direction: &str| -> u64 {
+        let path = format!("/sys/class/net/bw0/statistics/{direction}_bytes");
+        ip(&["netns", "exec", &net.client, "cat", &path], "").trim().parse().unwrap()
+    };
+    for (target, direction, counter) in [(DISCARD, "send", "tx"), (CHARGEN, "receive", "rx")] {
+        for connections in ["1", "3"] {
+            let before = bytes(counter);
+            let report = net.measure(
+                &[
+                    &["tcp-stream", target, "--direction", direction, "--connections", connections][..],
+                    &["--duration", "0.6", "--warmup", "0.1"],
+                ]
+                .concat(),
+            );
+            let on_the_wire = (bytes(counter) - before) as f64;
+            let counted = number(&report, "bytes");
+            assert!(counted > 0.0 && counted < on_the_wire, "{on_the_wire} bytes on the wire: {report}");
+            let gbps = counted * 8e-9 / number(&report, "seconds");
+            assert!((gbps / number(&report, "goodput_gbps") - 1.0).abs() < 1e-6, "{report}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_is_none_a_port_that_is_no_echo_and_ports_that_ran_out_are_failures_that_say_so() {
+    let _alone = alone();
+    let net = Net::new("terr");
+    let _server = net.serve("tcp-spin");
+    let fails = |args: &[&str], hint: &str| {
+        let words = [&["netns", "exec", &net.client, BENCH][..], args, &["--duration", "3", "--warmup", "0"]].concat();
+        let output = Command::new("ip").args(words).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && error.contains(hint), "{args:?}: {error}");
+    };
+    fails(&["tcp-rr", "10.77.0.2:8"], "does the server run");
+    fails(&["tcp-crr", "10.77.0.2:8"], "no connection to 10.77.0.2:8 succeeds");
+    fails(&["tcp-stream", "10.77.0.2:8", "--direction", "send"], "does the server run");
+    fails(&["tcp-rr", CHARGEN], "not an echo");
+    fails(&["tcp-crr", CHARGEN], "not an echo");
+    fails(&["tcp-crr", ECHO, "--source", "10.77.0.99"], "--source");
+}
+
+#[test]
+fn load_outside_namespaces_made_for_it_is_refused() {
+    for args in [
+        &["tcp-rr", "127.0.0.1:7"][..],
+        &["tcp-crr", "127.0.0.1:7"],
+        &["tcp-stream", "127.0.0.1:9", "--direction", "send"],
+    ] {
+        let output = bench(args);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && error.contains("--i-own-this-target"), "{error}");
+    }
+}
+
+#[test]
+fn a_comparison_of_tcp_servers_writes_every_measure_of_every_round() {
+    let _alone = alone();
+    let file = std::env::temp_dir().join(format!("bw-bt{}-compare-tcp.json", std::process::id()));
+    let output = Command::new(BENCH)
+        .args(["compare", "tcp", "--only", "kernel-epoll,kernel-spin", "--rounds", "2", "--seconds", "0.3", "--full"])
+        .args(["--json", file.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let (text, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{error}");
+    assert!(text.contains("rr 1000 k/s") && text.contains("kernel-spin") && text.contains("commit"), "{text}");
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(report["schema"], "barewire-bench-compare-tcp/1");
+    for server in ["kernel-epoll", "kernel-spin"] {
+        let rounds = report["servers"][server]["rounds"].as_array().unwrap();
+        assert_eq!(rounds.len(), 2);
+        for measure in ["rr1", "rr64", "rr1000", "crr", "send", "receive"] {
+            let figure = &rounds[1]["figures"][measure];
+            assert!(figure["rate"].as_f64().unwrap() > 0.0 && figure["failed"] == 0, "{measure} of {server}: {figure}");
+        }
+    }
+}
