@@ -242,18 +242,6 @@ impl Lab {
         socket
     }
 
-    /// A TCP connection from the peer's kernel.
-    ///
-    /// # Panics
-    /// If it is not established.
-    #[must_use]
-    pub fn connect(&self, address: Ipv4Addr, port: u16) -> TcpStream {
-        let stream = self.veth.far.enter(|| TcpStream::connect_timeout(&(address, port).into(), PATIENCE));
-        let stream = stream.unwrap_or_else(|error| panic!("no connection to {address}:{port}: {error}"));
-        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-        stream
-    }
-
     /// Runs a command of the peer's, and gives its standard output.
     ///
     /// # Panics
