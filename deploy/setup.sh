@@ -9,8 +9,9 @@ set -eu
 build="clang llvm libclang-dev libbpf-dev libelf-dev zlib1g-dev m4 make gcc libc6-dev pkg-config git"
 # What the network namespaces are made of and looked at with.
 network="iproute2 ethtool iputils-ping netcat-openbsd procps util-linux"
-# What only tests use: the instruction counter, and a second opinion about packets.
-checks="valgrind tcpdump iputils-arping bpftool libcap2-bin curl"
+# What only tests use: the instruction counter, a second opinion about packets, and clients of TCP that others
+# wrote (socat streams, nmap scans, and its nping connects).
+checks="valgrind tcpdump iputils-arping bpftool libcap2-bin curl socat nmap"
 
 case "${1:-}" in
 build) packages=$build ;;

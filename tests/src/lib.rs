@@ -7,6 +7,7 @@ pub mod flood;
 pub mod impair;
 pub mod kernel;
 pub mod lab;
+pub mod metrics;
 pub mod netns;
 pub mod packets;
 pub mod peer;

@@ -42,21 +42,11 @@ pub struct Direction {
 impl Direction {
     /// An empty direction. Those with the same seed do the same.
     #[must_use]
-    pub const fn new(faults: Faults, seed: u64) -> Self {
+    pub fn new(faults: Faults, seed: u64) -> Self {
         Self {
             faults,
             rng: Rng::new(seed),
-            counts: Counts {
-                received: 0,
-                lost: 0,
-                too_long: 0,
-                queue_full: 0,
-                corrupted: 0,
-                duplicated: 0,
-                reordered: 0,
-                sent: 0,
-                unsent: 0,
-            },
+            counts: Counts::default(),
             burst_left: 0,
             held: VecDeque::new(),
             under_way: VecDeque::new(),
