@@ -264,8 +264,6 @@ pub enum Output {
     Segment(Outgoing),
     /// A segment without text to build and send to a MAC address.
     Control(Control, Mac),
-    /// There is room to send on a connection again: tell its application, then [`Tcp::settle`] it.
-    Writable(u32),
     /// A connection is over: tell its application, then [`Tcp::close`] it.
     Closed(u32, End),
 }
@@ -313,9 +311,6 @@ pub struct Tcp {
     ready: ReadyList,
     /// Segments that the first of the ready list may send before it is another's turn.
     quantum: u32,
-    /// Connections whose application was told that there is no room, and that wait for no acknowledgment which could
-    /// tell them that there is: it is others who hold the memory.
-    roomless: ReadyList,
     source_ports: SourcePorts,
 }
 
@@ -360,7 +355,6 @@ impl Tcp {
             wheel: TimerWheel::new(config.connections, now),
             ready: ReadyList::new(config.connections),
             quantum: QUANTUM,
-            roomless: ReadyList::new(config.connections),
             source_ports: SourcePorts::new(config.source_ports.clone(), port_key),
             shared: Shared {
                 counters: Counters::default(),
@@ -450,9 +444,6 @@ impl Tcp {
     #[inline]
     pub fn settle(&mut self, index: u32) {
         let Some(tcb) = self.tables.connections.get(index) else { return };
-        if tcb.wishes.wants_room && tcb.snd.queue.is_empty() {
-            self.roomless.push(index);
-        }
         if tcb.has_something() || tcb.is_over() {
             self.ready.push(index);
         } else {
@@ -482,12 +473,6 @@ impl Tcp {
             && let Some((control, way)) = self.expire_embryos(now)
         {
             return Some(Output::Control(control, way));
-        }
-        if let Some(index) = self.roomless.first()
-            && self.shared.memory.send.allowance(0) > 0
-        {
-            self.roomless.remove(index);
-            return Some(Output::Writable(index));
         }
         while let Some(index) = self.ready.first() {
             if let Some(output) = self.output(index, now, umem) {
@@ -561,7 +546,6 @@ impl Tcp {
     pub fn close(&mut self, index: u32, end: End, now: Instant, umem: &mut Umem) {
         self.wheel.disarm(index);
         self.ready.remove(index);
-        self.roomless.remove(index);
         let Some(mut tcb) = self.tables.connections.remove(index) else { return };
         self.shared.memory.account(tcb.holdings(), Holdings::default());
         tcb.free_queues(umem);
@@ -597,8 +581,7 @@ impl Tcp {
     /// When [`poll`](Self::poll) has something next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let can_wake = !self.roomless.is_empty() && self.shared.memory.send.allowance(0) > 0;
-        if !self.ready.is_empty() || can_wake {
+        if !self.ready.is_empty() {
             return Some(Instant::ZERO);
         }
         let embryos = self.tables.embryos.wheel.next_deadline();
