@@ -26,8 +26,9 @@ const MAX_RING_SIZE: u32 = 1 << 20;
 /// Smallest ring: one burst.
 const MIN_RING_SIZE: u32 = 64;
 
-/// Packet memory of a worker that connections may hold: 32,768 segments, which one connection fills on a path of
-/// 10 Gb/s and 38 ms, and thirty with the default buffer. It is taken at start, and locked.
+/// Packet memory of a worker that connections may hold: 32,768 chunks of 2,048 bytes. Half of them are for what is
+/// sent, which is as much as 22 connections of the default buffer have under way at most. It is taken at start, and
+/// locked.
 const TCP_MEMORY: Size = Size(64 << 20);
 /// A burst in the larger chunks.
 const MIN_TCP_MEMORY: Size = Size(256 << 10);

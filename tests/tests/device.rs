@@ -424,3 +424,35 @@ fn a_device_whose_interface_is_gone_says_so_and_one_whose_link_is_down_does_not(
         assert!(open.device.counters().kick_errors > 0, "{driver:?}");
     }
 }
+
+#[test]
+fn frames_are_received_while_the_stack_holds_as_many_as_it_may() {
+    const HELD: usize = 512;
+    for driver in DRIVERS {
+        let veth = Veth::new(1);
+        let far = veth.far_socket();
+        let config =
+            SocketConfig { rings: RingSizes::all(64), extra_chunks: HELD as u32, ..config(&veth, BindMode::Auto) };
+        let mut open = driver.open(&veth, &config).unwrap();
+        let _steer = steer(&veth, &open);
+        let (mut held, mut received, start) = (Vec::new(), 0, Instant::now());
+        for number in 0..2 * HELD {
+            far.send(&datagram(number as u32, 64));
+            while received <= number {
+                received += open.turn(|umem, frame| {
+                    if held.len() < HELD {
+                        held.push(frame);
+                    } else {
+                        umem.free(frame);
+                    }
+                    None
+                });
+                assert!(start.elapsed() < PATIENCE, "{driver:?}: {received} received, {} held", held.len());
+            }
+        }
+        let counters = open.device.counters();
+        assert_eq!((counters.fill_starved, counters.kernel_rx_fill_ring_empty), (0, 0), "{driver:?}");
+        held.into_iter().for_each(|frame| open.umem.free(frame));
+        open.settle();
+    }
+}

@@ -2,6 +2,7 @@
 //! it leaves the interface as it found it. Needs root.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use barewire::base::{DropReason, UnsentReason};
 use barewire::steer::Verdict;
+use barewire::transport::tcp;
 use barewire_tests::fixtures;
 use barewire_tests::lab::{Engine, Lab, METRICS, Metrics, until};
 use barewire_tests::netns::{Veth, run};
+use barewire_tests::peer::connect;
 
 /// Both drivers, as `--driver` names them.
 const DRIVERS: [&str; 2] = ["rings", "xsk-rs"];
@@ -38,6 +41,7 @@ fn the_ready_line_says_what_was_granted() {
             ("driver", driver),
             ("addresses", "10.0.0.2/24"),
             ("udp-port", "7"),
+            ("tcp-port", "7"),
             ("metrics", "http://127.0.0.1:9100/metrics"),
         ];
         assert!(engine.ready().starts_with("ready "), "{}", engine.ready());
@@ -257,7 +261,9 @@ fn a_file_can_say_everything_and_flags_win_over_it() {
         &format!(
             "interface = 'near0'\naddress = ['10.0.0.2/24', '10.0.0.4/24']\ngateway = '10.0.0.3'\nudp-port = 7\n\
              tcp-port = 7\nqueues = '1'\ncores = '0'\nmode = 'copy'\ndriver = 'xsk-rs'\nidle = 'poll'\n\
-             metrics = '{METRICS}'\nring-size = 2048\nudp-checksum = 'accept-partial'\nhuge-pages = true\n"
+             metrics = '{METRICS}'\nring-size = 2048\nconnections = 1000\nbacklog = 100\n\
+             tcp-buffer = '64K'\ntcp-memory = '2M'\ndiscard-port = 9\ndaytime-port = 13\n\
+             chargen-port = 19\nudp-checksum = 'accept-partial'\nhuge-pages = true\n"
         ),
     );
     lab.send_on_queue(1, 2);
@@ -267,13 +273,13 @@ fn a_file_can_say_everything_and_flags_win_over_it() {
     let engine = lab.start_command(Lab::command(&["echo", "--config", file.path()]));
     assert_eq!(fields(&engine), ["1", "0", "copy", "xsk-rs", "10.0.0.2/24,10.0.0.4/24", "7"]);
     assert_echo(&lab);
-    // A chunk for each entry of the fill and the transmit ring, and some.
-    assert!((4096..8192).contains(&engine.metrics().sum("chunks", &[])), "{:?}", engine.metrics().that_are_not_zero());
+    // A chunk for each entry of the fill and the transmit ring, 2 MiB of them for TCP, and some.
+    assert!((5120..8192).contains(&engine.metrics().sum("chunks", &[])), "{:?}", engine.metrics().that_are_not_zero());
     drop(engine);
-    let flags = ["echo", "--config", file.path(), "--driver", "rings", "--udp-port", "9", "--queues", "all"];
+    let flags = ["echo", "--config", file.path(), "--driver", "rings", "--udp-port", "10", "--queues", "all"];
     let flags = [&flags[..], &["--cores", "1,0", "--address", "10.0.0.2/24"]].concat();
     let engine = lab.start_command(Lab::command(&flags));
-    assert_eq!(fields(&engine), ["0,1", "1,0", "copy", "rings", "10.0.0.2/24", "9"]);
+    assert_eq!(fields(&engine), ["0,1", "1,0", "copy", "rings", "10.0.0.2/24", "10"]);
 }
 
 /// Traffic of every kind, and how much of it there was.
@@ -283,6 +289,12 @@ fn mixed_traffic(lab: &Lab) {
         client.send(b"to be echoed").unwrap();
         client.recv(&mut [0; 16]).unwrap();
     }
+    let stream = connect(lab, 7).unwrap();
+    for _ in 0..100 {
+        (&stream).write_all(b"to be echoed").unwrap();
+        (&stream).read_exact(&mut [0; 12]).unwrap();
+    }
+    drop(stream);
     lab.ping(Lab::ENGINE, 10);
     lab.ping(Lab::KERNEL, 5);
     let closed = lab.client_of(Lab::ENGINE, 9);
@@ -322,6 +334,7 @@ fn every_frame_is_counted_once() {
             redirected(m) == all(m, "ring_received_total") + lost_in_kernel(m)
                 && all(m, "ring_transmitted_total") == all(m, "ring_completed_total")
                 && all(m, "udp_delivered_total") == 100
+                && all(m, "tcp_finished_total") == 1
         });
         let m = &metrics;
         println!("{driver}: {:#?}", m.that_are_not_zero());
@@ -376,7 +389,12 @@ fn the_metrics_page_is_open_metrics_and_names_every_counter() {
         let _ = metrics.verdict(verdict.name());
     }
     for queue in ["queue=\"0\"", "queue=\"1\""] {
-        let _ = metrics.sum("core", &[queue]);
+        for name in ["core", "tcp_connections", "tcp_handshakes", "tcp_time_wait", "tcp_held_chunks"] {
+            let _ = metrics.sum(name, &[queue]);
+        }
+        for (name, _, _) in tcp::Counters::default().each() {
+            let _ = metrics.sum(&format!("tcp_{name}_total"), &[queue]);
+        }
         for reason in DropReason::ALL {
             let _ = metrics.sum("drops_total", &[queue, &format!("reason=\"{}\"", reason.name())]);
         }
@@ -389,4 +407,20 @@ fn the_metrics_page_is_open_metrics_and_names_every_counter() {
         }
         let _ = metrics.sum("xdp_tx_ring_empty_descs_total", &[queue]);
     }
+}
+
+#[test]
+fn connections_are_counted_as_they_come_and_go() {
+    let lab = Lab::new(1);
+    let engine = lab.start(&["--daytime-port", "13"]);
+    let streams: Vec<_> = (0..3).map(|_| connect(&lab, 7).unwrap()).collect();
+    engine.metrics_when("three are there", |m| m.sum("tcp_connections", &[]) == 3);
+    drop(streams);
+    // Here the engine finishes first, so that it is the one that waits.
+    connect(&lab, 13).unwrap().read_to_end(&mut Vec::new()).unwrap();
+    let metrics = engine.metrics_when("all are gone", |m| m.sum("tcp_finished_total", &[]) == 4);
+    let sum = |name: &str| metrics.sum(name, &[]);
+    assert_eq!((sum("tcp_syns_received_total"), sum("tcp_opened_total")), (4, 4));
+    assert_eq!((sum("tcp_connections"), sum("tcp_handshakes"), sum("tcp_time_wait")), (0, 0, 1));
+    assert_eq!((sum("tcp_held_chunks"), sum("tcp_reset_total"), sum("tcp_retransmitted_total")), (0, 0, 0));
 }

@@ -93,9 +93,9 @@ pub struct SocketConfig {
     pub huge_pages: bool,
 }
 
-/// Chunks that the fill ring leaves to the stack, besides [`SocketConfig::extra_chunks`]: a burst being
-/// received, one being transmitted, one that waits, and one for what the stack says of its own accord.
-const BURST_CHUNKS: u32 = 4 * BURST as u32;
+/// Chunks that are never given to the fill ring, so that the stack can always answer: a burst being received, one
+/// being transmitted, one that waits, and one for what the stack says of its own accord.
+pub(super) const BURST_CHUNKS: u32 = 4 * BURST as u32;
 
 /// The number of chunks is a multiple of this, a page or more in either chunk size.
 const CHUNK_GRAIN: u32 = 64;
@@ -128,15 +128,11 @@ impl SocketConfig {
     #[must_use]
     pub fn umem(&self) -> UmemConfig {
         let RingSizes { fill, completion, rx, tx } = self.rings;
-        let chunks = fill.max(rx).saturating_add(completion.max(tx)).saturating_add(self.reserve());
+        let rings = fill.max(rx).saturating_add(completion.max(tx));
+        let chunks = rings.saturating_add(BURST_CHUNKS).saturating_add(self.extra_chunks);
         let grain = if self.huge_pages { HUGE_PAGE_BYTES / self.chunk_size.bytes() } else { CHUNK_GRAIN };
         let chunks = chunks.checked_next_multiple_of(grain).unwrap_or(chunks);
         UmemConfig { chunks, chunk_size: self.chunk_size, huge_pages: self.huge_pages }
-    }
-
-    /// Chunks that are never given to the fill ring, so that the stack can always answer.
-    pub(super) fn reserve(&self) -> u32 {
-        BURST_CHUNKS.saturating_add(self.extra_chunks)
     }
 
     /// Checks what the kernel would refuse without a word of explanation.

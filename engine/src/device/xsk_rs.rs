@@ -29,6 +29,7 @@ use ::xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue};
 use super::af_xdp::{MAX_KICKS, MAX_RECEIVED_PARTS, MAX_SENT_PARTS, parts_to_send};
 use super::af_xdp::{failure, granted, raise_transmit_budget, wait_readable};
 use super::bind::{BindError, bind};
+use super::config::BURST_CHUNKS;
 use super::{Device, DeviceCounters, Granted, OpenError, SocketConfig};
 use crate::base::{BURST, Burst, Descriptor, Frame, Umem};
 
@@ -136,7 +137,7 @@ impl XskRs {
         if self.fill_due < (BURST as u32).min(self.config.rings.fill / 2) {
             return;
         }
-        let spare = umem.free_chunks().saturating_sub(self.config.reserve());
+        let spare = umem.free_chunks().saturating_sub(BURST_CHUNKS);
         let room = self.fill.nb_free(self.fill_due).min(self.fill_due);
         self.counters.fill_starved += u64::from(spare < room);
         let mut left = room.min(spare);

@@ -17,6 +17,7 @@ use crate::counters::StackCounters;
 use crate::device::{Device, DeviceCounters};
 use crate::stack::Event;
 use crate::steer::HeartbeatWriter;
+use crate::transport::tcp::{self, Tcp};
 use crate::wire::ethernet::Mac;
 use crate::worker::Worker;
 
@@ -55,6 +56,24 @@ pub(super) struct Report {
     pub(super) chunks: u32,
     pub(super) free_chunks: u32,
     pub(super) waiting: u32,
+    pub(super) tcp: TcpReport,
+}
+
+/// What TCP has to tell; all zero of a stack that has none.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TcpReport {
+    pub(super) counters: tcp::Counters,
+    pub(super) connections: u32,
+    pub(super) handshakes: u32,
+    pub(super) time_wait: u32,
+    pub(super) held_chunks: u32,
+}
+
+impl TcpReport {
+    fn of(tcp: &Tcp) -> Self {
+        let (connections, handshakes, time_wait) = tcp.population();
+        Self { counters: tcp.counters().clone(), connections, handshakes, time_wait, held_chunks: tcp.held() }
+    }
 }
 
 /// The page that a worker publishes its counters on. The worker only ever tries the lock, so a slow reader
@@ -160,6 +179,7 @@ impl Housekeeping {
                 chunks: worker.umem().chunks(),
                 free_chunks: worker.umem().free_chunks(),
                 waiting: worker.stack().waiting(),
+                tcp: worker.stack().tcp_state().map(TcpReport::of).unwrap_or_default(),
             });
         }
     }

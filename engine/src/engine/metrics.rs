@@ -106,6 +106,7 @@ impl Collector for Snapshot {
         counter(&mut encoder, "xdp_verdicts", "Frames by verdict of the XDP program", verdicts)?;
         self.encode_reasons(&mut encoder)?;
         self.encode_fields(&mut encoder, stack_fields)?;
+        self.encode_tcp(&mut encoder)?;
         self.encode_fields(&mut encoder, device_fields)?;
         self.encode_gauges(&mut encoder)
     }
@@ -143,14 +144,34 @@ impl Snapshot {
         Ok(())
     }
 
+    fn encode_tcp(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let queues = self.queues();
+        let mut rows: Vec<_> = self.reports.iter().map(|report| report.tcp.counters.each()).collect();
+        loop {
+            let counters: Vec<_> = rows.iter_mut().filter_map(Iterator::next).collect();
+            let Some(&(name, help, _)) = counters.first() else { return Ok(()) };
+            // Helps are the counters' comments; those of this page have no full stop.
+            let help = help.trim().trim_end_matches('.');
+            let values = queues.iter().zip(&counters);
+            let values = values.map(|(queue, (_, _, value))| ([("queue", queue.as_str())], *value));
+            counter(encoder, &format!("tcp_{name}"), help, values)?;
+        }
+    }
+
     fn encode_gauges(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let queues = self.queues();
         type Gauge = (&'static str, &'static str, fn(&Report) -> u64);
-        let gauges: [Gauge; 4] = [
+        let gauges: [Gauge; 8] = [
             ("core", "Core that the worker is pinned to", |report| report.placement.core as u64),
             ("chunks", "Chunks of packet memory", |report| report.chunks.into()),
             ("free_chunks", "Chunks that nobody uses", |report| report.free_chunks.into()),
             ("waiting_frames", "Frames that wait for a neighbor", |report| report.waiting.into()),
+            ("tcp_connections", "TCP connections from SYN-SENT or ESTABLISHED to the last acknowledgment", |report| {
+                report.tcp.connections.into()
+            }),
+            ("tcp_handshakes", "TCP connections in SYN-RECEIVED", |report| report.tcp.handshakes.into()),
+            ("tcp_time_wait", "TCP connections in TIME-WAIT", |report| report.tcp.time_wait.into()),
+            ("tcp_held_chunks", "Chunks that TCP connections hold", |report| report.tcp.held_chunks.into()),
         ];
         for (name, help, value) in gauges {
             let values = queues.iter().zip(&self.reports);

@@ -27,6 +27,7 @@ pub(super) use self::socket::raise_transmit_budget;
 use self::socket::{Socket, XdpDesc, kick_fill, kick_transmit, statistics};
 pub(super) use self::socket::{failure, granted, wait_readable};
 use super::bind::{BindError, bind};
+use super::config::BURST_CHUNKS;
 use super::{Device, DeviceCounters, Granted, OpenError, SocketConfig};
 use crate::base::{BURST, Burst, Descriptor, Frame, Umem};
 
@@ -49,9 +50,9 @@ pub struct AfXdp {
     socket: Socket,
     granted: Granted,
     multi_buffer: bool,
-    /// Chunks that are not given to the fill ring.
-    reserve: u32,
-    /// Entries that the fill ring has room for, as far as known without looking at the kernel's index.
+    /// Entries that the fill ring has room for, as far as known without looking at the kernel's index: all but the
+    /// chunks lent to receive into and not taken out again. So these are never more than the ring has entries, and
+    /// the rest of the memory is the stack's.
     fill_due: u32,
     counters: DeviceCounters,
 }
@@ -107,7 +108,6 @@ impl AfXdp {
         let mut device = Self {
             granted: Granted::Copy,
             multi_buffer: config.multi_buffer,
-            reserve: config.reserve(),
             fill_due: socket.fill.size(),
             counters: DeviceCounters::default(),
             socket,
@@ -151,7 +151,7 @@ impl AfXdp {
         if self.fill_due < batch {
             return;
         }
-        let spare = umem.free_chunks().saturating_sub(self.reserve);
+        let spare = umem.free_chunks().saturating_sub(BURST_CHUNKS);
         let room = ring.room(self.fill_due).min(self.fill_due);
         self.counters.fill_starved += u64::from(spare < room);
         let mut filled = 0;

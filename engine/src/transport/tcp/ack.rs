@@ -46,8 +46,12 @@ impl Tcb {
         counters: &mut Counters,
     ) -> Progress {
         let (una_before, flight_before, sacked_before) = (self.snd.una, self.outstanding(), self.recovery.sacked);
+        let was_closed = self.snd.wnd == 0;
         let window_changed = self.take_window(segment);
         let ts_ecr = if self.ts.on { segment.options.timestamps.map(|(_, ecr)| ecr) } else { None };
+        if was_closed && self.snd.wnd > 0 {
+            self.window_opened(now);
+        }
         if segment.ack == una_before && flight_before == 0 {
             return Progress::default();
         }
@@ -96,6 +100,16 @@ impl Tcb {
             && !recovery.rack.probe_pending
             && segment.options.sack.is_empty()
             && !segment.has(Flags::ECE)
+    }
+
+    /// The window that was probed is open: what follows is timed as if it had never been closed.
+    fn window_opened(&mut self, now: Instant) {
+        self.rtt.reset_backoff();
+        self.recovery.timeouts = 0;
+        (self.timers.send_at, self.timers.send_kind) = (Instant::ZERO, SendTimer::Retransmission);
+        if self.outstanding() > 0 {
+            (self.timers.send_at, self.timers.stuck_since) = (now + self.rtt.rto(), now);
+        }
     }
 
     /// RFC 9293, section 3.10.7.4, fifth: the send window is updated, unless the segment is older than the one that

@@ -155,8 +155,7 @@ impl Tcb {
             return Err(DropReason::TcpNoTimestamp);
         };
         let older = (value.wrapping_sub(self.ts.recent) as i32) < 0;
-        let stale = now.since(self.ts.recent_at) > STALE_TIMESTAMP;
-        if older && !stale { Err(DropReason::TcpOldTimestamp) } else { Ok(()) }
+        if older && !self.recent_timestamp_is_stale(now) { Err(DropReason::TcpOldTimestamp) } else { Ok(()) }
     }
 
     /// RFC 7323, section 4.3, (2): TS.Recent is what the segment says that the acknowledgment point lies in.
@@ -164,10 +163,15 @@ impl Tcb {
         if self.ts.on
             && let Some((value, _)) = segment.options.timestamps
             && segment.seq.before_eq(self.rcv.acked)
-            && (value.wrapping_sub(self.ts.recent) as i32) >= 0
+            && ((value.wrapping_sub(self.ts.recent) as i32) >= 0 || self.recent_timestamp_is_stale(now))
         {
             (self.ts.recent, self.ts.recent_at) = (value, now);
         }
+    }
+
+    /// RFC 7323, section 5.5: TS.Recent is invalidated when the connection was idle for more than 24 days.
+    fn recent_timestamp_is_stale(&self, now: Instant) -> bool {
+        now.since(self.ts.recent_at) > STALE_TIMESTAMP
     }
 
     /// RFC 3168, section 6.1.3: a mark is echoed in every acknowledgment until the sender says CWR.

@@ -96,14 +96,15 @@ impl Tcb {
     /// Whether nothing has moved for longer than the application wants to wait.
     ///
     /// RFC 9293, section 3.8.3 (MUST-20, MUST-21, MUST-22): R2, which the application can set, closes the connection. A
-    /// peer that keeps its window closed but answers is no reason (MUST-37): hearing from it counts as progress then.
+    /// peer that keeps its window closed but answers is no reason (MUST-37), nor one that closes it before what is under
+    /// way (SHLD-17): hearing from it counts as progress then.
     fn is_given_up(&self, now: Instant) -> bool {
         let limit = match self.state {
             State::SynSent | State::SynReceived => SYN_TIMEOUT,
             _ => Duration::from_millis(u64::from(self.wishes.user_timeout_ms)),
         };
         let stuck = self.timers.stuck_since;
-        let since = if self.outstanding() == 0 { stuck.max(self.timers.heard_at) } else { stuck };
+        let since = if self.outstanding() == 0 || self.snd.wnd == 0 { stuck.max(self.timers.heard_at) } else { stuck };
         stuck != Instant::ZERO && now.since(since) >= limit
     }
 

@@ -163,8 +163,13 @@ impl Tcb {
             }
             Hold::Nagle => return Next::Nothing,
         }
-        let most = u32::from(self.snd.mss).min(self.usable_window());
+        let usable = self.usable_window();
+        let most = u32::from(self.snd.mss).min(usable);
         if !self.fits(place, most, umem) {
+            return Next::Starved;
+        }
+        // A FIN for which the window has no room goes on its own, later.
+        if seq_len(umem, place) > usable && !self.split(place, u32::from(umem.queued_len(place)), umem) {
             return Next::Starved;
         }
         self.send_unsent(place, shared, now, umem)
@@ -203,13 +208,14 @@ impl Tcb {
 
     /// What keeps the first unsent frame back.
     fn hold(&self, place: Queued, umem: &Umem) -> Hold {
-        let len = seq_len(umem, place);
+        let (len, text) = (seq_len(umem, place), u32::from(umem.queued_len(place)));
         let mss = u32::from(self.snd.mss);
         let segment = len.min(mss + 1);
         let usable = self.usable_window();
         // RFC 9293, section 3.8.6.2.1 (MUST-38): a TCP implementation MUST include a SWS avoidance algorithm in the
         // sender: a part of a frame is sent only if it is a whole segment, or half of the largest window ever.
-        if segment > usable && usable < mss.min((self.snd.max_wnd / 2).max(1)) {
+        let needed = if text == 0 { len } else { text.min(mss) };
+        if needed > usable && usable < mss.min((self.snd.max_wnd / 2).max(1)) {
             return Hold::Window;
         }
         let in_flight = self.in_flight();
@@ -229,11 +235,13 @@ impl Tcb {
     /// Makes the frame at most `most` bytes long: what is more goes into a frame of its own behind it. `false` if
     /// there is no memory for that.
     fn fits(&mut self, place: Queued, most: u32, umem: &mut Umem) -> bool {
-        let len = u32::from(umem.queued_len(place));
-        if len <= most {
-            return true;
-        }
-        if most == 0 || umem.is_shared(place) {
+        u32::from(umem.queued_len(place)) <= most || most > 0 && self.split(place, most, umem)
+    }
+
+    /// Moves what a frame has behind its first `most` bytes, and a FIN, to a frame of its own behind it. `false` if
+    /// there is no memory for that, or if the device still has the frame.
+    fn split(&mut self, place: Queued, most: u32, umem: &mut Umem) -> bool {
+        if umem.is_shared(place) {
             return false;
         }
         let Some(mut rest) = umem.alloc() else { return false };
@@ -262,8 +270,10 @@ impl Tcb {
         if note.marks & mark::FIN != 0 {
             flags = flags | Flags::FIN;
         }
-        // RFC 9293, section 3.9.1.2 (MUST-61): the sender MUST set the PSH bit in the last buffered segment.
-        if len > 0 && (umem.next(place).is_none() || note.marks & mark::PSH != 0) {
+        // RFC 9293, section 3.9.1.2 (MUST-61): the sender MUST set the PSH bit in the last buffered segment. A FIN alone
+        // is not text that is buffered.
+        let is_last = umem.next(place).is_none_or(|next| umem.queued_len(next) == 0);
+        if len > 0 && (is_last || note.marks & mark::PSH != 0) {
             flags = flags | Flags::PSH;
         }
         let mut class = self.wishes.class;
