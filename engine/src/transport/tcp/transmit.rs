@@ -187,6 +187,7 @@ impl Tcb {
             (note.seq, note.sent_at, note.sends) = (seq.value(), now, 1);
             note.marks &= mark::SYN | mark::FIN | mark::PSH;
         });
+        shared.counters.sent += u64::from(umem.note(place).marks & mark::SYN == 0);
         self.snd.nxt += len;
         self.snd.unsent_len -= u32::from(umem.queued_len(place));
         self.snd.unsent = umem.next(place).unwrap_or(Queued::NONE);
