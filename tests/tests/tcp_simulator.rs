@@ -41,7 +41,8 @@ fn run(first: u64, count: u64) -> Result<Vec<TcpOutcome>, String> {
     thread::scope(|scope| {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let parts: Vec<Result<Vec<_>, String>> = workers.into_iter().map(|worker| worker.join().expect("no panic")).collect();
+        let parts: Vec<Result<Vec<_>, String>> =
+            workers.into_iter().map(|worker| worker.join().expect("no panic")).collect();
         Ok(parts.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
     })
 }

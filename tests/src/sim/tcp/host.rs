@@ -230,8 +230,9 @@ impl<D: Virtual> TcpHost<D> {
         assert!(connections + handshakes <= limits.connections, "{name}: {connections} + {handshakes} connections");
         assert!(handshakes <= limits.backlog, "{name}: {handshakes} handshakes");
         assert!(time_waits <= limits.time_wait, "{name}: {time_waits} in TIME-WAIT");
-        // SYN, FIN and a segment that is cut in two take a chunk outside of the limit.
-        let most = limits.chunks + 3 * connections;
+        // SYN and FIN take a chunk outside of the limit, and what is queued is cut into up to three when a router says
+        // that the path takes no more than the least MTU that is believed.
+        let most = 3 * (limits.chunks + connections);
         assert!(tcp.held() <= most, "{name}: {} chunks are held, of {}", tcp.held(), limits.chunks);
         let (_, out) = self.worker.in_bursts();
         // What frees memory at the end of a turn leaves something to do for the next.

@@ -141,7 +141,9 @@ impl Track {
             self.check_options(segment, other)?;
             self.check_acknowledgment(segment, other, doubts)?;
             self.check_sack(segment, other)?;
-            self.check_congestion_marks(segment, place, other)?;
+            if !doubts.revival {
+                self.check_congestion_marks(segment, place, other)?;
+            }
             let text = segment.text.len() + segment.options_len;
             // RFC 6691, section 2; a SYN says what its sender can take.
             hold(text <= usize::from(other.offer.mss), "more than the MSS of the peer")?;
@@ -150,7 +152,11 @@ impl Track {
         }
         if let Some((value, _)) = segment.timestamps {
             let newer = self.timestamp.is_none_or(|before| value.wrapping_sub(before).cast_signed() >= 0);
-            hold(newer || doubts.disorder || doubts.revival, "a timestamp before that of an earlier segment")?;
+            // A SYN cookie's timestamp holds the options of the SYN, which may differ between two answers.
+            hold(
+                newer || segment.syn || doubts.disorder || doubts.revival,
+                "a timestamp before that of an earlier segment",
+            )?;
             self.timestamp = if newer { Some(value) } else { self.timestamp };
         }
         self.sent = self.sent.max(place + segment.len());
@@ -163,7 +169,8 @@ impl Track {
             window_scale: syn.window_scale,
             sack: syn.sack_permitted,
             timestamps: syn.timestamps.is_some(),
-            ecn: syn.ece && (syn.cwr || other.is_some()),
+            // Asked for once is asked for, though a SYN that is sent again may not say so (RFC 3168, section 6.1.1.1).
+            ecn: self.offer.ecn || syn.ece && (syn.cwr || other.is_some()),
         };
         // An old SYN that comes late begins everything anew for the one who answers it.
         self.told = None;
