@@ -137,7 +137,9 @@ impl<D: Virtual> TcpHost<D> {
 
     /// The next frame that leaves the NIC, and what makes it doubtful.
     pub fn depart(&mut self) -> Option<(Vec<u8>, Doubts)> {
-        let doubts = Doubts { disorder: self.disordered, revival: self.tcp().counters().cookies_accepted > 0 };
+        let unsent: u64 = self.worker.stack().counters().unsent.iter().sum();
+        let revival = self.tcp().counters().cookies_accepted > 0;
+        let doubts = Doubts { disorder: self.disordered, losses: unsent > 0, revival };
         let Some(bytes) = self.worker.device_mut().nic().depart() else {
             self.disordered &= self.worker.stack().waiting() > 0 || self.is_busy();
             return None;
@@ -147,7 +149,9 @@ impl<D: Virtual> TcpHost<D> {
             panic!("{name}: sent a malformed frame: {wrong}\n{bytes:02x?}");
         }
         assert_eq!(bytes[6..12], self.config.mac.0, "{name}: sent from another MAC address");
-        assert!(bytes.len() <= 14 + usize::from(self.config.mtu), "{name}: sent a frame of {} bytes", bytes.len());
+        let tags = if bytes[12..14] == [0x81, 0] || bytes[12..14] == [0x88, 0xa8] { 8 } else { 0 };
+        let most = 14 + tags + usize::from(self.config.mtu);
+        assert!(bytes.len() <= most, "{name}: sent a frame of {} bytes", bytes.len());
         Some((bytes, doubts))
     }
 
@@ -251,7 +255,9 @@ impl<D: Virtual> TcpHost<D> {
         for info in self.tcp().connections(now) {
             let flow = Flow::seen_by(self.side, info.local.1, info.remote.1);
             let buffered = info.receive_queue + info.out_of_order;
-            assert!(buffered <= self.tcp.receive_buffer, "{name}: {flow:?} holds {buffered} received bytes");
+            // The window is told in steps of 2^shift.
+            let most = self.tcp.receive_buffer + (self.tcp.receive_buffer >> 15);
+            assert!(buffered <= most, "{name}: {flow:?} holds {buffered} received bytes");
             let queued = info.send_queue;
             assert!(queued <= self.tcp.send_buffer, "{name}: {flow:?} holds {queued} bytes to be sent");
             // RFC 5681, section 3.1; the loss probe of RFC 8985 may go beyond by a segment, and FIN by one.

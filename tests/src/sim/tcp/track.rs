@@ -225,8 +225,9 @@ impl Track {
         if let Some(told) = before.filter(|_| !doubts.disorder && !doubts.revival) {
             hold(ack >= told.ack, "takes back an acknowledgment")?;
             let finished = other.fin.is_some_and(|fin| ack > fin);
-            // RFC 9293, section 3.8.6 (SHLD-14). The window of a SYN is not scaled, and cannot say everything.
-            hold(edge >= told.edge || finished || segment.syn, "shrinks its window")?;
+            // RFC 9293, section 3.8.6 (SHLD-14), but for what the field cannot say. That of a SYN is not scaled.
+            let step = 1 << self.shift;
+            hold(edge + step > told.edge || finished || segment.syn, "shrinks its window")?;
         }
         let furthest = before.map_or((ack, edge), |told| (ack.max(told.ack), edge.max(told.edge)));
         self.told = Some(Told { isn: other.isn, ack: furthest.0, edge: furthest.1 });
