@@ -405,7 +405,8 @@ impl Tcp {
         let before = tcb.holdings();
         let verdict = tcb.segment_arrives(Arrival { segment, from, frame, now }, &mut self.shared, umem);
         self.shared.memory.account(before, tcb.holdings());
-        Verdict { connection: Some(index), ..verdict }
+        let writable = verdict.events.writable && !self.must_wait(index);
+        Verdict { connection: Some(index), events: Events { writable, ..verdict.events }, ..verdict }
     }
 
     /// RFC 9293, section 3.10.7.1: SEGMENT ARRIVES in CLOSED.
