@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Counters;
 use super::congestion::Ack;
-use super::sack::{SackNews, seq_len};
+use super::sack::{SackNews, seq_len_of};
 use super::segment::Segment;
 use super::tcb::{Phase, SendTimer, Tcb, mark};
 use crate::base::{Instant, Queued, Umem};
@@ -14,6 +14,9 @@ use crate::wire::tcp::Flags;
 
 /// Duplicate acknowledgments that make a loss where the peer has no SACK (RFC 5681, section 3.2).
 const DUPLICATES: u8 = 3;
+
+/// Marks of frames that need a closer look when they are acknowledged.
+const UNUSUAL: u8 = mark::SACKED | mark::LOST | mark::RETRANSMITTED | mark::EVER_RETRANSMITTED;
 
 /// What an acknowledgment changed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -147,28 +150,31 @@ impl Tcb {
         }
         let (mut known, mut rtt, mut ever_again) = (0, None, false);
         while let Some(first) = self.snd.queue.first().filter(|&first| first != self.snd.unsent) {
-            let note = *umem.note(first);
-            let (seq, len) = (SeqNum::new(note.seq), seq_len(umem, first));
+            let (note, text) = umem.queued(first);
+            let (seq, len) = (SeqNum::new(note.seq), seq_len_of(&note, text));
             let end = seq + len;
             if end.after(ack) {
                 self.release_part(first, ack.since(seq), umem);
                 break;
             }
-            known += if note.marks & mark::SACKED != 0 { len } else { 0 };
-            // RFC 6298, section 3: RTT samples MUST NOT be made using segments that were retransmitted.
-            if note.marks & mark::EVER_RETRANSMITTED != 0 {
-                ever_again = true;
-            } else if rtt.is_none() && note.marks & mark::SACKED == 0 {
-                rtt = Some(now.ns_since(note.sent_at) / 1000);
+            if note.marks & UNUSUAL == 0 {
+                let sample_us = now.ns_since(note.sent_at) / 1000;
+                rtt = rtt.or(Some(sample_us));
+                self.delivered_original(note.sent_at, end, sample_us);
+            } else {
+                // RFC 6298, section 3: RTT samples MUST NOT be made using segments that were retransmitted.
+                ever_again |= note.marks & mark::EVER_RETRANSMITTED != 0;
+                if note.marks & mark::SACKED == 0 {
+                    self.delivered_segment(&note, end, now, ts_ecr);
+                } else {
+                    known += len;
+                }
+                self.unmark(first, len, umem);
             }
-            if note.marks & mark::SACKED == 0 {
-                self.delivered_segment(&note, end, now, ts_ecr);
-            }
-            self.unmark(first, len, umem);
             if self.recovery.lost_hint == first {
                 self.recovery.lost_hint = Queued::NONE;
             }
-            self.snd.queued -= u32::from(umem.queued_len(first));
+            self.snd.queued -= u32::from(text);
             self.snd.queue.release(umem);
         }
         self.snd.una = ack;
@@ -213,10 +219,8 @@ impl Tcb {
             // RFC 8985, section 7.4.2: the probe repaired a loss, and congestion control has to hear of it.
             self.enter_recovery(news.flight_before, news.sacked_before, counters);
         }
-        let lost_before = self.recovery.lost;
         let (found, next_loss) =
             if self.sack_ok { self.detect_losses(now, umem) } else { (self.count_duplicates(news, umem), None) };
-        let _ = lost_before;
         if self.undo_if_needless(news, umem, counters) {
             return next_loss;
         }

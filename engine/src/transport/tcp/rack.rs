@@ -56,6 +56,21 @@ impl Rack {
 }
 
 impl Tcb {
+    /// A segment that was sent once has arrived, and its round trip took so long: the same as
+    /// [`delivered_segment`](Self::delivered_segment), for the case that is nearly always.
+    #[inline]
+    pub(super) fn delivered_original(&mut self, sent_at: Instant, end: SeqNum, rtt_us: u64) {
+        let rack = &mut self.recovery.rack;
+        if end.after(rack.fack) {
+            rack.fack = end;
+        } else if end.before(rack.fack) {
+            rack.reordering_seen = true;
+        }
+        if Rack::sent_after((sent_at, end), (rack.sent_at, rack.end)) {
+            (rack.sent_at, rack.end, rack.rtt_us) = (sent_at, end, u32::try_from(rtt_us).unwrap_or(u32::MAX));
+        }
+    }
+
     /// A segment has arrived, by SACK or in the ordinary way (RFC 8985, section 6.2, steps 2 and 3).
     #[inline]
     pub(super) fn delivered_segment(&mut self, note: &Note, end: SeqNum, now: Instant, ts_ecr: Option<u32>) {

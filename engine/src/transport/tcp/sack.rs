@@ -4,7 +4,7 @@
 //! a receiver may go back on its word until the ordinary acknowledgment passes (RFC 2018, section 8).
 
 use super::tcb::{Tcb, mark};
-use crate::base::{Instant, Queued, Umem};
+use crate::base::{Instant, Note, Queued, Umem};
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::SackBlocks;
 
@@ -150,6 +150,12 @@ impl Tcb {
 /// Sequence numbers that a queued frame takes up: text, SYN and FIN.
 #[inline]
 pub(super) fn seq_len(umem: &Umem, place: Queued) -> u32 {
-    let marks = umem.note(place).marks;
-    u32::from(umem.queued_len(place)) + u32::from(marks & mark::SYN != 0) + u32::from(marks & mark::FIN != 0)
+    let (note, text) = umem.queued(place);
+    seq_len_of(&note, text)
+}
+
+/// The same, of a frame with this note and so many bytes of text.
+#[inline]
+pub(super) const fn seq_len_of(note: &Note, text: u16) -> u32 {
+    text as u32 + (note.marks & mark::SYN != 0) as u32 + (note.marks & mark::FIN != 0) as u32
 }

@@ -1,6 +1,6 @@
 //! What a connection sends next: lost segments, new ones, probes, acknowledgments (RFC 9293, section 3.8).
 
-use super::sack::seq_len;
+use super::sack::{seq_len, seq_len_of};
 use super::tcb::{Phase, Probe, SendTimer, Tcb, mark};
 use super::{Outgoing, Shared};
 use crate::base::{Frame, Instant, Queued, Umem};
@@ -151,6 +151,12 @@ impl Tcb {
             return Next::Nothing;
         }
         self.restart_after_idle(now);
+        let usable = self.usable_window();
+        let most = u32::from(self.snd.mss).min(usable);
+        // With nothing under way, and room for the whole frame, nothing can hold it back.
+        if self.outstanding() == 0 && seq_len(umem, place) <= most {
+            return self.send_unsent(place, shared, now, umem);
+        }
         match self.hold(place, umem) {
             Hold::Nothing => {}
             Hold::Window => {
@@ -163,8 +169,6 @@ impl Tcb {
             }
             Hold::Nagle => return Next::Nothing,
         }
-        let usable = self.usable_window();
-        let most = u32::from(self.snd.mss).min(usable);
         if !self.fits(place, most, umem) {
             return Next::Starved;
         }
@@ -177,7 +181,8 @@ impl Tcb {
 
     /// Sends a frame that was never sent before.
     fn send_unsent(&mut self, place: Queued, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
-        let (seq, len) = (self.snd.nxt, seq_len(umem, place));
+        let (note, text) = umem.queued(place);
+        let (seq, len) = (self.snd.nxt, seq_len_of(&note, text));
         let was_idle = self.outstanding() == 0;
         let next = self.send_queued(place, seq, shared, now, umem);
         if !matches!(next, Next::Segment(_)) {
@@ -188,7 +193,7 @@ impl Tcb {
             note.marks &= mark::SYN | mark::FIN | mark::PSH;
         });
         self.snd.nxt += len;
-        self.snd.unsent_len -= u32::from(umem.queued_len(place));
+        self.snd.unsent_len -= u32::from(text);
         self.snd.unsent = umem.next(place).unwrap_or(Queued::NONE);
         if self.snd.unsent == Queued::NONE {
             self.window_limited = false;
@@ -262,7 +267,7 @@ impl Tcb {
 
     /// Builds the segment of a queued frame. One with text is the frame itself, which stays on the queue.
     fn send_queued(&mut self, place: Queued, seq: SeqNum, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
-        let (note, len) = (*umem.note(place), umem.queued_len(place));
+        let (note, len) = umem.queued(place);
         let frame = if len == 0 { umem.alloc() } else { umem.share(place) };
         let Some(frame) = frame else { return if len == 0 { Next::Starved } else { Next::Nothing } };
         let is_new = seq == self.snd.nxt;
@@ -444,11 +449,12 @@ impl Tcb {
     }
 
     /// RFC 5681, section 4.1: after an idle time the window starts anew.
+    #[inline]
     fn restart_after_idle(&mut self, now: Instant) {
-        let rto = self.rtt.rto();
-        let idle = now.since(self.timers.sent_at);
-        if self.outstanding() == 0 && self.timers.sent_at != Instant::ZERO && idle > rto {
-            self.congestion.on_idle(idle, rto, u32::from(self.snd.mss));
+        let is_idle = now.ns_since(self.timers.sent_at) > self.rtt.rto_ns();
+        if is_idle && self.outstanding() == 0 && self.timers.sent_at != Instant::ZERO {
+            let idle = now.since(self.timers.sent_at);
+            self.congestion.on_idle(idle, self.rtt.rto(), u32::from(self.snd.mss));
             self.timers.sent_at = now;
         }
     }
