@@ -70,7 +70,7 @@ impl Tcb {
             self.rtt.sample_us(rtt_us, now);
         }
         if acked > 0 {
-            self.rtt.reset_backoff();
+            // RFC 9293, section 3.8.1 (MUST-18): Karn's algorithm: the timeout stays backed off until there is a sample.
             self.recovery.timeouts = 0;
             self.timers.stuck_since = if self.outstanding() > 0 { now } else { Instant::ZERO };
             self.soft_error = None;
