@@ -216,7 +216,7 @@ impl Tcb {
         if self.undo_if_needless(news, umem, counters) {
             return next_loss;
         }
-        self.take_ecn_echo(segment, news);
+        self.take_ecn_echo(segment, news, counters);
         match self.recovery.phase {
             Phase::Recovery | Phase::Loss | Phase::Reduced if segment.ack.after_eq(self.recovery.point) => {
                 self.leave_recovery(segment.ack);
@@ -315,11 +315,12 @@ impl Tcb {
     }
 
     /// RFC 3168, section 6.1.2: an echoed mark reduces the window once for a window of data.
-    fn take_ecn_echo(&mut self, segment: &Segment, news: &News) {
+    fn take_ecn_echo(&mut self, segment: &Segment, news: &News, counters: &mut Counters) {
         if !self.ecn.on || !segment.has(Flags::ECE) || segment.has(Flags::SYN) {
             return;
         }
         if self.congestion.on_ecn_echo(news.flight_before, self.snd.nxt, u32::from(self.snd.mss)) {
+            counters.ecn_reductions += 1;
             self.ecn.reduced = true;
             self.recovery.phase = Phase::Reduced;
             self.recovery.point = self.snd.nxt;

@@ -194,6 +194,7 @@ impl Tcb {
         if was_idle || probing || self.timers.send_at == Instant::ZERO {
             self.arm_send_timer(now, None);
         }
+        shared.counters.sent += 1;
         next
     }
 
