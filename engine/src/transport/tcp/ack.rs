@@ -373,7 +373,9 @@ impl Tcb {
         self.recovery.phase = Phase::Loss;
         self.recovery.point = self.snd.nxt;
         self.recovery.rack.probe_pending = false;
-        self.congestion.on_timeout(flight, self.snd.nxt, u32::from(self.snd.mss), first);
+        if self.state.is_synchronized() {
+            self.congestion.on_timeout(flight, self.snd.nxt, u32::from(self.snd.mss), first);
+        }
         // RFC 6298, section 5.5: the host MUST set RTO <- RTO * 2 ("back off the timer").
         self.rtt.back_off();
         (self.timers.send_at, self.timers.send_kind) = (now + self.rtt.rto(), SendTimer::Retransmission);

@@ -57,7 +57,7 @@ impl Tcp {
         (tcb.snd.wnd, tcb.snd.max_wnd) = (1, 1);
         tcb.ts.on = true;
         tcb.timers.stuck_since = now;
-        tcb.set_peer_mss(Some(self.shared.config.mss), self.shared.config.mss);
+        tcb.set_peer_mss(Some(self.shared.config.mss), &self.shared);
         let holdings = tcb.holdings();
         let index = match self.tables.connections.insert(tcb) {
             Ok(index) => index,
