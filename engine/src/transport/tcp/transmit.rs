@@ -52,7 +52,11 @@ impl Tcb {
         match self.send_new(shared, now, umem) {
             Next::Nothing => {}
             sent => {
-                self.probe = Probe::No;
+                if self.probe == Probe::Loss && matches!(sent, Next::Segment(_)) {
+                    shared.counters.loss_probes += 1;
+                    self.recovery.rack.probed(self.snd.nxt, false);
+                    self.probe = Probe::No;
+                }
                 return sent;
             }
         }
@@ -146,6 +150,8 @@ impl Tcb {
             Hold::Nothing => {}
             Hold::Window => {
                 self.wait_for_window(now);
+            // RFC 8985, section 7.3: a probe is new text if there is any that the peer has room for.
+            Hold::Congestion | Hold::Nagle if self.probe == Probe::Loss => {}
                 return Next::Nothing;
             }
             Hold::Congestion => {
