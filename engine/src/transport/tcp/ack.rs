@@ -82,7 +82,7 @@ impl Tcb {
         }
         counters.duplicates_reported += u64::from(sack.duplicate.is_some());
         self.adapt_reordering_window(sack.duplicate.is_some());
-        let next_loss = self.repair(&news, segment, now, umem, counters);
+        let next_loss = self.repair(news, segment, now, umem, counters);
         let rearm = acked > 0 || sack.bytes > 0 || next_loss.is_some();
         if rearm {
             self.arm_send_timer(now, next_loss);
@@ -199,7 +199,7 @@ impl Tcb {
     /// Moves the repair of losses on, and says when the next segment counts as lost.
     fn repair(
         &mut self,
-        news: &News,
+        mut news: News,
         segment: &Segment,
         now: Instant,
         umem: &mut Umem,
@@ -209,10 +209,9 @@ impl Tcb {
             // RFC 8985, section 7.4.2: the probe repaired a loss, and congestion control has to hear of it.
             self.enter_recovery(news.flight_before, news.sacked_before, counters);
         }
-        let lost_before = self.recovery.lost;
         let (found, next_loss) =
-            if self.sack_ok { self.detect_losses(now, umem) } else { (self.count_duplicates(news, umem), None) };
-        let _ = lost_before;
+            if self.sack_ok { self.detect_losses(now, umem) } else { (self.count_duplicates(&mut news, umem), None) };
+        let news = &news;
         if self.undo_if_needless(news, umem, counters) {
             return next_loss;
         }
@@ -244,7 +243,8 @@ impl Tcb {
         let window_limited = self.window_limited || news.flight_before * 2 > self.congestion.window();
         self.congestion.on_ack(&Ack {
             now,
-            acked: news.acked,
+            // What SACK told of before, and what duplicates stood for, counted then.
+            acked: news.acked.min(news.delivered),
             una: self.snd.una,
             nxt: self.snd.nxt,
             rtt: news.rtt_us.map(Duration::from_micros),
@@ -328,10 +328,12 @@ impl Tcb {
     }
 
     /// Losses where the peer has no SACK: by three duplicates, and in recovery by acknowledgments of a part
-    /// (RFC 5681, section 3.2; RFC 6582). Each duplicate stands for a segment that left the network.
-    fn count_duplicates(&mut self, news: &News, umem: &mut Umem) -> bool {
+    /// (RFC 5681, section 3.2; RFC 6582). Each duplicate stands for a segment that left the network, and so was
+    /// delivered (RFC 9937, section 6.1).
+    fn count_duplicates(&mut self, news: &mut News, umem: &mut Umem) -> bool {
         let mss = u32::from(self.snd.mss);
         if news.acked > 0 {
+            news.delivered = news.acked.saturating_sub(self.recovery.sacked).max(news.acked.min(mss));
             self.recovery.sacked = self.recovery.sacked.saturating_sub(news.acked.saturating_sub(mss));
             self.recovery.duplicates = 0;
             let partial = self.recovery.phase == Phase::Recovery && self.snd.una.before(self.recovery.point);
@@ -342,8 +344,12 @@ impl Tcb {
         }
         let behind = self.outstanding().saturating_sub(mss);
         self.recovery.sacked = (self.recovery.sacked + mss).min(behind);
+        news.delivered = self.recovery.sacked.saturating_sub(news.sacked_before);
         self.recovery.duplicates = self.recovery.duplicates.saturating_add(1);
-        let begins = matches!(self.recovery.phase, Phase::Open | Phase::Disorder | Phase::Reduced);
+        // RFC 6582, section 3.2: not unless more than the last recovery's end is acknowledged: what was sent again without
+        // need makes duplicates at that point.
+        let begins = matches!(self.recovery.phase, Phase::Open | Phase::Disorder | Phase::Reduced)
+            && self.snd.una != self.recovery.point;
         begins && self.recovery.duplicates >= DUPLICATES && self.mark_first_lost(umem)
     }
 

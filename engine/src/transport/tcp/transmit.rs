@@ -84,7 +84,9 @@ impl Tcb {
     fn retransmit(&mut self, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Option<Next> {
         let place = self.first_lost(umem)?;
         let in_flight = self.in_flight();
-        if in_flight > 0 && in_flight + seq_len(umem, place) > self.congestion.window() {
+        // RFC 6582, section 3.2: without SACK, what an acknowledgment of a part tells of is sent again at once.
+        let is_next = !self.sack_ok && self.recovery.phase == Phase::Recovery && Some(place) == self.snd.queue.first();
+        if in_flight > 0 && !is_next && in_flight + seq_len(umem, place) > self.congestion.window() {
             self.window_limited = true;
             return None;
         }
@@ -148,10 +150,10 @@ impl Tcb {
         self.restart_after_idle(now);
         match self.hold(place, umem) {
             Hold::Nothing => {}
-            Hold::Window => {
-                self.wait_for_window(now);
             // RFC 8985, section 7.3: a probe is new text if there is any that the peer has room for.
             Hold::Congestion | Hold::Nagle if self.probe == Probe::Loss => {}
+            Hold::Window => {
+                self.wait_for_window(now);
                 return Next::Nothing;
             }
             Hold::Congestion => {
@@ -192,6 +194,7 @@ impl Tcb {
         }
         self.congestion.on_sent(len);
         self.timers.sent_at = now;
+        shared.counters.sent += 1;
         if was_idle {
             self.timers.stuck_since = now;
         }
@@ -200,7 +203,6 @@ impl Tcb {
         if was_idle || probing || self.timers.send_at == Instant::ZERO {
             self.arm_send_timer(now, None);
         }
-        shared.counters.sent += 1;
         next
     }
 
