@@ -23,11 +23,13 @@ mod seg;
 
 mod acceptance;
 mod closing;
+mod duplicates;
 mod opening;
 mod options;
 mod receiving;
 mod sending;
 mod time_waiting;
+mod timeouts;
 
 use std::net::Ipv4Addr;
 
