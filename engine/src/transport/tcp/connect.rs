@@ -142,7 +142,7 @@ impl Tcb {
                 lost: 0,
                 retransmitted: 0,
                 lost_hint: Queued::NONE,
-                rack: Rack::default(),
+                rack: Rack::new(iss),
                 undo_ts: 0,
                 undo_bytes: 0,
                 may_undo: false,
