@@ -198,9 +198,10 @@ impl Tcb {
         if was_idle {
             self.timers.stuck_since = now;
         }
-        // RFC 6298, section 5.1, and RFC 8985, section 7.2: every new segment puts the probe off.
-        let probing = self.timers.send_kind == SendTimer::LossProbe && self.recovery.phase == Phase::Open;
-        if was_idle || probing || self.timers.send_at == Instant::ZERO {
+        // RFC 6298, section 5.1: the timer is started if it does not run; and RFC 8985, section 7.2: every new segment puts
+        // the probe off, but that which is one.
+        let probes = self.probe != Probe::Loss && self.probe_timeout_ns().is_some_and(|pto| pto < self.rtt.rto_ns());
+        if was_idle || probes || self.timers.send_at == Instant::ZERO {
             self.arm_send_timer(now, None);
         }
         next
