@@ -52,7 +52,7 @@ impl Tcb {
         if was_closed && self.snd.wnd > 0 {
             self.window_opened(now);
         }
-        if segment.ack == una_before && flight_before == 0 {
+        if segment.ack == una_before && flight_before == 0 && segment.options.sack.is_empty() {
             return Progress::default();
         }
         let (acked, known, rtt_us) = self.release_acked(segment.ack, now, ts_ecr, umem);
@@ -278,7 +278,6 @@ impl Tcb {
     fn leave_recovery(&mut self, una: SeqNum) {
         self.congestion.exit_recovery(una);
         let was = std::mem::replace(&mut self.recovery.phase, Phase::Open);
-        self.recovery.may_undo = false;
         self.recovery.duplicates = 0;
         if !self.sack_ok {
             self.recovery.sacked = 0;
@@ -289,14 +288,16 @@ impl Tcb {
     }
 
     /// A repair was needless if the acknowledgment echoes a time before the first retransmission (RFC 3522), or if
-    /// everything that was sent again was reported to have arrived twice (RFC 3708): then it is undone.
+    /// everything that was sent again was reported to have arrived twice (RFC 3708): then it is undone. The reports
+    /// come a round trip after the retransmissions, when the repair is mostly over.
     fn undo_if_needless(&mut self, news: &News, umem: &mut Umem, counters: &mut Counters) -> bool {
         let recovery = &mut self.recovery;
-        if !recovery.may_undo || !matches!(recovery.phase, Phase::Recovery | Phase::Loss) || recovery.undo_ts == 0 {
+        let repairing = matches!(recovery.phase, Phase::Recovery | Phase::Loss);
+        if !recovery.may_undo || recovery.undo_ts == 0 || !(repairing || news.sack.duplicate.is_some()) {
             return false;
         }
         let echoes_earlier = |ecr: u32| ecr != 0 && (ecr.wrapping_sub(recovery.undo_ts) as i32) < 0;
-        let by_timestamp = news.acked > 0 && news.ts_ecr.is_some_and(echoes_earlier);
+        let by_timestamp = repairing && news.acked > 0 && news.ts_ecr.is_some_and(echoes_earlier);
         let had = recovery.undo_bytes;
         recovery.undo_bytes = had.saturating_sub(news.sack.duplicate.unwrap_or(0));
         let by_duplicates = had > 0 && recovery.undo_bytes == 0;
