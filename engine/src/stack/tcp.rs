@@ -15,10 +15,6 @@ use super::connection::{Conversation, id};
 use super::egress::{Egress, Way};
 use super::{Inbound, Stack, payload};
 
-/// Applications that are told in one turn that there is room again: one that then takes none, because memory is
-/// shorter than it seems, is told again in the next turn and not in this one.
-const WOKEN_AT_ONCE: u32 = 32;
-
 impl<A: App> Stack<A> {
     /// Digests a TCP segment, and puts out what is to be answered at once.
     pub(super) fn tcp(&mut self, now: Instant, inbound: &Inbound, mut frame: Frame, umem: &mut Umem, out: &mut Burst) {
@@ -104,7 +100,6 @@ impl<A: App> Stack<A> {
         if let Some(tcp) = &mut self.tcp {
             tcp.expire(now, umem);
         }
-        let mut woken = 0;
         while out.room() > 0 {
             let Some(tcp) = &mut self.tcp else { return };
             match tcp.poll(now, umem) {
@@ -117,11 +112,8 @@ impl<A: App> Stack<A> {
                     }
                 }
                 Some(Output::Writable(index)) => {
-                    self.tell_app(index, Events { writable: true, ..Events::default() }, now, umem);
-                    woken += 1;
-                    if woken == WOKEN_AT_ONCE {
-                        return;
-                    }
+                    let events = Events { writable: true, ..Events::default() };
+                    self.tell_app(index, events, now, umem);
                 }
                 Some(Output::Closed(index, end)) => self.end_connection(index, end, now, umem),
                 None => return,

@@ -31,8 +31,10 @@ pub mod syn_cookie;
 pub mod tuple;
 
 mod ack;
+mod audit;
 mod connect;
 mod cubic;
+mod hunger;
 mod hystart;
 mod listen;
 mod memory;
@@ -60,7 +62,7 @@ use self::congestion::Algorithm;
 pub use self::connect::ConnectFailure;
 pub use self::counters::Counters;
 pub use self::info::ConnectionInfo;
-use self::isn::InitialNumbers;
+use self::isn::{GuessableNumbers, InitialNumbers};
 use self::listen::Embryos;
 use self::memory::{Holdings, Memory};
 use self::path::PathError;
@@ -130,6 +132,8 @@ pub struct TcpConfig {
     pub min_pmtu: u16,
     /// Ports that connections of ours are opened from (RFC 6056).
     pub source_ports: RangeInclusive<u16>,
+    /// Numbers to begin at that anybody can guess: for tests only, `None` on every network.
+    pub guessable_numbers: Option<GuessableNumbers>,
 }
 
 impl Default for TcpConfig {
@@ -157,6 +161,7 @@ impl Default for TcpConfig {
             ecn: true,
             min_pmtu: 552,
             source_ports: source_port::DEFAULT_PORTS,
+            guessable_numbers: None,
         }
     }
 }
@@ -264,7 +269,7 @@ pub enum Output {
     Segment(Outgoing),
     /// A segment without text to build and send to a MAC address.
     Control(Control, Mac),
-    /// There is room to send on a connection again: tell its application, then [`Tcp::settle`] it.
+    /// There is room to send on a connection: tell its application.
     Writable(u32),
     /// A connection is over: tell its application, then [`Tcp::close`] it.
     Closed(u32, End),
@@ -311,11 +316,10 @@ pub struct Tcp {
     tables: Tables,
     wheel: TimerWheel,
     ready: ReadyList,
+    /// Those that wait for packet memory, see hunger.rs.
+    hungry: ReadyList,
     /// Segments that the first of the ready list may send before it is another's turn.
     quantum: u32,
-    /// Connections whose application was told that there is no room, and that wait for no acknowledgment which could
-    /// tell them that there is: it is others who hold the memory.
-    roomless: ReadyList,
     source_ports: SourcePorts,
 }
 
@@ -359,13 +363,13 @@ impl Tcp {
             },
             wheel: TimerWheel::new(config.connections, now),
             ready: ReadyList::new(config.connections),
+            hungry: ReadyList::new(config.connections),
             quantum: QUANTUM,
-            roomless: ReadyList::new(config.connections),
             source_ports: SourcePorts::new(config.source_ports.clone(), port_key),
             shared: Shared {
                 counters: Counters::default(),
                 memory: Memory::new(config.chunks),
-                numbers: InitialNumbers::new(sequence_key, timestamp_key),
+                numbers: InitialNumbers::new(sequence_key, timestamp_key).replaced_by(config.guessable_numbers),
                 cookies: SynCookies::new(cookie_key),
                 config,
             },
@@ -450,8 +454,8 @@ impl Tcp {
     #[inline]
     pub fn settle(&mut self, index: u32) {
         let Some(tcb) = self.tables.connections.get(index) else { return };
-        if tcb.wishes.wants_room && tcb.snd.queue.is_empty() {
-            self.roomless.push(index);
+        if tcb.is_hungry() {
+            self.hungry.push(index);
         }
         if tcb.has_something() || tcb.is_over() {
             self.ready.push(index);
@@ -483,12 +487,6 @@ impl Tcp {
         {
             return Some(Output::Control(control, way));
         }
-        if let Some(index) = self.roomless.first()
-            && self.shared.memory.send.allowance(0) > 0
-        {
-            self.roomless.remove(index);
-            return Some(Output::Writable(index));
-        }
         while let Some(index) = self.ready.first() {
             if let Some(output) = self.output(index, now, umem) {
                 return output;
@@ -512,6 +510,9 @@ impl Tcp {
                 return Some(Some(Output::Control(reset, tcb.way)));
             }
             return Some(Some(Output::Closed(index, end)));
+        }
+        if std::mem::take(&mut tcb.wishes.has_room) {
+            return Some(Some(Output::Writable(index)));
         }
         let before = tcb.holdings();
         let next = tcb.next_segment(&mut self.shared, now, umem);
@@ -539,6 +540,7 @@ impl Tcp {
 
     /// Looks after timers that ran out, of some connections at a time: once a turn.
     pub fn expire(&mut self, now: Instant, umem: &mut Umem) {
+        self.feed(umem);
         for _ in 0..EXPIRED_AT_ONCE {
             let Some(index) = self.wheel.expire(now) else { break };
             let Some(tcb) = self.tables.connections.get_mut(index) else { continue };
@@ -561,7 +563,7 @@ impl Tcp {
     pub fn close(&mut self, index: u32, end: End, now: Instant, umem: &mut Umem) {
         self.wheel.disarm(index);
         self.ready.remove(index);
-        self.roomless.remove(index);
+        self.hungry.remove(index);
         let Some(mut tcb) = self.tables.connections.remove(index) else { return };
         self.shared.memory.account(tcb.holdings(), Holdings::default());
         tcb.free_queues(umem);
@@ -597,8 +599,7 @@ impl Tcp {
     /// When [`poll`](Self::poll) has something next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let can_wake = !self.roomless.is_empty() && self.shared.memory.send.allowance(0) > 0;
-        if !self.ready.is_empty() || can_wake {
+        if !self.ready.is_empty() || self.can_feed() {
             return Some(Instant::ZERO);
         }
         let embryos = self.tables.embryos.wheel.next_deadline();

@@ -237,7 +237,7 @@ impl Tcb {
         if self.ecn.echo {
             flags = flags | Flags::ECE;
         }
-        let options = self.options(now);
+        let options = self.options(now, 0);
         let window = self.advertise(shared.config.receive_buffer, &shared.memory);
         self.acknowledged();
         shared.counters.acknowledgments += 1;
@@ -284,6 +284,9 @@ impl Tcb {
         }
         let is_over = next == State::TimeWait && self.state == State::Closing;
         self.state = next;
+        if next == State::FinWait2 && self.active {
+            self.arm_keep_alive(now);
+        }
         is_over.then_some(End::Finished)
     }
 
@@ -458,7 +461,7 @@ impl Tcb {
         self.timers.idle_at = Instant::ZERO;
         if self.state == State::TimeWait {
             // Told when the acknowledgment of the FIN is on its way.
-            self.ended = Some(End::Finished);
+            self.ended = self.ended.or(Some(End::Finished));
         } else {
             self.arm_keep_alive(now);
         }

@@ -151,7 +151,9 @@ impl Tcb {
     ///
     /// RFC 9293, section 3.8.4 (MUST-24, MUST-25, MUST-27): for each connection, and off by default.
     pub(super) fn arm_keep_alive(&mut self, now: Instant) {
-        let speaks = matches!(self.state, State::Established | State::CloseWait);
+        // In FIN-WAIT-2 too, where the peer may have more to say for as long as it likes.
+        let speaks = matches!(self.state, State::Established | State::CloseWait)
+            || (self.state == State::FinWait2 && self.active);
         if !speaks {
             return;
         }

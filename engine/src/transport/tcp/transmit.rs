@@ -7,10 +7,14 @@ use crate::base::{Frame, Instant, Queued, Umem};
 use crate::transport::tcp::state::State;
 use crate::wire::checksum::Sum;
 use crate::wire::seq::SeqNum;
-use crate::wire::tcp::{Flags, Header, Options};
+use crate::wire::tcp::{Flags, Header, MAX_SACK_BLOCKS, Options};
 
 /// ECN-capable transport, ECT(0) (RFC 3168, section 5).
 const ECT0: u8 = 2;
+
+/// Bytes that a SACK option takes up beside its blocks, padding included, and bytes of a block (RFC 2018, section 3).
+const SACK_HEADER: usize = 4;
+const SACK_BLOCK: usize = 8;
 
 /// What there is to send.
 #[derive(Debug)]
@@ -48,6 +52,9 @@ impl Tcb {
         }
         if self.finishing && !self.fin_queued {
             self.queue_fin(umem);
+            if !self.fin_queued {
+                return Next::Starved;
+            }
         }
         match self.send_new(shared, now, umem) {
             Next::Nothing => {}
@@ -60,9 +67,11 @@ impl Tcb {
                 return sent;
             }
         }
-        if self.probe == Probe::Loss {
-            self.probe = Probe::No;
-            return self.send_loss_probe(shared, now, umem);
+        if std::mem::replace(&mut self.probe, Probe::No) == Probe::Loss {
+            match self.send_loss_probe(shared, now, umem) {
+                Next::Nothing => {}
+                sent => return sent,
+            }
         }
         if self.rcv.ack_now && self.state != State::SynSent {
             return self.send_control(shared, now, umem, self.snd.nxt);
@@ -345,7 +354,10 @@ impl Tcb {
     /// Writes the header in front of a frame's text, and takes note that everything received is acknowledged by it.
     fn build(&mut self, mut frame: Frame, plan: Plan, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
         let is_syn = plan.flags.contains(Flags::SYN);
-        let options = if is_syn { self.syn_options(shared, now) } else { self.options(now) };
+        let options = if is_syn { self.syn_options(shared, now) } else { self.options(now, plan.text) };
+        // What there was no room to report goes out by itself.
+        let report_due = self.rcv.ack_now && plan.text > 0 && self.sack_ok && self.rcv.out_of_order.has_report();
+        let withheld = report_due && options.sack.is_empty();
         let window = if is_syn {
             // RFC 7323, section 2.2: the window field of a segment with SYN is never scaled.
             let window = shared.config.receive_buffer.min(u32::from(u16::MAX));
@@ -377,6 +389,7 @@ impl Tcb {
         header.write(out, plan.sum);
         if acknowledges {
             self.acknowledged();
+            self.rcv.ack_now = withheld;
         }
         Next::Segment(Outgoing { frame, tuple: self.tuple, way: self.way, class: plan.class, shared: plan.shared })
     }
@@ -389,15 +402,21 @@ impl Tcb {
         self.timers.ack_at = Instant::ZERO;
     }
 
-    /// Options of a segment without SYN.
+    /// Options of a segment without SYN, with so many bytes of text: the more text, the fewer SACK blocks.
+    ///
+    /// RFC 9293, section 3.7.1 (MUST-16): Eff.snd.MSS is what is left when all of the options are taken off.
     #[inline]
-    pub(super) fn options(&mut self, now: Instant) -> Options {
+    pub(super) fn options(&mut self, now: Instant, text: u16) -> Options {
         let mut options = Options::default();
         if self.ts.on {
             options.timestamps = Some((self.ts.value(now), self.ts.recent));
         }
         if self.sack_ok && self.rcv.out_of_order.has_report() {
-            options.sack = self.rcv.out_of_order.sack_blocks();
+            let most = match text {
+                0 => MAX_SACK_BLOCKS,
+                _ => usize::from(self.snd.mss.saturating_sub(text)).saturating_sub(SACK_HEADER) / SACK_BLOCK,
+            };
+            options.sack = self.rcv.out_of_order.sack_blocks(most);
         }
         options
     }

@@ -239,7 +239,6 @@ impl Script {
                         self.sent(&bytes, segment.class, segment.way);
                     }
                     Output::Control(control, way) => self.control(&control, way),
-                    // The application of these scripts does nothing that it is not told to.
                     Output::Writable(index) => self.tcp.note_writable(index),
                     Output::Closed(index, end) => self.close(index, end),
                 }
