@@ -26,6 +26,7 @@ mod closing;
 mod congestion;
 mod duplicates;
 mod flood;
+mod games;
 mod network;
 mod opening;
 mod options;
