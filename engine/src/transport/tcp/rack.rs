@@ -44,6 +44,11 @@ pub(super) struct Rack {
 }
 
 impl Rack {
+    /// Nothing has arrived of what is sent from `iss` on.
+    pub(super) fn new(iss: SeqNum) -> Self {
+        Self { end: iss, fack: iss, ..Self::default() }
+    }
+
     /// Whether the first segment was sent after the second (RFC 8985: RACK_sent_after).
     fn sent_after(first: (Instant, SeqNum), second: (Instant, SeqNum)) -> bool {
         first.0 > second.0 || (first.0 == second.0 && first.1.after(second.1))

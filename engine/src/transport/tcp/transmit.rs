@@ -59,7 +59,11 @@ impl Tcb {
         match self.send_new(shared, now, umem) {
             Next::Nothing => {}
             sent => {
-                self.probe = Probe::No;
+                if self.probe == Probe::Loss && matches!(sent, Next::Segment(_)) {
+                    shared.counters.loss_probes += 1;
+                    self.recovery.rack.probed(self.snd.nxt, false);
+                    self.probe = Probe::No;
+                }
                 return sent;
             }
         }
@@ -89,7 +93,9 @@ impl Tcb {
     fn retransmit(&mut self, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Option<Next> {
         let place = self.first_lost(umem)?;
         let in_flight = self.in_flight();
-        if in_flight > 0 && in_flight + seq_len(umem, place) > self.congestion.window() {
+        // RFC 6582, section 3.2: without SACK, what an acknowledgment of a part tells of is sent again at once.
+        let is_next = !self.sack_ok && self.recovery.phase == Phase::Recovery && Some(place) == self.snd.queue.first();
+        if in_flight > 0 && !is_next && in_flight + seq_len(umem, place) > self.congestion.window() {
             self.window_limited = true;
             return None;
         }
@@ -159,6 +165,8 @@ impl Tcb {
         }
         match self.hold(place, umem) {
             Hold::Nothing => {}
+            // RFC 8985, section 7.3: a probe is new text if there is any that the peer has room for.
+            Hold::Congestion | Hold::Nagle if self.probe == Probe::Loss => {}
             Hold::Window => {
                 self.wait_for_window(now);
                 return Next::Nothing;
@@ -200,12 +208,14 @@ impl Tcb {
         }
         self.congestion.on_sent(len);
         self.timers.sent_at = now;
+        shared.counters.sent += 1;
         if was_idle {
             self.timers.stuck_since = now;
         }
-        // RFC 6298, section 5.1, and RFC 8985, section 7.2: every new segment puts the probe off.
-        let probing = self.timers.send_kind == SendTimer::LossProbe && self.recovery.phase == Phase::Open;
-        if was_idle || probing || self.timers.send_at == Instant::ZERO {
+        // RFC 6298, section 5.1: the timer is started if it does not run; and RFC 8985, section 7.2: every new segment puts
+        // the probe off, but that which is one.
+        let probes = self.probe != Probe::Loss && self.probe_timeout_ns().is_some_and(|pto| pto < self.rtt.rto_ns());
+        if was_idle || probes || self.timers.send_at == Instant::ZERO {
             self.arm_send_timer(now, None);
         }
         next

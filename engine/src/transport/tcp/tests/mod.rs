@@ -23,11 +23,19 @@ mod seg;
 
 mod acceptance;
 mod closing;
+mod congestion;
+mod duplicates;
+mod flood;
+mod games;
+mod network;
 mod opening;
 mod options;
 mod receiving;
+mod selective;
 mod sending;
 mod time_waiting;
+mod timeouts;
+mod urgent;
 
 use std::net::Ipv4Addr;
 
