@@ -55,7 +55,7 @@ impl Tcp {
         tcb.snd.unsent = tcb.snd.queue.push(umem, frame);
         // Room for the SYN itself: the peer's window is not known yet.
         (tcb.snd.wnd, tcb.snd.max_wnd) = (1, 1);
-        tcb.ts.on = true;
+        (tcb.ts.on, tcb.ecn.on) = (true, self.shared.config.ask_for_ecn);
         tcb.timers.stuck_since = now;
         tcb.set_peer_mss(Some(self.shared.config.mss), &self.shared);
         let holdings = tcb.holdings();

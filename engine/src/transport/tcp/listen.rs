@@ -366,8 +366,9 @@ fn syn_ack(opening: &Opening, shared: &Shared, now: Instant) -> Control {
 fn handshake_ack(opening: &Opening, shared: &Shared, now: Instant) -> Control {
     let answer = syn_ack(opening, shared, now);
     let options = Options { timestamps: answer.options.timestamps, ..Options::default() };
-    let shift = answer.options.window_scale.unwrap_or(0);
-    Control { seq: opening.iss + 1, flags: Flags::ACK, window: answer.window >> shift, options, ..answer }
+    // RFC 9293, section 3.8.6 (SHLD-14): rounded up, for a receiver SHOULD NOT shrink the window.
+    let window = answer.window.div_ceil(1 << answer.options.window_scale.unwrap_or(0));
+    Control { seq: opening.iss + 1, flags: Flags::ACK, window, options, ..answer }
 }
 
 /// Nothing for an application yet.

@@ -200,6 +200,7 @@ impl Tcb {
             (note.seq, note.sent_at, note.sends) = (seq.value(), now, 1);
             note.marks &= mark::SYN | mark::FIN | mark::PSH;
         });
+        shared.counters.sent += u64::from(umem.note(place).marks & mark::SYN == 0);
         self.snd.nxt += len;
         self.snd.unsent_len -= u32::from(text);
         self.snd.unsent = umem.next(place).unwrap_or(Queued::NONE);
@@ -307,10 +308,13 @@ impl Tcb {
 
     /// The control bits of our SYN: with what is acknowledged of the peer's, if it came.
     fn syn_flags(&self) -> Flags {
-        match self.state {
-            State::SynSent => Flags::SYN,
-            _ => Flags::SYN | Flags::ACK,
+        if self.state != State::SynSent {
+            return Flags::SYN | Flags::ACK;
         }
+        // RFC 3168, section 6.1.1: ECN is asked for by ECE and CWR; section 6.1.1.1: what was not answered MAY be sent
+        // again without, for there are routers that drop what they do not know. An answer to the first still counts.
+        let asks = self.ecn.on && self.recovery.timeouts == 0;
+        if asks { Flags::SYN | Flags::ECE | Flags::CWR } else { Flags::SYN }
     }
 
     /// Sends a segment without text: an acknowledgment if it starts at SND.NXT, a probe if before SND.UNA.

@@ -39,8 +39,13 @@ impl Tcb {
         let edge = self.window_edge(buffer, memory);
         let wnd = edge.since(self.rcv.nxt);
         let mut field = wnd >> self.rcv.shift;
-        // RFC 9293, section 3.8.6 (SHLD-14): a TCP receiver SHOULD NOT shrink the window. Rounding down would.
-        if (field << self.rcv.shift) < self.receive_window() {
+        // RFC 9293, section 3.8.6 (SHLD-14): a TCP receiver SHOULD NOT shrink the window. Rounding down would. Rounding up
+        // every time would move the edge on with every segment, and never stop a peer that sends byte by byte: it goes
+        // less than a step beyond what there is room for. Then a step less is told, and what was told before is taken
+        // all the same (RFC 7323, section 2.4).
+        let rounded_up = (field + 1) << self.rcv.shift;
+        let room = self.receivable(buffer, memory) + (1 << self.rcv.shift);
+        if (field << self.rcv.shift) < self.receive_window() && rounded_up < room {
             field += 1;
         }
         let field = field.min(u32::from(u16::MAX));

@@ -116,7 +116,7 @@ impl TcpScenario {
         };
         scenario.strangers = sometimes(&mut rng, 100);
         scenario.flood = sometimes(&mut rng, 200);
-        let most = rng.scale(1000, 100_000);
+        let most = rng.scale(1000, 400_000);
         for host in &mut scenario.hosts {
             host.draw(&mut rng, most);
         }
@@ -166,7 +166,7 @@ impl HostScenario {
         tcp.user_timeout = Duration::from_secs(rng.scale(20, 300));
         tcp.fin_wait_2 = Duration::from_secs(rng.scale(1, 60));
         tcp.time_wait_for = Duration::from_millis(rng.scale(10, 60_000));
-        tcp.ecn = rng.chance(700);
+        (tcp.ecn, tcp.ask_for_ecn) = (rng.chance(800), rng.chance(500));
         self.calls = Calls {
             count: if rng.chance(100) { 0 } else { table(rng, 1, 12) },
             gap_ns: rng.scale(US, 500 * MS),
