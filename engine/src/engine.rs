@@ -1,7 +1,7 @@
 //! The engine: starts the workers of an interface, watches over them, and takes everything down again.
 //!
 //! ```text
-//!   main thread   signals, metrics, the XDP program       one tokio runtime, no packets
+//!   main thread   signals, HTTP, the XDP program          one tokio runtime, no packets
 //!   worker q0     turn, turn, turn ... housekeeping       pinned; owns its socket, memory and stack
 //!   worker q1     ...
 //!       mailboxes between workers (news of neighbors), reports to the main thread
@@ -9,14 +9,16 @@
 //!
 //! The XDP program is attached by a `bpf_link`: it goes when the process goes, however that happens.
 
+mod connections;
 mod housekeeping;
+mod http;
 mod metrics;
 pub mod plan;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -38,7 +40,7 @@ use crate::transport::tcp::TcpConfig;
 use crate::wire::ethernet::Mac;
 use crate::wire::{ipv4, tcp};
 use crate::worker::{Idle, Worker};
-use housekeeping::{Housekeeping, News, SharedReport, Word};
+use housekeeping::{Common, Housekeeping, News, SharedReport, Word};
 use plan::{Placement, Plan, PlanError};
 
 /// How long an adaptive worker looks again before it sleeps. Sleeping and waking cost about 5 us here; ten
@@ -155,10 +157,9 @@ impl Ready {
 pub struct Engine {
     ready: Ready,
     workers: Vec<WorkerThread>,
-    stop: Arc<AtomicBool>,
+    common: Common,
     words: mpsc::UnboundedReceiver<Word>,
     reports: Vec<SharedReport>,
-    mailboxes: Arc<[ArrayQueue<News>]>,
     steer: Steer,
 }
 
@@ -183,7 +184,7 @@ impl Engine {
         // First, because it touches nothing else.
         let listener = match settings.metrics {
             Some(address) => {
-                Some(metrics::bind(address).await.map_err(|source| EngineError::Metrics { address, source })?)
+                Some(http::bind(address).await.map_err(|source| EngineError::Metrics { address, source })?)
             }
             None => None,
         };
@@ -229,10 +230,13 @@ impl Engine {
         let mut engine = Self {
             ready,
             workers: Vec::new(),
-            stop: Arc::default(),
+            common: Common {
+                mailboxes: plan.workers.iter().map(|_| ArrayQueue::new(MAILBOX)).collect(),
+                requests: connections::requests(plan.workers.len()),
+                stop: Arc::default(),
+            },
             words,
             reports: Vec::new(),
-            mailboxes: plan.workers.iter().map(|_| ArrayQueue::new(MAILBOX)).collect(),
             steer,
         };
         // Every queue is served before the first probe goes out: its answer may come in on any of them.
@@ -266,9 +270,7 @@ impl Engine {
         let report = SharedReport::default();
         self.reports.push(Arc::clone(&report));
         let heartbeat = self.steer.heartbeat(queue)?;
-        let stop = Arc::clone(&self.stop);
-        let housekeeping =
-            Housekeeping::new(index, placement, Arc::clone(&self.mailboxes), report, heartbeat, stop, tell);
+        let housekeeping = Housekeeping::new(index, placement, self.common.clone(), report, heartbeat, tell);
         let builder = std::thread::Builder::new().name(format!("worker-q{queue}"));
         let thread = match socket {
             Opened::Rings(device, umem) => {
@@ -287,7 +289,7 @@ impl Engine {
     /// Listens to workers, scrapers and `shutdown` until the end.
     async fn supervise(
         &mut self,
-        listener: Option<metrics::Listener>,
+        listener: Option<http::Listener>,
         on_ready: impl FnOnce(&Ready),
         mut shutdown: impl Future<Output = ()> + Unpin,
     ) -> Result<(), EngineError> {
@@ -297,15 +299,16 @@ impl Engine {
             let word = tokio::select! {
                 () = &mut shutdown => return Ok(()),
                 word = self.words.recv() => word,
-                Some(scrape) = metrics::accept(listener.as_ref()) => {
-                    metrics::answer(scrape, metrics::page(&self.ready, &self.steer, &self.reports));
+                Some(client) = http::accept(listener.as_ref()) => {
+                    let metrics = metrics::page(&self.ready, &self.steer, &self.reports);
+                    http::answer(client, metrics, Arc::clone(&self.common.requests));
                     continue;
                 }
             };
             match word {
                 Some(Word::Ready(index)) => {
                     if index == 0 {
-                        for mailbox in self.mailboxes.iter().skip(1) {
+                        for mailbox in self.common.mailboxes.iter().skip(1) {
                             // A full mailbox makes room: this is the one piece of news that must arrive.
                             let _ = mailbox.force_push(News::AddressesSettled);
                         }
@@ -339,7 +342,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.common.stop.store(true, Ordering::Relaxed);
         for worker in &mut self.workers {
             if let Some(thread) = worker.thread.take()
                 && thread.join().is_err()
