@@ -111,6 +111,10 @@ impl<A: App> Stack<A> {
                         self.egress.unsent(UnsentReason::NoChunk);
                     }
                 }
+                Some(Output::Writable(index)) => {
+                    let events = Events { writable: true, ..Events::default() };
+                    self.tell_app(index, events, now, umem);
+                }
                 Some(Output::Closed(index, end)) => self.end_connection(index, end, now, umem),
                 None => return,
             }

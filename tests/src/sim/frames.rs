@@ -11,6 +11,8 @@ pub const IPV4: u16 = 0x0800;
 pub const ARP: u16 = 0x0806;
 /// Protocol number of ICMP.
 pub const ICMP: u8 = 1;
+/// Protocol number of TCP.
+pub const TCP: u8 = 6;
 /// Protocol number of UDP.
 pub const UDP: u8 = 17;
 
@@ -157,4 +159,62 @@ pub fn arp(operation: u16, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr)) -> 
     packet.extend(target.0.0);
     packet.extend(target.1.octets());
     packet
+}
+
+/// The TCP segment of a peer that is driven by hand.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tcp<'a> {
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgment number.
+    pub ack: u32,
+    /// Control bits as they are in the header.
+    pub flags: u8,
+    /// Window as it is in the header.
+    pub window: u16,
+    /// Urgent pointer.
+    pub urgent: u16,
+    /// Options, a multiple of four bytes long.
+    pub options: &'a [u8],
+    /// Text.
+    pub text: &'a [u8],
+}
+
+/// A TCP segment with its checksum.
+#[must_use]
+pub fn tcp(source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16), segment: &Tcp<'_>) -> Vec<u8> {
+    let Tcp { seq, ack, flags, window, urgent, options, text } = *segment;
+    let mut bytes = Vec::with_capacity(20 + options.len() + text.len());
+    bytes.extend(source.1.to_be_bytes());
+    bytes.extend(destination.1.to_be_bytes());
+    bytes.extend(seq.to_be_bytes());
+    bytes.extend(ack.to_be_bytes());
+    bytes.extend([((20 + options.len()) as u8) << 2, flags]);
+    bytes.extend(window.to_be_bytes());
+    bytes.extend([0, 0]);
+    bytes.extend(urgent.to_be_bytes());
+    bytes.extend(options);
+    bytes.extend(text);
+    let checksum = !transport_sum(source.0, destination.0, TCP, &bytes);
+    bytes[16..18].copy_from_slice(&checksum.to_be_bytes());
+    bytes
+}
+
+/// Whether the checksums of an IPv4 packet, and of the segment in it if they have one, are right.
+#[must_use]
+pub fn is_intact(packet: &[u8]) -> bool {
+    let header_len = packet.first().map_or(0, |first| usize::from(first & 15) * 4);
+    if header_len < 20 || packet.len() < header_len || sum(&packet[..header_len]) != 0xffff {
+        return false;
+    }
+    let total_len = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
+    let Some(segment) = packet.get(header_len..total_len) else { return false };
+    let address = |at: usize| Ipv4Addr::new(packet[at], packet[at + 1], packet[at + 2], packet[at + 3]);
+    match packet[9] {
+        TCP => transport_sum(address(12), address(16), TCP, segment) == 0xffff,
+        UDP if segment.get(6..8) == Some(&[0, 0]) => true,
+        UDP => transport_sum(address(12), address(16), UDP, segment) == 0xffff,
+        ICMP => sum(segment) == 0xffff,
+        _ => true,
+    }
 }

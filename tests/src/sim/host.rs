@@ -36,6 +36,18 @@ pub struct HostPlan {
     pub naps: Outages,
 }
 
+impl HostPlan {
+    /// How the NIC works at the moment.
+    pub fn mood(&mut self, now: Instant, rng: &mut Rng) -> Mood {
+        Mood {
+            accepts: if self.accepts == usize::MAX { usize::MAX } else { rng.below(self.accepts as u64 + 1) as usize },
+            departs: !self.stalls.is_on(now, rng),
+            completes: !self.late_completions.is_on(now, rng),
+            fills: !self.fill_starvation.is_on(now, rng),
+        }
+    }
+}
+
 /// An answer that the reference gave, until the host gives the same.
 #[derive(Debug)]
 struct Expected {
@@ -173,7 +185,7 @@ impl<D: Virtual, A: App> Host<D, A> {
     /// Makes a turn, unless the worker naps, and checks everything that has to hold afterwards. The frames
     /// that were digested are given to `digested`.
     pub fn turn(&mut self, now: Instant, mut digested: impl FnMut(&Digested, &mut A)) {
-        let mood = self.mood(now);
+        let mood = if self.calm { Mood::GOOD } else { self.plan.mood(now, &mut self.rng) };
         self.worker.device_mut().nic().set_mood(mood);
         if !self.calm && self.plan.naps.is_on(now, &mut self.rng) {
             return;
@@ -229,19 +241,6 @@ impl<D: Virtual, A: App> Host<D, A> {
         let missing = self.overtaken + self.expected.iter().filter(|answer| answer.obligatory).count() as u64;
         let unsent: u64 = self.worker.stack().counters().unsent.iter().sum();
         assert!(missing <= unsent, "{name}: did not send {missing} answers, and says so of {unsent}");
-    }
-
-    fn mood(&mut self, now: Instant) -> Mood {
-        if self.calm {
-            return Mood::GOOD;
-        }
-        let Self { plan, rng, .. } = self;
-        Mood {
-            accepts: if plan.accepts == usize::MAX { usize::MAX } else { rng.below(plan.accepts as u64 + 1) as usize },
-            departs: !plan.stalls.is_on(now, rng),
-            completes: !plan.late_completions.is_on(now, rng),
-            fills: !plan.fill_starvation.is_on(now, rng),
-        }
     }
 
     /// Has the reference digest what the stack has digested.

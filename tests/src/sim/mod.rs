@@ -25,6 +25,7 @@ mod run;
 mod scenario;
 mod seeds;
 mod strict;
+pub mod tcp;
 mod wire;
 
 pub use client::{Client, Traffic};
@@ -39,6 +40,6 @@ pub use scenario::{
     CLIENT, CLIENT_MAC, ClockFaults, PORT, REMOTE, SERVER, SERVER_MAC, STRANGER, STRANGER_MAC, Scenario, Strangers,
     sound_host, stack_config,
 };
-pub use seeds::{attempt, run_seed};
+pub use seeds::{attempt, run_seed, run_tcp_seed};
 pub use strict::check as check_strictly;
 pub use wire::{Faults, Lane, LaneCounters, Transmission};

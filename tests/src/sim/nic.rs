@@ -7,9 +7,12 @@
 //! ```
 //!
 //! It never makes a chunk up and never keeps one for itself; how slowly it works is its [`Mood`], which the
-//! simulation sets before every turn.
+//! simulation sets before every turn. A NIC reads a frame whenever it likes until it says that it is sent: this one
+//! checks then that the bytes are still those that it was given.
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 
 use barewire::base::{Burst, Descriptor, Place, Umem};
 use barewire::device::{Device, DeviceCounters};
@@ -72,7 +75,8 @@ pub struct Nic {
     fill: VecDeque<u64>,
     rx: VecDeque<(u64, Transmission)>,
     tx: VecDeque<(u64, Vec<u8>)>,
-    sent: VecDeque<u64>,
+    sent: VecDeque<(u64, Vec<u8>)>,
+    memory: File,
     /// Frames that the worker took out, in order, until the reference has digested them.
     handed: VecDeque<Transmission>,
     counters: DeviceCounters,
@@ -92,8 +96,12 @@ impl Virtual for Nic {
 
 impl Nic {
     /// A NIC over a memory, with a full fill ring.
+    ///
+    /// # Panics
+    /// If the memory is not backed by a memfd.
     #[must_use]
     pub fn open(rings: Rings, umem: &mut Umem) -> Self {
+        let memory = umem.memfd().expect("the memory of a simulated host is a memfd").try_clone_to_owned();
         let mut nic = Self {
             rings,
             chunk_bytes: umem.chunk_bytes() as usize,
@@ -102,6 +110,7 @@ impl Nic {
             rx: VecDeque::new(),
             tx: VecDeque::new(),
             sent: VecDeque::new(),
+            memory: memory.expect("a second descriptor of a memfd").into(),
             handed: VecDeque::new(),
             counters: DeviceCounters::default(),
         };
@@ -141,7 +150,7 @@ impl Nic {
             return None;
         }
         let (addr, bytes) = self.tx.pop_front()?;
-        self.sent.push_back(addr);
+        self.sent.push_back((addr, bytes.clone()));
         Some(bytes)
     }
 
@@ -178,8 +187,11 @@ impl Nic {
 impl Device for Nic {
     fn receive(&mut self, umem: &mut Umem, burst: &mut Burst) {
         while self.mood.completes
-            && let Some(addr) = self.sent.pop_front()
+            && let Some((addr, bytes)) = self.sent.pop_front()
         {
+            let mut now = vec![0; bytes.len()];
+            self.memory.read_exact_at(&mut now, addr).expect("the frame lies in the memory");
+            assert_eq!(now, bytes, "a frame was changed while the NIC had it");
             assert!(umem.complete(addr), "the chunk at {addr} was completed, but not with the device");
             self.counters.completed += 1;
         }

@@ -194,11 +194,11 @@ impl Scenario {
 }
 
 /// A chance of up to `most` thousandths, in a third of all cases.
-const fn sometimes(rng: &mut Rng, most: u64) -> u32 {
+pub(super) const fn sometimes(rng: &mut Rng, most: u64) -> u32 {
     if rng.chance(333) { rng.scale(1, most) as u32 } else { 0 }
 }
 
-fn draw_outages(rng: &mut Rng, longest_ns: u64) -> Outages {
+pub(super) fn draw_outages(rng: &mut Rng, longest_ns: u64) -> Outages {
     if rng.chance(750) {
         return Outages::NONE;
     }
@@ -228,7 +228,7 @@ fn draw_host(rng: &mut Rng) -> HostPlan {
     }
 }
 
-fn draw_faults(rng: &mut Rng) -> Faults {
+pub(super) fn draw_faults(rng: &mut Rng) -> Faults {
     let mut faults = Faults {
         loss: sometimes(rng, 300),
         arp_loss: sometimes(rng, 900),

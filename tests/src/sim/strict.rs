@@ -1,7 +1,7 @@
 //! What every frame that a host sends has to be, by an independent parser (etherparse): whole, with right
 //! lengths and right checksums.
 
-use etherparse::{LinkSlice, NetSlice, SlicedPacket, TransportSlice};
+use etherparse::{LinkSlice, NetSlice, SlicedPacket, TcpSlice, TransportSlice};
 
 /// Bytes of an ARP packet for IPv4 over Ethernet.
 const ARP_LEN: usize = 28;
@@ -52,8 +52,32 @@ fn check_transport(source: [u8; 4], destination: [u8; 4], segment: Option<&Trans
             };
             same("ICMP checksum", icmp.checksum(), right)
         }
-        other => Err(format!("neither UDP nor ICMP: {other:?}")),
+        Some(TransportSlice::Tcp(tcp)) => {
+            let right = tcp.to_header().calc_checksum_ipv4_raw(source, destination, tcp.payload());
+            same("TCP checksum", tcp.checksum(), right.map_err(|error| error.to_string())?)?;
+            check_tcp(tcp)
+        }
+        other => Err(format!("neither UDP, ICMP nor TCP: {other:?}")),
     }
+}
+
+/// RFC 9293, section 3.1: reserved bits are zero, options can be read to the end and are padded with zeros, and
+/// fields mean nothing that their bits do not announce.
+fn check_tcp(tcp: &TcpSlice<'_>) -> Result<(), String> {
+    if tcp.slice()[12] & 0x0f != 0 {
+        return Err("reserved bits are set".to_string());
+    }
+    if let Some(wrong) = tcp.options_iterator().find_map(Result::err) {
+        return Err(format!("TCP options: {wrong}"));
+    }
+    if !tcp.ack() && !tcp.syn() && !tcp.rst() {
+        return Err("a segment without ACK, SYN or RST".to_string());
+    }
+    same("acknowledgment number without ACK", !tcp.ack() && tcp.acknowledgment_number() != 0, false)?;
+    same("urgent pointer without URG", !tcp.urg() && tcp.urgent_pointer() != 0, false)?;
+    same("text with SYN or RST", (tcp.syn() || tcp.rst()) && !tcp.payload().is_empty(), false)?;
+    same("SYN with FIN or RST", tcp.syn() && (tcp.fin() || tcp.rst()), false)?;
+    same("a port of zero", tcp.source_port() == 0 || tcp.destination_port() == 0, false)
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, is: T, right: T) -> Result<(), String> {

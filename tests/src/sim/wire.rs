@@ -39,6 +39,9 @@ pub struct Faults {
     pub reordering_ns: u64,
     /// Frames with one to four bits turned over.
     pub corruption: u32,
+    /// Whether so many more bits are turned over in a packet that its checksums tell. What they cannot tell, no
+    /// stream is safe from.
+    pub detectable: bool,
     /// Frames cut off somewhere.
     pub truncation: u32,
     /// Frames whose DSCP and ECN bits somebody rewrote, mending the checksum.
@@ -51,6 +54,8 @@ pub struct Faults {
     pub ns_per_byte: u64,
     /// Bytes that wait for their turn at most.
     pub queue_bytes: u64,
+    /// Bytes waiting from which on packets that are ECN-capable are marked (RFC 3168); 0 for never.
+    pub marks_from: u64,
     /// Longest frame that gets through; 0 for any.
     pub max_frame: usize,
     /// Whether short frames are padded to 60 bytes, as Ethernet has it.
@@ -90,6 +95,8 @@ pub struct LaneCounters {
     pub remarked: u64,
     /// Arrived after one that was sent later.
     pub reordered: u64,
+    /// Marked "congestion experienced", of those that got through.
+    pub marked: u64,
 }
 
 /// One direction of the wire.
@@ -134,6 +141,7 @@ impl Lane {
                 truncated: 0,
                 remarked: 0,
                 reordered: 0,
+                marked: 0,
             },
         }
     }
@@ -162,26 +170,28 @@ impl Lane {
         self.in_flight.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// A host puts a frame in.
-    pub fn send(&mut self, frame: Transmission, now: Instant) {
+    /// A host puts a frame in. One that is too long comes back.
+    pub fn send(&mut self, mut frame: Transmission, now: Instant) -> Option<Transmission> {
         self.counters.sent += 1;
         if self.loses(&frame.bytes) {
             self.counters.lost += 1;
-            return;
+            return None;
         }
         if self.faults.max_frame > 0 && frame.bytes.len() > self.faults.max_frame {
             self.counters.too_long += 1;
-            return;
+            return Some(frame);
         }
+        self.mark(&mut frame.bytes, now);
         let Some(leaves) = self.queue(frame.bytes.len() as u64, now) else {
             self.counters.queue_full += 1;
-            return;
+            return None;
         };
         if self.rng.chance(self.faults.duplication) {
             self.counters.duplicated += 1;
             self.put(frame.clone(), leaves);
         }
         self.put(frame, leaves);
+        None
     }
 
     /// A stranger puts a frame in, which arrives at once.
@@ -223,6 +233,16 @@ impl Lane {
         Some(self.free_at)
     }
 
+    /// Marks a packet where the queue is long, if it is ECN-capable.
+    fn mark(&mut self, bytes: &mut [u8], now: Instant) {
+        let waiting_ns = self.free_at.max(now).as_ns() - now.as_ns();
+        let is_long = self.faults.marks_from > 0 && waiting_ns > self.faults.marks_from * self.faults.ns_per_byte;
+        if is_long && bytes.get(12..15) == Some(&[8, 0, 0x45]) && bytes[15] & 3 != 0 {
+            remark(bytes, bytes[15] | 3);
+            self.counters.marked += 1;
+        }
+    }
+
     fn put(&mut self, mut frame: Transmission, leaves: Instant) {
         self.damage(&mut frame);
         let mut arrives = leaves.as_ns() + self.faults.delay_ns + self.rng.below(self.faults.jitter_ns + 1);
@@ -246,9 +266,20 @@ impl Lane {
             bytes.resize(60, self.rng.bits() as u8);
         }
         if self.rng.chance(self.faults.corruption) {
-            for _ in 0..self.rng.between(1, 4) {
-                let bit = self.rng.below(bytes.len() as u64 * 8) as usize;
-                bytes[bit / 8] ^= 1 << (bit % 8);
+            let before = bytes.clone();
+            let mut turn_over = |rng: &mut Rng, bits| {
+                for _ in 0..bits {
+                    let bit = rng.below(bytes.len() as u64 * 8) as usize;
+                    bytes[bit / 8] ^= 1 << (bit % 8);
+                }
+                self.faults.detectable
+                    && bytes.get(14..) != before.get(14..)
+                    && super::frames::is_intact(bytes.get(14..).unwrap_or_default())
+            };
+            let bits = self.rng.between(1, 4);
+            let mut is_untold = turn_over(&mut self.rng, bits);
+            while is_untold {
+                is_untold = turn_over(&mut self.rng, 1);
             }
             *damaged = true;
             self.counters.corrupted += 1;

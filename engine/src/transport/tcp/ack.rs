@@ -46,8 +46,12 @@ impl Tcb {
         counters: &mut Counters,
     ) -> Progress {
         let (una_before, flight_before, sacked_before) = (self.snd.una, self.outstanding(), self.recovery.sacked);
+        let was_closed = self.snd.wnd == 0;
         let window_changed = self.take_window(segment);
         let ts_ecr = if self.ts.on { segment.options.timestamps.map(|(_, ecr)| ecr) } else { None };
+        if was_closed && self.snd.wnd > 0 {
+            self.window_opened(now);
+        }
         if segment.ack == una_before && flight_before == 0 {
             return Progress::default();
         }
@@ -98,19 +102,33 @@ impl Tcb {
             && !segment.has(Flags::ECE)
     }
 
+    /// The window that was probed is open: what follows is timed as if it had never been closed.
+    fn window_opened(&mut self, now: Instant) {
+        self.rtt.reset_backoff();
+        self.recovery.timeouts = 0;
+        (self.timers.send_at, self.timers.send_kind) = (Instant::ZERO, SendTimer::Retransmission);
+        if self.outstanding() > 0 {
+            (self.timers.send_at, self.timers.stuck_since) = (now + self.rtt.rto(), now);
+        }
+    }
+
     /// RFC 9293, section 3.10.7.4, fifth: the send window is updated, unless the segment is older than the one that
     /// updated it last. Whether it changed.
+    ///
+    /// A segment that acknowledges something new is not older, whatever its number (it may be a retransmission; Linux:
+    /// tcp_may_update_window). Its window has to be taken: the last one, counted from the new SND.UNA, would reach
+    /// further than the peer ever offered.
     fn take_window(&mut self, segment: &Segment) -> bool {
         // RFC 9293, section 3.1 (MUST-1): the window size MUST be treated as an unsigned number.
         // RFC 7323, section 2.2: the window field in a segment with SYN is never scaled.
         let wnd = u32::from(segment.window) << if segment.has(Flags::SYN) { 0 } else { self.snd.shift };
         let snd = &mut self.snd;
-        let fresh = snd.wl1.before(segment.seq) || (snd.wl1 == segment.seq && snd.wl2.before_eq(segment.ack));
-        if !fresh {
+        let later = snd.wl1.before(segment.seq) || (snd.wl1 == segment.seq && snd.wl2.before_eq(segment.ack));
+        if !later && !segment.ack.after(snd.una) {
             return false;
         }
         let changed = snd.wnd != wnd;
-        (snd.wnd, snd.wl1, snd.wl2) = (wnd, segment.seq, segment.ack);
+        (snd.wnd, snd.wl1, snd.wl2) = (wnd, snd.wl1.max(segment.seq), segment.ack);
         snd.max_wnd = snd.max_wnd.max(wnd);
         changed
     }

@@ -131,6 +131,7 @@ impl Tcb {
                 keep_alive_s: 0,
                 user_timeout_ms: u32::try_from(config.user_timeout.as_millis()).unwrap_or(u32::MAX),
                 wants_room: false,
+                has_room: false,
             },
             timers: Timers { heard_at: now, ..Timers::default() },
             recovery: Recovery {

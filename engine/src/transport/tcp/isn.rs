@@ -19,18 +19,34 @@ use crate::wire::seq::SeqNum;
 /// connection TIME-WAIT and timestamps keep the remains away.
 const TICK_NS: u64 = 4_000;
 
+/// Numbers that anybody can guess, for tests: there all connections begin shortly before the numbers wrap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuessableNumbers {
+    /// Connections begin at one of the 4,096 sequence numbers from here on, whatever the time.
+    pub sequence: SeqNum,
+    /// What is added to the clock in all timestamps.
+    pub timestamp: u32,
+}
+
 /// The secrets behind both numbers: they stay the same as long as the host runs.
 #[derive(Clone, Debug)]
 pub struct InitialNumbers {
     sequence_key: [u64; 2],
     timestamp_key: [u64; 2],
+    guessable: Option<GuessableNumbers>,
 }
 
 impl InitialNumbers {
     /// Both keys should be unpredictable, and different from each other.
     #[must_use]
     pub const fn new(sequence_key: [u64; 2], timestamp_key: [u64; 2]) -> Self {
-        Self { sequence_key, timestamp_key }
+        Self { sequence_key, timestamp_key, guessable: None }
+    }
+
+    /// Takes other numbers, in tests.
+    #[must_use]
+    pub fn replaced_by(self, guessable: Option<GuessableNumbers>) -> Self {
+        Self { guessable, ..self }
     }
 
     /// The initial sequence number of a connection that is opened now.
@@ -39,7 +55,11 @@ impl InitialNumbers {
     pub fn isn(&self, now: Instant, tuple: &Tuple) -> SeqNum {
         // RFC 9293, section 3.4.1 (MUST-8, MUST-9, SHLD-1): ISN = M + F(localip, localport, remoteip, remoteport,
         // secretkey), where M is clock-driven and F() MUST NOT be computable from the outside.
-        SeqNum::new(tuple.hash(self.sequence_key) as u32) + (now.as_ns() / TICK_NS) as u32
+        let hash = tuple.hash(self.sequence_key) as u32;
+        match self.guessable {
+            None => SeqNum::new(hash) + (now.as_ns() / TICK_NS) as u32,
+            Some(GuessableNumbers { sequence, .. }) => sequence + hash % 4096,
+        }
     }
 
     /// What is added to the clock in the timestamps of a connection.
@@ -48,7 +68,7 @@ impl InitialNumbers {
     pub fn ts_offset(&self, tuple: &Tuple) -> u32 {
         // RFC 7323, section 5.4: the same function with a different secret key can be used to generate the
         // per-connection timestamp offset.
-        tuple.hash(self.timestamp_key) as u32
+        self.guessable.map_or_else(|| tuple.hash(self.timestamp_key) as u32, |numbers| numbers.timestamp)
     }
 }
 

@@ -162,6 +162,10 @@ impl Tcp {
             self.shared.counters.resets_sent += 1;
             return Verdict::answered(frame, DropReason::TcpNoConnection, Control::reset_for(segment));
         };
+        if self.tables.connections.len() + self.tables.embryos.slab.len() >= self.shared.config.connections {
+            // Every handshake that is remembered has a place kept for it. The peer sends again.
+            return Verdict::dropped(frame, DropReason::TcpConnectionsFull);
+        }
         self.shared.counters.cookies_accepted += 1;
         let kept = segment.options.timestamps.map(|(_, ecr)| decode_timestamp(ecr)).unwrap_or_default();
         let opening = Opening {

@@ -68,6 +68,11 @@ impl Memory {
         self.send.held + self.receive.held
     }
 
+    /// The same by pool.
+    pub(super) const fn holdings(&self) -> Holdings {
+        Holdings { send: self.send.held, receive: self.receive.held }
+    }
+
     /// Enters what a connection holds now, and held before.
     #[inline]
     pub(super) const fn account(&mut self, before: Holdings, after: Holdings) {

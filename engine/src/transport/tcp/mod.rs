@@ -31,8 +31,10 @@ pub mod syn_cookie;
 pub mod tuple;
 
 mod ack;
+mod audit;
 mod connect;
 mod cubic;
+mod hunger;
 mod hystart;
 mod listen;
 mod memory;
@@ -60,7 +62,7 @@ use self::congestion::Algorithm;
 pub use self::connect::ConnectFailure;
 pub use self::counters::Counters;
 pub use self::info::ConnectionInfo;
-use self::isn::InitialNumbers;
+use self::isn::{GuessableNumbers, InitialNumbers};
 use self::listen::Embryos;
 use self::memory::{Holdings, Memory};
 use self::path::PathError;
@@ -130,6 +132,8 @@ pub struct TcpConfig {
     pub min_pmtu: u16,
     /// Ports that connections of ours are opened from (RFC 6056).
     pub source_ports: RangeInclusive<u16>,
+    /// Numbers to begin at that anybody can guess: for tests only, `None` on every network.
+    pub guessable_numbers: Option<GuessableNumbers>,
 }
 
 impl Default for TcpConfig {
@@ -157,6 +161,7 @@ impl Default for TcpConfig {
             ecn: true,
             min_pmtu: 552,
             source_ports: source_port::DEFAULT_PORTS,
+            guessable_numbers: None,
         }
     }
 }
@@ -264,6 +269,8 @@ pub enum Output {
     Segment(Outgoing),
     /// A segment without text to build and send to a MAC address.
     Control(Control, Mac),
+    /// There is room to send on a connection: tell its application.
+    Writable(u32),
     /// A connection is over: tell its application, then [`Tcp::close`] it.
     Closed(u32, End),
 }
@@ -309,6 +316,8 @@ pub struct Tcp {
     tables: Tables,
     wheel: TimerWheel,
     ready: ReadyList,
+    /// Those that wait for packet memory, see hunger.rs.
+    hungry: ReadyList,
     /// Segments that the first of the ready list may send before it is another's turn.
     quantum: u32,
     source_ports: SourcePorts,
@@ -354,12 +363,13 @@ impl Tcp {
             },
             wheel: TimerWheel::new(config.connections, now),
             ready: ReadyList::new(config.connections),
+            hungry: ReadyList::new(config.connections),
             quantum: QUANTUM,
             source_ports: SourcePorts::new(config.source_ports.clone(), port_key),
             shared: Shared {
                 counters: Counters::default(),
                 memory: Memory::new(config.chunks),
-                numbers: InitialNumbers::new(sequence_key, timestamp_key),
+                numbers: InitialNumbers::new(sequence_key, timestamp_key).replaced_by(config.guessable_numbers),
                 cookies: SynCookies::new(cookie_key),
                 config,
             },
@@ -444,6 +454,9 @@ impl Tcp {
     #[inline]
     pub fn settle(&mut self, index: u32) {
         let Some(tcb) = self.tables.connections.get(index) else { return };
+        if tcb.is_hungry() {
+            self.hungry.push(index);
+        }
         if tcb.has_something() || tcb.is_over() {
             self.ready.push(index);
         } else {
@@ -498,6 +511,9 @@ impl Tcp {
             }
             return Some(Some(Output::Closed(index, end)));
         }
+        if std::mem::take(&mut tcb.wishes.has_room) {
+            return Some(Some(Output::Writable(index)));
+        }
         let before = tcb.holdings();
         let next = tcb.next_segment(&mut self.shared, now, umem);
         self.shared.memory.account(before, tcb.holdings());
@@ -524,6 +540,7 @@ impl Tcp {
 
     /// Looks after timers that ran out, of some connections at a time: once a turn.
     pub fn expire(&mut self, now: Instant, umem: &mut Umem) {
+        self.feed(umem);
         for _ in 0..EXPIRED_AT_ONCE {
             let Some(index) = self.wheel.expire(now) else { break };
             let Some(tcb) = self.tables.connections.get_mut(index) else { continue };
@@ -546,6 +563,7 @@ impl Tcp {
     pub fn close(&mut self, index: u32, end: End, now: Instant, umem: &mut Umem) {
         self.wheel.disarm(index);
         self.ready.remove(index);
+        self.hungry.remove(index);
         let Some(mut tcb) = self.tables.connections.remove(index) else { return };
         self.shared.memory.account(tcb.holdings(), Holdings::default());
         tcb.free_queues(umem);
@@ -581,7 +599,7 @@ impl Tcp {
     /// When [`poll`](Self::poll) has something next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        if !self.ready.is_empty() {
+        if !self.ready.is_empty() || self.can_feed() {
             return Some(Instant::ZERO);
         }
         let embryos = self.tables.embryos.wheel.next_deadline();

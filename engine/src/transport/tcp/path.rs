@@ -92,7 +92,8 @@ impl Tcb {
         if self.recovery.timeouts < BLACK_HOLE || !self.state.is_synchronized() || current <= shared.config.min_pmtu {
             return;
         }
-        if self.snd.queued + 1 < u32::from(self.snd.mss) {
+        // A closed window explains it as well.
+        if self.snd.queued + 1 < u32::from(self.snd.mss) || self.snd.wnd == 0 {
             return;
         }
         shared.counters.black_holes_suspected += 1;

@@ -58,6 +58,12 @@ impl OutOfOrder {
         self.bytes
     }
 
+    /// The first frame held.
+    #[inline]
+    pub(super) const fn first(&self) -> Option<Queued> {
+        self.queue.first()
+    }
+
     /// Takes note that text arrived which was there already.
     pub(super) const fn note_duplicate(&mut self, start: SeqNum, end: SeqNum) {
         self.duplicate = Some((start, end));
@@ -118,13 +124,16 @@ impl OutOfOrder {
         self.count = kept as u8;
     }
 
-    /// The blocks to report, of which a duplicate comes first (RFC 2883, section 4) and only once.
-    pub(super) fn sack_blocks(&mut self) -> SackBlocks {
+    /// The blocks to report, at most `most`, of which a duplicate comes first (RFC 2883, section 4) and only once.
+    pub(super) fn sack_blocks(&mut self, most: usize) -> SackBlocks {
         let mut blocks = SackBlocks::default();
+        if most == 0 {
+            return blocks;
+        }
         if let Some((start, end)) = self.duplicate.take() {
             blocks.push(start, end);
         }
-        for &(start, end) in self.blocks.iter().take(usize::from(self.count)) {
+        for &(start, end) in self.blocks.iter().take(usize::from(self.count).min(most - blocks.len())) {
             blocks.push(start, end);
         }
         blocks
@@ -262,7 +271,7 @@ mod tests {
     }
 
     fn blocks(ooo: &mut OutOfOrder) -> Vec<(u32, u32)> {
-        ooo.sack_blocks().as_slice().iter().map(|&(a, b)| (a.since(seq(0)), b.since(seq(0)))).collect()
+        ooo.sack_blocks(4).as_slice().iter().map(|&(a, b)| (a.since(seq(0)), b.since(seq(0)))).collect()
     }
 
     fn drain(ooo: &mut OutOfOrder, umem: &mut Umem, from: u32) -> u32 {

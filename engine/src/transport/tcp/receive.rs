@@ -155,8 +155,7 @@ impl Tcb {
             return Err(DropReason::TcpNoTimestamp);
         };
         let older = (value.wrapping_sub(self.ts.recent) as i32) < 0;
-        let stale = now.since(self.ts.recent_at) > STALE_TIMESTAMP;
-        if older && !stale { Err(DropReason::TcpOldTimestamp) } else { Ok(()) }
+        if older && !self.recent_timestamp_is_stale(now) { Err(DropReason::TcpOldTimestamp) } else { Ok(()) }
     }
 
     /// RFC 7323, section 4.3, (2): TS.Recent is what the segment says that the acknowledgment point lies in.
@@ -164,10 +163,15 @@ impl Tcb {
         if self.ts.on
             && let Some((value, _)) = segment.options.timestamps
             && segment.seq.before_eq(self.rcv.acked)
-            && (value.wrapping_sub(self.ts.recent) as i32) >= 0
+            && ((value.wrapping_sub(self.ts.recent) as i32) >= 0 || self.recent_timestamp_is_stale(now))
         {
             (self.ts.recent, self.ts.recent_at) = (value, now);
         }
+    }
+
+    /// RFC 7323, section 5.5: TS.Recent is invalidated when the connection was idle for more than 24 days.
+    fn recent_timestamp_is_stale(&self, now: Instant) -> bool {
+        now.since(self.ts.recent_at) > STALE_TIMESTAMP
     }
 
     /// RFC 3168, section 6.1.3: a mark is echoed in every acknowledgment until the sender says CWR.
@@ -229,7 +233,7 @@ impl Tcb {
         if self.ecn.echo {
             flags = flags | Flags::ECE;
         }
-        let options = self.options(now);
+        let options = self.options(now, 0);
         let window = self.advertise(shared.config.receive_buffer, &shared.memory);
         self.acknowledged();
         shared.counters.acknowledgments += 1;
@@ -276,6 +280,9 @@ impl Tcb {
         }
         let is_over = next == State::TimeWait && self.state == State::Closing;
         self.state = next;
+        if next == State::FinWait2 && self.active {
+            self.arm_keep_alive(now);
+        }
         is_over.then_some(End::Finished)
     }
 
@@ -450,7 +457,7 @@ impl Tcb {
         self.timers.idle_at = Instant::ZERO;
         if self.state == State::TimeWait {
             // Told when the acknowledgment of the FIN is on its way.
-            self.ended = Some(End::Finished);
+            self.ended = self.ended.or(Some(End::Finished));
         } else {
             self.arm_keep_alive(now);
         }

@@ -146,7 +146,7 @@ impl RttEstimator {
     }
 
     /// Ends the back-off without a sample, as when the peer was only out of window.
-    pub fn reset_backoff(&mut self) {
+    pub const fn reset_backoff(&mut self) {
         self.doublings = 0;
     }
 

@@ -209,6 +209,8 @@ pub(super) struct Wishes {
     pub(super) user_timeout_ms: u32,
     /// The application was told that there is no room.
     pub(super) wants_room: bool,
+    /// There is room now, and the application has to be told.
+    pub(super) has_room: bool,
 }
 
 /// ECN (RFC 3168).

@@ -77,6 +77,19 @@ impl TimeWaits {
         self.slab.get(self.oldest).map(|entry| entry.expires)
     }
 
+    /// Checks that all are on the list, in the order in which they leave, and calls `check` for each.
+    pub(super) fn audit(&self, check: impl Fn(&Tuple, u32) -> Result<(), &'static str>) -> Result<(), &'static str> {
+        let (mut listed, mut index, mut expires) = (0, self.oldest, Instant::ZERO);
+        while let Some(entry) = self.slab.get(index) {
+            check(&entry.tuple, index)?;
+            if entry.expires < expires {
+                return Err("the oldest TIME-WAIT leaves first");
+            }
+            (listed, index, expires) = (listed + 1, entry.newer, entry.expires);
+        }
+        if listed == self.slab.len() { Ok(()) } else { Err("every TIME-WAIT is on the list") }
+    }
+
     /// Remembers a connection; `None` if there is no place.
     pub(super) fn insert(&mut self, tcb: &Tcb, now: Instant) -> Option<u32> {
         let entry = TimeWait {

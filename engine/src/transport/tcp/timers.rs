@@ -96,19 +96,20 @@ impl Tcb {
     /// Whether nothing has moved for longer than the application wants to wait.
     ///
     /// RFC 9293, section 3.8.3 (MUST-20, MUST-21, MUST-22): R2, which the application can set, closes the connection. A
-    /// peer that keeps its window closed but answers is no reason (MUST-37): hearing from it counts as progress then.
+    /// peer that keeps its window closed but answers is no reason (MUST-37), nor one that closes it before what is under
+    /// way (SHLD-17): hearing from it counts as progress then.
     fn is_given_up(&self, now: Instant) -> bool {
         let limit = match self.state {
             State::SynSent | State::SynReceived => SYN_TIMEOUT,
             _ => Duration::from_millis(u64::from(self.wishes.user_timeout_ms)),
         };
         let stuck = self.timers.stuck_since;
-        let since = if self.outstanding() == 0 { stuck.max(self.timers.heard_at) } else { stuck };
+        let since = if self.outstanding() == 0 || self.snd.wnd == 0 { stuck.max(self.timers.heard_at) } else { stuck };
         stuck != Instant::ZERO && now.since(since) >= limit
     }
 
     fn expire_idle_timer(&mut self, now: Instant, shared: &mut Shared) -> Option<End> {
-        if self.state == State::FinWait2 {
+        if self.state == State::FinWait2 && !self.active {
             let idle = now.since(self.timers.heard_at);
             if idle >= shared.config.fin_wait_2 {
                 shared.counters.timed_out += 1;
@@ -150,7 +151,9 @@ impl Tcb {
     ///
     /// RFC 9293, section 3.8.4 (MUST-24, MUST-25, MUST-27): for each connection, and off by default.
     pub(super) fn arm_keep_alive(&mut self, now: Instant) {
-        let speaks = matches!(self.state, State::Established | State::CloseWait);
+        // In FIN-WAIT-2 too, where the peer may have more to say for as long as it likes.
+        let speaks = matches!(self.state, State::Established | State::CloseWait)
+            || (self.state == State::FinWait2 && self.active);
         if !speaks {
             return;
         }

@@ -7,10 +7,14 @@ use crate::base::{Frame, Instant, Queued, Umem};
 use crate::transport::tcp::state::State;
 use crate::wire::checksum::Sum;
 use crate::wire::seq::SeqNum;
-use crate::wire::tcp::{Flags, Header, Options};
+use crate::wire::tcp::{Flags, Header, MAX_SACK_BLOCKS, Options};
 
 /// ECN-capable transport, ECT(0) (RFC 3168, section 5).
 const ECT0: u8 = 2;
+
+/// Bytes that a SACK option takes up beside its blocks, padding included, and bytes of a block (RFC 2018, section 3).
+const SACK_HEADER: usize = 4;
+const SACK_BLOCK: usize = 8;
 
 /// What there is to send.
 #[derive(Debug)]
@@ -48,6 +52,9 @@ impl Tcb {
         }
         if self.finishing && !self.fin_queued {
             self.queue_fin(umem);
+            if !self.fin_queued {
+                return Next::Starved;
+            }
         }
         match self.send_new(shared, now, umem) {
             Next::Nothing => {}
@@ -56,9 +63,11 @@ impl Tcb {
                 return sent;
             }
         }
-        if self.probe == Probe::Loss {
-            self.probe = Probe::No;
-            return self.send_loss_probe(shared, now, umem);
+        if std::mem::replace(&mut self.probe, Probe::No) == Probe::Loss {
+            match self.send_loss_probe(shared, now, umem) {
+                Next::Nothing => {}
+                sent => return sent,
+            }
         }
         if self.rcv.ack_now && self.state != State::SynSent {
             return self.send_control(shared, now, umem, self.snd.nxt);
@@ -154,8 +163,13 @@ impl Tcb {
             }
             Hold::Nagle => return Next::Nothing,
         }
-        let most = u32::from(self.snd.mss).min(self.usable_window());
+        let usable = self.usable_window();
+        let most = u32::from(self.snd.mss).min(usable);
         if !self.fits(place, most, umem) {
+            return Next::Starved;
+        }
+        // A FIN for which the window has no room goes on its own, later.
+        if seq_len(umem, place) > usable && !self.split(place, u32::from(umem.queued_len(place)), umem) {
             return Next::Starved;
         }
         self.send_unsent(place, shared, now, umem)
@@ -194,13 +208,14 @@ impl Tcb {
 
     /// What keeps the first unsent frame back.
     fn hold(&self, place: Queued, umem: &Umem) -> Hold {
-        let len = seq_len(umem, place);
+        let (len, text) = (seq_len(umem, place), u32::from(umem.queued_len(place)));
         let mss = u32::from(self.snd.mss);
         let segment = len.min(mss + 1);
         let usable = self.usable_window();
         // RFC 9293, section 3.8.6.2.1 (MUST-38): a TCP implementation MUST include a SWS avoidance algorithm in the
         // sender: a part of a frame is sent only if it is a whole segment, or half of the largest window ever.
-        if segment > usable && usable < mss.min((self.snd.max_wnd / 2).max(1)) {
+        let needed = if text == 0 { len } else { text.min(mss) };
+        if needed > usable && usable < mss.min((self.snd.max_wnd / 2).max(1)) {
             return Hold::Window;
         }
         let in_flight = self.in_flight();
@@ -220,11 +235,13 @@ impl Tcb {
     /// Makes the frame at most `most` bytes long: what is more goes into a frame of its own behind it. `false` if
     /// there is no memory for that.
     fn fits(&mut self, place: Queued, most: u32, umem: &mut Umem) -> bool {
-        let len = u32::from(umem.queued_len(place));
-        if len <= most {
-            return true;
-        }
-        if most == 0 || umem.is_shared(place) {
+        u32::from(umem.queued_len(place)) <= most || most > 0 && self.split(place, most, umem)
+    }
+
+    /// Moves what a frame has behind its first `most` bytes, and a FIN, to a frame of its own behind it. `false` if
+    /// there is no memory for that, or if the device still has the frame.
+    fn split(&mut self, place: Queued, most: u32, umem: &mut Umem) -> bool {
+        if umem.is_shared(place) {
             return false;
         }
         let Some(mut rest) = umem.alloc() else { return false };
@@ -253,8 +270,10 @@ impl Tcb {
         if note.marks & mark::FIN != 0 {
             flags = flags | Flags::FIN;
         }
-        // RFC 9293, section 3.9.1.2 (MUST-61): the sender MUST set the PSH bit in the last buffered segment.
-        if len > 0 && (umem.next(place).is_none() || note.marks & mark::PSH != 0) {
+        // RFC 9293, section 3.9.1.2 (MUST-61): the sender MUST set the PSH bit in the last buffered segment. A FIN alone
+        // is not text that is buffered.
+        let is_last = umem.next(place).is_none_or(|next| umem.queued_len(next) == 0);
+        if len > 0 && (is_last || note.marks & mark::PSH != 0) {
             flags = flags | Flags::PSH;
         }
         let mut class = self.wishes.class;
@@ -325,7 +344,10 @@ impl Tcb {
     /// Writes the header in front of a frame's text, and takes note that everything received is acknowledged by it.
     fn build(&mut self, mut frame: Frame, plan: Plan, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
         let is_syn = plan.flags.contains(Flags::SYN);
-        let options = if is_syn { self.syn_options(shared, now) } else { self.options(now) };
+        let options = if is_syn { self.syn_options(shared, now) } else { self.options(now, plan.text) };
+        // What there was no room to report goes out by itself.
+        let report_due = self.rcv.ack_now && plan.text > 0 && self.sack_ok && self.rcv.out_of_order.has_report();
+        let withheld = report_due && options.sack.is_empty();
         let window = if is_syn {
             // RFC 7323, section 2.2: the window field of a segment with SYN is never scaled.
             let window = shared.config.receive_buffer.min(u32::from(u16::MAX));
@@ -357,6 +379,7 @@ impl Tcb {
         header.write(out, plan.sum);
         if acknowledges {
             self.acknowledged();
+            self.rcv.ack_now = withheld;
         }
         Next::Segment(Outgoing { frame, tuple: self.tuple, way: self.way, class: plan.class, shared: plan.shared })
     }
@@ -369,15 +392,21 @@ impl Tcb {
         self.timers.ack_at = Instant::ZERO;
     }
 
-    /// Options of a segment without SYN.
+    /// Options of a segment without SYN, with so many bytes of text: the more text, the fewer SACK blocks.
+    ///
+    /// RFC 9293, section 3.7.1 (MUST-16): Eff.snd.MSS is what is left when all of the options are taken off.
     #[inline]
-    pub(super) fn options(&mut self, now: Instant) -> Options {
+    pub(super) fn options(&mut self, now: Instant, text: u16) -> Options {
         let mut options = Options::default();
         if self.ts.on {
             options.timestamps = Some((self.ts.value(now), self.ts.recent));
         }
         if self.sack_ok && self.rcv.out_of_order.has_report() {
-            options.sack = self.rcv.out_of_order.sack_blocks();
+            let most = match text {
+                0 => MAX_SACK_BLOCKS,
+                _ => usize::from(self.snd.mss.saturating_sub(text)).saturating_sub(SACK_HEADER) / SACK_BLOCK,
+            };
+            options.sack = self.rcv.out_of_order.sack_blocks(most);
         }
         options
     }

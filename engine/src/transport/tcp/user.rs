@@ -108,10 +108,10 @@ impl Tcp {
         });
     }
 
-    /// Ends the connection at once.
+    /// Ends the connection at once, also one that is over but for what its application has not taken.
     pub fn abort(&mut self, index: u32) {
         if let Some(tcb) = self.tables.connections.get_mut(index) {
-            tcb.ended = tcb.ended.or(Some(End::Aborted));
+            tcb.ended = tcb.ended.filter(|&end| end != End::Finished).or(Some(End::Aborted));
         }
     }
 
@@ -119,9 +119,11 @@ impl Tcp {
     pub fn put_off_end(&mut self, index: u32, end: End) -> bool {
         let Some(tcb) = self.tables.connections.get_mut(index) else { return false };
         let waits = end == End::Finished && tcb.rcv.queued > 0;
-        if waits {
+        // What the application aborted meanwhile ends with that.
+        if waits && tcb.ended != Some(End::Aborted) {
             tcb.ended = Some(end);
             (tcb.timers.send_at, tcb.timers.ack_at, tcb.timers.idle_at) = Default::default();
+            self.settle(index);
         }
         waits
     }
@@ -212,7 +214,7 @@ impl Tcb {
         })
     }
 
-    fn room(&self, shared: &Shared) -> u32 {
+    pub(super) fn room(&self, shared: &Shared) -> u32 {
         if !self.state.may_send() || self.finishing || self.ended.is_some() {
             return 0;
         }

@@ -10,7 +10,9 @@ impl Script {
     /// The peer opens a connection with this SYN at 0 ms, and acknowledges ours at 10 ms.
     #[track_caller]
     pub(super) fn accept(&mut self, syn: Seg) -> &mut Self {
-        let answer = answer_to(&syn);
+        let mut answer = answer_to(&syn);
+        let buffer = self.tcp.shared.config.receive_buffer;
+        answer.window_scale = syn.window_scale.map(|_| crate::transport::tcp::window::shift_for(buffer));
         let ack = seg(1, 1).port(syn.port);
         self.timestamps = syn.timestamps != Ts::Usual;
         self.peer_sends(syn).expect(answer);

@@ -21,8 +21,13 @@ mod audit;
 mod script;
 mod seg;
 
+mod acceptance;
 mod closing;
 mod opening;
+mod options;
+mod receiving;
+mod sending;
+mod time_waiting;
 
 use std::net::Ipv4Addr;
 

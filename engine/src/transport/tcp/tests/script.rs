@@ -239,6 +239,7 @@ impl Script {
                         self.sent(&bytes, segment.class, segment.way);
                     }
                     Output::Control(control, way) => self.control(&control, way),
+                    Output::Writable(index) => self.tcp.note_writable(index),
                     Output::Closed(index, end) => self.close(index, end),
                 }
             }

@@ -8,7 +8,7 @@ use crate::wire::seq::SeqNum;
 use crate::wire::tcp::{Flags, Header, Options, Packet, SackBlocks};
 
 /// A segment that the peer sends, or that is expected from us. 0 is the number of the SYN, 1 of the first byte of text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Seg {
     /// The peer's port.
     pub(super) port: u16,
@@ -272,6 +272,12 @@ impl Seg {
 /// What stands at a place of a stream.
 pub(super) fn pattern(at: u32) -> u8 {
     (at.wrapping_mul(7).wrapping_add(at / 251)) as u8
+}
+
+impl fmt::Debug for Seg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl fmt::Display for Seg {
