@@ -33,6 +33,7 @@ use crate::device::XskRs;
 use crate::device::{AfXdp, BindMode, Device, Granted, OpenError, RingSizes, SocketConfig};
 use crate::link::address::Probing;
 use crate::link::neighbor::NeighborConfig;
+use crate::network::rss::{OwnQueue, Rss};
 use crate::nic::{FactsError, LinkFacts};
 use crate::stack::{Stack, StackConfig};
 use crate::steer::{Steer, SteerConfig, SteerError, XdpMode};
@@ -138,6 +139,9 @@ pub struct Ready {
     pub driver: Driver,
     /// What the packet memory came from.
     pub backing: Backing,
+    /// Whether answers to a connection that we open come in on the queue of the worker that opens it: there is no
+    /// other queue, or it is known how the NIC chooses.
+    pub answers_come_back: bool,
 }
 
 impl Ready {
@@ -216,6 +220,7 @@ impl Engine {
         let granted = sockets.iter().map(Opened::granted).find(|&granted| granted == Granted::Copy);
         let granted = granted.unwrap_or(Granted::ZeroCopy);
         let backing = sockets.first().map_or(Backing::Memfd, Opened::backing);
+        let facts = wait_for_carrier(facts).await?;
         let ready = Ready {
             interface: facts.name.clone(),
             workers: plan.workers.clone(),
@@ -223,8 +228,8 @@ impl Engine {
             granted,
             driver: settings.driver,
             backing,
+            answers_come_back: facts.queues == 1 || facts.spreading.is_some(),
         };
-        wait_for_carrier(&facts).await?;
 
         let (tell, words) = mpsc::unbounded_channel();
         let mut engine = Self {
@@ -249,7 +254,7 @@ impl Engine {
         }
         for (index, (socket, placement)) in sockets.into_iter().zip(&plan.workers).enumerate() {
             let probing = if index == 0 { Probing::Lead } else { Probing::Follow };
-            let config = stack_config(settings, &facts, &plan, probing, secret);
+            let config = stack_config(settings, &facts, &plan, placement.queue, probing, secret);
             let stack = Stack::new(&config, make_app(placement.queue), crate::clock::now());
             engine.spawn(index, *placement, socket, stack, idle(settings.idle), tell.clone())?;
         }
@@ -430,6 +435,7 @@ fn stack_config(
     settings: &Settings,
     facts: &LinkFacts,
     plan: &Plan,
+    queue: u32,
     probing: Probing,
     secret: [u64; 2],
 ) -> StackConfig {
@@ -443,10 +449,17 @@ fn stack_config(
         udp_ports: settings.ports.udp().map(|(port, _)| port).collect(),
         checksum: plan.checksum,
         tcp: Some(tcp_config(settings, plan, mtu)),
-        own_queue: None,
+        own_queue: own_queue(facts, queue),
         neighbors: NeighborConfig::default(),
         secret,
     }
+}
+
+/// What is known of the flows that the NIC gives to `queue`.
+fn own_queue(facts: &LinkFacts, queue: u32) -> Option<OwnQueue> {
+    let spreading = facts.spreading.as_ref()?;
+    let key = *spreading.key.first_chunk()?;
+    Some(OwnQueue { rss: Rss { key, indirection: spreading.table.clone().into() }, queue })
 }
 
 fn tcp_config(settings: &Settings, plan: &Plan, mtu: u16) -> TcpConfig {
@@ -489,15 +502,19 @@ fn work<D: Device, A: App>(core: usize, mut worker: Worker<D, A>, idle: Idle, mu
     }
 }
 
-/// Waits until the interface has a carrier: attaching an XDP program resets the link of many a NIC.
-async fn wait_for_carrier(facts: &LinkFacts) -> Result<(), EngineError> {
+/// Waits until the interface has a carrier: attaching an XDP program resets the link of many a NIC. Gives the facts
+/// as they are after that.
+async fn wait_for_carrier(mut facts: LinkFacts) -> Result<LinkFacts, EngineError> {
     let mut waited = Duration::ZERO;
-    while !LinkFacts::read(&facts.name).await?.carrier {
+    loop {
+        facts = LinkFacts::read(&facts.name).await?;
+        if facts.carrier {
+            return Ok(facts);
+        }
         if waited == CARRIER_PATIENCE {
             tracing::warn!("{} has no carrier: is the cable in, the peer up? Waiting for it", facts.name);
         }
         tokio::time::sleep(CARRIER_POLL).await;
         waited += CARRIER_POLL;
     }
-    Ok(())
 }

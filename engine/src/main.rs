@@ -39,6 +39,15 @@ The address must be one that no host has, this one's kernel included: the engine
 and TCP for it, and leaves everything else on the interface to the kernel. Once packets can flow, one line that
 starts with `ready` is printed.")]
     Echo(Box<Options>),
+    /// Open a TCP connection and join it with standard input and output, as `nc` does
+    #[command(after_help = "\
+Examples:
+  echo hello | barewire connect 192.0.2.1:7 --interface eth1 --address 192.0.2.10/24
+  barewire connect 198.51.100.1:80 --interface eth1 --address 192.0.2.10/24 --gateway 192.0.2.1 <request >answer
+
+At the end of input our side of the connection is finished; the command ends when the other side is, too. Exit
+code 1 says that the connection did not come about, or that it did not end so.")]
+    Connect(Box<command::connect::Arguments>),
     /// Show the TCP connections of a running engine, as `ss -ti` does those of the kernel
     #[command(after_help = "\
 Example:
@@ -57,6 +66,7 @@ fn main() -> ExitCode {
     exit_when_a_worker_panics();
     match Arguments::parse().command {
         Command::Echo(options) => command::serve::run(*options),
+        Command::Connect(arguments) => command::connect::run(*arguments),
         Command::Connections(arguments) => command::connections::run(&arguments),
     }
 }

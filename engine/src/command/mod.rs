@@ -1,5 +1,6 @@
 //! The commands of `barewire`.
 
+pub(crate) mod connect;
 pub(crate) mod connections;
 pub(crate) mod serve;
 
