@@ -120,7 +120,10 @@ impl Tcp {
         match self.tables.embryos.slab.insert(Embryo { opening, answered_at: now, retries: 0 }) {
             Ok(index) if self.tables.flows.insert(hash, Kind::Embryo.tag(index)) => {
                 self.tables.embryos.wheel.arm(index, now + FIRST_RETRY);
-                Verdict::reply(frame, syn_ack(&opening, &self.shared, now))
+                {
+                    let answer = syn_ack(&opening, &self.shared, now);
+                    self.shared.replied(frame, answer)
+                }
             }
             Ok(index) => {
                 self.tables.embryos.slab.remove(index);
@@ -129,7 +132,10 @@ impl Tcp {
             Err(_) => {
                 self.tables.embryos.cookies_until = now + COOKIES_LAST;
                 self.shared.counters.cookies_sent += 1;
-                Verdict::reply(frame, self.cookie(&opening, now))
+                {
+                    let answer = self.cookie(&opening, now);
+                    self.shared.replied(frame, answer)
+                }
             }
         }
     }
@@ -160,7 +166,7 @@ impl Tcp {
             .flatten();
         let Some(mss) = mss else {
             self.shared.counters.resets_sent += 1;
-            return Verdict::answered(frame, DropReason::TcpNoConnection, Control::reset_for(segment));
+            return self.shared.answered(frame, DropReason::TcpNoConnection, Control::reset_for(segment));
         };
         if self.tables.connections.len() + self.tables.embryos.slab.len() >= self.shared.config.connections {
             // Every handshake that is remembered has a place kept for it. The peer sends again.
@@ -201,7 +207,8 @@ impl Tcp {
         if segment.has(Flags::SYN) && !segment.has(Flags::ACK) && segment.seq == opening.irs {
             // The same SYN again: our answer was lost.
             let again = Opening { ts_recent: segment.options.timestamps.map(|(value, _)| value), ..opening };
-            return Verdict::answered(frame, DropReason::TcpDuplicate, syn_ack(&again, &self.shared, now));
+            let answer = syn_ack(&again, &self.shared, now);
+            return self.shared.answered(frame, DropReason::TcpDuplicate, answer);
         }
         let window = self.shared.config.receive_buffer.min(u32::from(u16::MAX));
         let old_ts = opening
@@ -212,12 +219,14 @@ impl Tcp {
             if segment.has(Flags::RST) {
                 return Verdict::dropped(frame, DropReason::TcpOutOfWindow);
             }
-            return Verdict::answered(frame, DropReason::TcpOutOfWindow, handshake_ack(&opening, &self.shared, now));
+            let answer = handshake_ack(&opening, &self.shared, now);
+            return self.shared.answered(frame, DropReason::TcpOutOfWindow, answer);
         }
         if segment.has(Flags::RST) {
             // RFC 5961, section 3.2: exactly the next number, or it is challenged.
             if segment.seq != nxt {
-                return Verdict::answered(frame, DropReason::TcpReset, handshake_ack(&opening, &self.shared, now));
+                let answer = handshake_ack(&opening, &self.shared, now);
+                return self.shared.answered(frame, DropReason::TcpReset, answer);
             }
             // RFC 9293, section 3.10.7.4 (MUST-11): if it was initiated with a passive OPEN, return to LISTEN.
             self.shared.counters.resets_received += 1;
@@ -234,7 +243,7 @@ impl Tcp {
         }
         if segment.ack != opening.iss + 1 {
             self.shared.counters.resets_sent += 1;
-            return Verdict::answered(frame, DropReason::TcpBadAck, Control::reset_for(segment));
+            return self.shared.answered(frame, DropReason::TcpBadAck, Control::reset_for(segment));
         }
         let rtt = (embryo.retries == 0).then(|| now.since(embryo.answered_at));
         let opening = Opening { from, ..opening };

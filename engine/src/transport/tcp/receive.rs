@@ -76,7 +76,7 @@ impl Tcb {
         if self.state == State::SynReceived {
             // RFC 9293, section 3.10.7.4: if SND.UNA < SEG.ACK =< SND.NXT, then enter ESTABLISHED state.
             if !(segment.ack.after(self.snd.una) && segment.ack.before_eq(self.snd.nxt)) {
-                return Verdict::answered(frame, DropReason::TcpBadAck, Control::reset_for(segment));
+                return shared.answered(frame, DropReason::TcpBadAck, Control::reset_for(segment));
             }
             self.establish(segment, shared, now);
             events.opened = true;
@@ -213,7 +213,8 @@ impl Tcb {
             shared.counters.challenges_suppressed += 1;
             return Verdict::dropped(frame, reason);
         }
-        Verdict::answered(frame, reason, self.acknowledgment(shared, now))
+        let answer = self.acknowledgment(shared, now);
+        shared.answered(frame, reason, answer)
     }
 
     /// RFC 5961, section 7: the number of challenge ACKs is limited, here for each connection by itself: a common
@@ -471,7 +472,7 @@ impl Tcb {
             if segment.has(Flags::RST) {
                 return Verdict::dropped(frame, DropReason::TcpReset);
             }
-            return Verdict::answered(frame, DropReason::TcpBadAck, Control::reset_for(segment));
+            return shared.answered(frame, DropReason::TcpBadAck, Control::reset_for(segment));
         }
         if segment.has(Flags::RST) {
             if !segment.has(Flags::ACK) {

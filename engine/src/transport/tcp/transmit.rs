@@ -381,7 +381,7 @@ impl Tcb {
             self.acknowledged();
             self.rcv.ack_now = withheld;
         }
-        Next::Segment(Outgoing { frame, tuple: self.tuple, way: self.way, class: plan.class, shared: plan.shared })
+        Next::Segment(Outgoing { frame, class: plan.class, shared: plan.shared })
     }
 
     /// Everything received is acknowledged by a segment that is on its way.

@@ -175,13 +175,16 @@ impl Script {
 
     /// Digests a segment in bytes.
     pub(super) fn receives(&mut self, bytes: &[u8], class: u8) {
-        let segment = Segment::parse(bytes, PEER.0, OUR.0, class, ChecksumPolicy::Verify).unwrap();
+        let mut segment = Segment::EMPTY;
+        segment.read(bytes, PEER.0, OUR.0, class, ChecksumPolicy::Verify).unwrap();
         let mut frame = self.umem.alloc().unwrap();
         assert!(self.umem.set_len(&mut frame, bytes.len()));
         self.umem.bytes_mut(&mut frame).copy_from_slice(bytes);
         assert!(Umem::narrow(&mut frame, segment.header_len.into(), segment.len as usize));
         let verdict = self.tcp.receive(&segment, MAC, frame, self.now, &mut self.umem);
-        let Verdict { outcome, frame, reply, connection, events } = verdict;
+        let Verdict { outcome, frame, replies, connection, events } = verdict;
+        let reply = self.tcp.take_control();
+        assert_eq!(reply.is_some(), replies);
         self.outcome = outcome;
         if let Err(reason) = outcome {
             self.note("-", &format!("dropped: {}", reason.name()));
@@ -233,12 +236,16 @@ impl Script {
             self.tcp.expire(self.now, &mut self.umem);
             while let Some(output) = self.tcp.poll(self.now, &mut self.umem) {
                 match output {
-                    Output::Segment(segment) => {
+                    Output::Segment(segment, index) => {
                         let bytes = self.umem.bytes(&segment.frame).to_vec();
                         self.give_to_device(segment.frame);
-                        self.sent(&bytes, segment.class, segment.way);
+                        let (_, way) = self.tcp.way(index);
+                        self.sent(&bytes, segment.class, way);
                     }
-                    Output::Control(control, way) => self.control(&control, way),
+                    Output::Control(way) => {
+                        let control = self.tcp.take_control().expect("it was told of");
+                        self.control(&control, way);
+                    }
                     Output::Writable(index) => self.tcp.note_writable(index),
                     Output::Closed(index, end) => self.close(index, end),
                 }
