@@ -209,7 +209,6 @@ impl Tcb {
         }
         self.congestion.on_sent(len);
         self.timers.sent_at = now;
-        shared.counters.sent += 1;
         if was_idle {
             self.timers.stuck_since = now;
         }
