@@ -42,7 +42,7 @@ counters! {
     time_wait_evicted,
     /// Connections opened again out of TIME-WAIT (RFC 6191).
     time_wait_reopened,
-    /// Segments with text, SYN or FIN sent, first times.
+    /// Segments with text or FIN sent, first times.
     sent,
     /// Segments sent again.
     retransmitted,

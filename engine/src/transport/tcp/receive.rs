@@ -200,7 +200,8 @@ impl Tcb {
 
     /// Drops a segment that is not accepted, and answers with an acknowledgment (RFC 9293, section 3.10.7.4): always
     /// where there was text, for that may be a retransmission whose acknowledgment was lost; otherwise within a limit,
-    /// so that two ends that disagree do not talk for ever.
+    /// so that two ends that disagree do not talk for ever. Like all acknowledgments it goes out when all segments of
+    /// the turn are processed.
     fn refuse_with_ack(
         &mut self,
         frame: Frame,
@@ -217,8 +218,8 @@ impl Tcb {
             shared.counters.challenges_suppressed += 1;
             return Verdict::dropped(frame, reason);
         }
-        let answer = self.acknowledgment(shared, now);
-        shared.answered(frame, reason, answer)
+        self.rcv.ack_now = true;
+        Verdict::dropped(frame, reason)
     }
 
     /// RFC 5961, section 7: the number of challenge ACKs is limited, here for each connection by itself: a common
@@ -230,27 +231,6 @@ impl Tcb {
         }
         self.challenges = self.challenges.saturating_add(1);
         self.challenges <= CHALLENGES
-    }
-
-    /// <SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>, to be sent at once.
-    pub(super) fn acknowledgment(&mut self, shared: &mut Shared, now: Instant) -> Control {
-        let mut flags = Flags::ACK;
-        if self.ecn.echo {
-            flags = flags | Flags::ECE;
-        }
-        let options = self.options(now, 0);
-        let window = self.advertise(shared.config.receive_buffer, &shared.memory);
-        self.acknowledged();
-        shared.counters.acknowledgments += 1;
-        Control {
-            tuple: self.tuple,
-            seq: self.snd.nxt,
-            ack: self.rcv.nxt,
-            flags,
-            window,
-            options,
-            class: self.wishes.class,
-        }
     }
 
     /// RFC 5961, section 3.2: a reset counts if it is exactly the next number; elsewhere in the window it is challenged.

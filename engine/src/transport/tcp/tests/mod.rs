@@ -13,11 +13,9 @@
 //! do the timestamps of both. Times are milliseconds since the script began. What a script does not expect is a
 //! failure, and so is a segment too early or too late.
 //!
-//! After each step the books of the connections are audited ([`audit`]); when a script ends, all packet memory has to
-//! be accounted for.
+//! After each step the books are audited ([`Tcp::audit`](super::Tcp::audit)), and all packet memory is accounted for.
 
 mod application;
-mod audit;
 mod script;
 mod seg;
 

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::audit::audit;
 use super::seg::Ts;
 use super::{CHUNKS, Numbers, OUR, PEER, Seg};
 use crate::base::{ChunkSize, Descriptor, DropReason, Frame, Instant, Place, Umem, UmemConfig};
@@ -259,7 +258,7 @@ impl Script {
                 }
             }
         }
-        audit(self);
+        self.audit();
     }
 
     fn give_to_device(&mut self, frame: Frame) {
@@ -276,6 +275,14 @@ impl Script {
         for descriptor in std::mem::take(&mut self.with_device) {
             assert!(self.umem.complete(descriptor.addr));
         }
+    }
+
+    /// All books balance, and every chunk is free, held by a connection, or with the device.
+    fn audit(&self) {
+        if let Err((_, wrong)) = self.tcp.audit(&self.umem) {
+            self.fail(&format!("it does not hold that {wrong}"));
+        }
+        assert_eq!(self.umem.free_chunks() + self.tcp.held() + self.lent(), CHUNKS, "chunks in all");
     }
 
     /// Chunks that the device has alone.
@@ -427,10 +434,6 @@ impl Script {
         self
     }
 
-    pub(super) const fn is_in_turn(&self) -> bool {
-        self.in_turn
-    }
-
     // Where things stand.
 
     /// The state of the connection with the peer's usual port, by its name in the RFC.
@@ -461,7 +464,7 @@ impl Drop for Script {
         if !std::thread::panicking() {
             self.expect_nothing();
             self.device_is_done();
-            audit(self);
+            self.audit();
         }
     }
 }
