@@ -285,7 +285,7 @@ impl Options {
             mode: self.mode.unwrap_or_default(),
             driver: self.driver.unwrap_or_default(),
             idle: self.idle.unwrap_or_default(),
-            metrics: self.metrics.map(|metrics| endpoint(&metrics)).transpose()?,
+            metrics: self.metrics.map(|metrics| endpoint("--metrics", &metrics)).transpose()?,
             ring_size,
             udp_checksum: self.udp_checksum,
             huge_pages: self.huge_pages,
@@ -350,10 +350,13 @@ fn invalid(flag: &'static str, value: impl ToString, why: impl Into<String>) -> 
 }
 
 /// Resolves HOST:PORT.
-fn endpoint(text: &str) -> Result<SocketAddr, ConfigError> {
+///
+/// # Errors
+/// [`ConfigError::Invalid`] about `flag`.
+pub fn endpoint(flag: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
     let why = "give HOST:PORT, such as 127.0.0.1:9100";
-    let mut found = text.to_socket_addrs().map_err(|error| invalid("--metrics", text, format!("{error}; {why}")))?;
-    found.next().ok_or_else(|| invalid("--metrics", text, why))
+    let mut found = text.to_socket_addrs().map_err(|error| invalid(flag, text, format!("{error}; {why}")))?;
+    found.next().ok_or_else(|| invalid(flag, text, why))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The engine: starts the workers of an interface, watches over them, and takes everything down again.
 //!
 //! ```text
-//!   main thread   signals, metrics, the XDP program       one tokio runtime, no packets
+//!   main thread   signals, HTTP, the XDP program          one tokio runtime, no packets
 //!   worker q0     turn, turn, turn ... housekeeping       pinned; owns its socket, memory and stack
 //!   worker q1     ...
 //!       mailboxes between workers (news of neighbors), reports to the main thread
@@ -9,14 +9,16 @@
 //!
 //! The XDP program is attached by a `bpf_link`: it goes when the process goes, however that happens.
 
+mod connections;
 mod housekeeping;
+mod http;
 mod metrics;
 pub mod plan;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -31,6 +33,7 @@ use crate::device::XskRs;
 use crate::device::{AfXdp, BindMode, Device, Granted, OpenError, RingSizes, SocketConfig};
 use crate::link::address::Probing;
 use crate::link::neighbor::NeighborConfig;
+use crate::network::rss::{OwnQueue, Rss};
 use crate::nic::{FactsError, LinkFacts};
 use crate::stack::{Stack, StackConfig};
 use crate::steer::{Steer, SteerConfig, SteerError, XdpMode};
@@ -38,7 +41,7 @@ use crate::transport::tcp::TcpConfig;
 use crate::wire::ethernet::Mac;
 use crate::wire::{ipv4, tcp};
 use crate::worker::{Idle, Worker};
-use housekeeping::{Housekeeping, News, SharedReport, Word};
+use housekeeping::{Common, Housekeeping, News, SharedReport, Word};
 use plan::{Placement, Plan, PlanError};
 
 /// How long an adaptive worker looks again before it sleeps. Sleeping and waking cost about 5 us here; ten
@@ -136,6 +139,9 @@ pub struct Ready {
     pub driver: Driver,
     /// What the packet memory came from.
     pub backing: Backing,
+    /// Whether answers to a connection that we open come in on the queue of the worker that opens it: there is no
+    /// other queue, or it is known how the NIC chooses.
+    pub answers_come_back: bool,
 }
 
 impl Ready {
@@ -155,10 +161,9 @@ impl Ready {
 pub struct Engine {
     ready: Ready,
     workers: Vec<WorkerThread>,
-    stop: Arc<AtomicBool>,
+    common: Common,
     words: mpsc::UnboundedReceiver<Word>,
     reports: Vec<SharedReport>,
-    mailboxes: Arc<[ArrayQueue<News>]>,
     steer: Steer,
 }
 
@@ -183,7 +188,7 @@ impl Engine {
         // First, because it touches nothing else.
         let listener = match settings.metrics {
             Some(address) => {
-                Some(metrics::bind(address).await.map_err(|source| EngineError::Metrics { address, source })?)
+                Some(http::bind(address).await.map_err(|source| EngineError::Metrics { address, source })?)
             }
             None => None,
         };
@@ -215,6 +220,7 @@ impl Engine {
         let granted = sockets.iter().map(Opened::granted).find(|&granted| granted == Granted::Copy);
         let granted = granted.unwrap_or(Granted::ZeroCopy);
         let backing = sockets.first().map_or(Backing::Memfd, Opened::backing);
+        let facts = wait_for_carrier(facts).await?;
         let ready = Ready {
             interface: facts.name.clone(),
             workers: plan.workers.clone(),
@@ -222,17 +228,20 @@ impl Engine {
             granted,
             driver: settings.driver,
             backing,
+            answers_come_back: facts.queues == 1 || facts.spreading.is_some(),
         };
-        wait_for_carrier(&facts).await?;
 
         let (tell, words) = mpsc::unbounded_channel();
         let mut engine = Self {
             ready,
             workers: Vec::new(),
-            stop: Arc::default(),
+            common: Common {
+                mailboxes: plan.workers.iter().map(|_| ArrayQueue::new(MAILBOX)).collect(),
+                requests: connections::requests(plan.workers.len()),
+                stop: Arc::default(),
+            },
             words,
             reports: Vec::new(),
-            mailboxes: plan.workers.iter().map(|_| ArrayQueue::new(MAILBOX)).collect(),
             steer,
         };
         // Every queue is served before the first probe goes out: its answer may come in on any of them.
@@ -245,7 +254,7 @@ impl Engine {
         }
         for (index, (socket, placement)) in sockets.into_iter().zip(&plan.workers).enumerate() {
             let probing = if index == 0 { Probing::Lead } else { Probing::Follow };
-            let config = stack_config(settings, &facts, &plan, probing, secret);
+            let config = stack_config(settings, &facts, &plan, placement.queue, probing, secret);
             let stack = Stack::new(&config, make_app(placement.queue), crate::clock::now());
             engine.spawn(index, *placement, socket, stack, idle(settings.idle), tell.clone())?;
         }
@@ -266,9 +275,7 @@ impl Engine {
         let report = SharedReport::default();
         self.reports.push(Arc::clone(&report));
         let heartbeat = self.steer.heartbeat(queue)?;
-        let stop = Arc::clone(&self.stop);
-        let housekeeping =
-            Housekeeping::new(index, placement, Arc::clone(&self.mailboxes), report, heartbeat, stop, tell);
+        let housekeeping = Housekeeping::new(index, placement, self.common.clone(), report, heartbeat, tell);
         let builder = std::thread::Builder::new().name(format!("worker-q{queue}"));
         let thread = match socket {
             Opened::Rings(device, umem) => {
@@ -287,7 +294,7 @@ impl Engine {
     /// Listens to workers, scrapers and `shutdown` until the end.
     async fn supervise(
         &mut self,
-        listener: Option<metrics::Listener>,
+        listener: Option<http::Listener>,
         on_ready: impl FnOnce(&Ready),
         mut shutdown: impl Future<Output = ()> + Unpin,
     ) -> Result<(), EngineError> {
@@ -297,15 +304,16 @@ impl Engine {
             let word = tokio::select! {
                 () = &mut shutdown => return Ok(()),
                 word = self.words.recv() => word,
-                Some(scrape) = metrics::accept(listener.as_ref()) => {
-                    metrics::answer(scrape, metrics::page(&self.ready, &self.steer, &self.reports));
+                Some(client) = http::accept(listener.as_ref()) => {
+                    let metrics = metrics::page(&self.ready, &self.steer, &self.reports);
+                    http::answer(client, metrics, Arc::clone(&self.common.requests));
                     continue;
                 }
             };
             match word {
                 Some(Word::Ready(index)) => {
                     if index == 0 {
-                        for mailbox in self.mailboxes.iter().skip(1) {
+                        for mailbox in self.common.mailboxes.iter().skip(1) {
                             // A full mailbox makes room: this is the one piece of news that must arrive.
                             let _ = mailbox.force_push(News::AddressesSettled);
                         }
@@ -339,7 +347,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.common.stop.store(true, Ordering::Relaxed);
         for worker in &mut self.workers {
             if let Some(thread) = worker.thread.take()
                 && thread.join().is_err()
@@ -427,6 +435,7 @@ fn stack_config(
     settings: &Settings,
     facts: &LinkFacts,
     plan: &Plan,
+    queue: u32,
     probing: Probing,
     secret: [u64; 2],
 ) -> StackConfig {
@@ -440,10 +449,17 @@ fn stack_config(
         udp_ports: settings.ports.udp().map(|(port, _)| port).collect(),
         checksum: plan.checksum,
         tcp: Some(tcp_config(settings, plan, mtu)),
-        own_queue: None,
+        own_queue: own_queue(facts, queue),
         neighbors: NeighborConfig::default(),
         secret,
     }
+}
+
+/// What is known of the flows that the NIC gives to `queue`.
+fn own_queue(facts: &LinkFacts, queue: u32) -> Option<OwnQueue> {
+    let spreading = facts.spreading.as_ref()?;
+    let key = *spreading.key.first_chunk()?;
+    Some(OwnQueue { rss: Rss { key, indirection: spreading.table.clone().into() }, queue })
 }
 
 fn tcp_config(settings: &Settings, plan: &Plan, mtu: u16) -> TcpConfig {
@@ -486,15 +502,19 @@ fn work<D: Device, A: App>(core: usize, mut worker: Worker<D, A>, idle: Idle, mu
     }
 }
 
-/// Waits until the interface has a carrier: attaching an XDP program resets the link of many a NIC.
-async fn wait_for_carrier(facts: &LinkFacts) -> Result<(), EngineError> {
+/// Waits until the interface has a carrier: attaching an XDP program resets the link of many a NIC. Gives the facts
+/// as they are after that.
+async fn wait_for_carrier(mut facts: LinkFacts) -> Result<LinkFacts, EngineError> {
     let mut waited = Duration::ZERO;
-    while !LinkFacts::read(&facts.name).await?.carrier {
+    loop {
+        facts = LinkFacts::read(&facts.name).await?;
+        if facts.carrier {
+            return Ok(facts);
+        }
         if waited == CARRIER_PATIENCE {
             tracing::warn!("{} has no carrier: is the cable in, the peer up? Waiting for it", facts.name);
         }
         tokio::time::sleep(CARRIER_POLL).await;
         waited += CARRIER_POLL;
     }
-    Ok(())
 }

@@ -1,14 +1,12 @@
 //! The `barewire` command.
 
-use std::io::{self, IsTerminal, Write};
+mod command;
+
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use barewire::apps::daytime::Daytime;
-use barewire::apps::services::{ServicePorts, Services};
-use barewire::config::{Options, Settings};
-use barewire::engine::{Engine, Ready};
+use barewire::config::Options;
 use clap::{Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// A kernel-bypass packet engine on AF_XDP.
@@ -41,6 +39,24 @@ The address must be one that no host has, this one's kernel included: the engine
 and TCP for it, and leaves everything else on the interface to the kernel. Once packets can flow, one line that
 starts with `ready` is printed.")]
     Echo(Box<Options>),
+    /// Open a TCP connection and join it with standard input and output, as `nc` does
+    #[command(after_help = "\
+Examples:
+  echo hello | barewire connect 192.0.2.1:7 --interface eth1 --address 192.0.2.10/24
+  barewire connect 198.51.100.1:80 --interface eth1 --address 192.0.2.10/24 --gateway 192.0.2.1 <request >answer
+
+At the end of input our side of the connection is finished; the command ends when the other side is, too. Exit
+code 1 says that the connection did not come about, or that it did not end so.")]
+    Connect(Box<command::connect::Arguments>),
+    /// Show the TCP connections of a running engine, as `ss -ti` does those of the kernel
+    #[command(after_help = "\
+Example:
+  barewire connections --metrics 127.0.0.1:9100
+
+Asks the engine that serves metrics at that address. Times are in milliseconds, amounts in bytes; cwnd, ssthresh
+and phase are those of congestion control. At most 10,000 connections are told of; those in SYN-RECEIVED and in
+TIME-WAIT are only counted, in the last line.")]
+    Connections(command::connections::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -48,67 +64,11 @@ fn main() -> ExitCode {
     let ansi = io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(ansi).init();
     exit_when_a_worker_panics();
-    let Command::Echo(options) = Arguments::parse().command;
-    let settings = match options.resolve() {
-        Ok(settings) => settings,
-        Err(error) => return fail(&error, 2),
-    };
-    match serve(&settings) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Engine(error)) => fail(&error, error.exit_code()),
-        Err(Failure::System(error)) => fail(&error, 1),
+    match Arguments::parse().command {
+        Command::Echo(options) => command::serve::run(*options),
+        Command::Connect(arguments) => command::connect::run(*arguments),
+        Command::Connections(arguments) => command::connections::run(&arguments),
     }
-}
-
-enum Failure {
-    Engine(barewire::engine::EngineError),
-    System(io::Error),
-}
-
-fn serve(settings: &Settings) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::System)?;
-    runtime.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::System)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(Failure::System)?;
-        let shutdown = async move {
-            tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }
-        };
-        let services = Services::new(&settings.ports, Daytime::new(barewire::clock::zero()));
-        let ready = |ready: &Ready| say_ready(settings, ready);
-        Engine::run(settings, |_| services.clone(), ready, shutdown).await.map_err(Failure::Engine)
-    })
-}
-
-/// The one line of standard output.
-fn say_ready(settings: &Settings, ready: &Ready) {
-    let join = |items: Vec<String>| items.join(",");
-    let queues = join(ready.workers.iter().map(|worker| worker.queue.to_string()).collect());
-    let cores = join(ready.workers.iter().map(|worker| worker.core.to_string()).collect());
-    let addresses = join(settings.addresses.iter().map(ToString::to_string).collect());
-    let mut line = format!(
-        "ready interface={} queues={queues} cores={cores} mode={} driver={} addresses={addresses}",
-        ready.interface,
-        ready.mode(),
-        ready.driver.name(),
-    );
-    let ServicePorts { udp_echo, tcp_echo, discard, daytime, chargen } = settings.ports;
-    let ports =
-        [("udp", udp_echo), ("tcp", tcp_echo), ("discard", discard), ("daytime", daytime), ("chargen", chargen)];
-    for (name, port) in ports.iter().filter_map(|(name, port)| Some((name, (*port)?))) {
-        line += &format!(" {name}-port={port}");
-    }
-    if let Some(metrics) = settings.metrics {
-        line += &format!(" metrics=http://{metrics}/metrics");
-    }
-    // Whoever started us may have closed its end: that is no reason to stop serving.
-    let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
-    tracing::info!("packet memory is {}", ready.backing.name());
-}
-
-fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
-    eprintln!("barewire: {error}");
-    ExitCode::from(code)
 }
 
 /// A panic anywhere ends the process, after its message: the kernel then detaches the XDP program, and frames

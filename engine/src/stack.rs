@@ -176,6 +176,10 @@ impl<A: App> Stack<A> {
                 umem.prefetch(next);
             }
             self.egress.counters.received += 1;
+            if let Some(inbound) = &self.plain_segment(&frame, umem) {
+                self.tcp(now, inbound, frame, umem, out);
+                continue;
+            }
             let outcome = match self.plain(now, &mut frame, umem) {
                 Some(outcome) => outcome,
                 None => self.digest(now, &mut frame, umem),
@@ -198,7 +202,7 @@ impl<A: App> Stack<A> {
                     counters.drop(reason);
                     self.egress.push(frame, umem, out);
                 }
-                Outcome::Tcp(inbound) => self.tcp(now, &inbound, frame, umem, out),
+                Outcome::Tcp(ref inbound) => self.tcp(now, inbound, frame, umem, out),
             }
         }
     }

@@ -26,7 +26,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 ];
 
 /// Modules above the stack and the device.
-const ABOVE: &[&str] = &["config", "engine", "lib", "main", "metrics", "netlink", "net"];
+const ABOVE: &[&str] = &["command", "config", "engine", "lib", "main", "metrics", "netlink", "net"];
 
 /// Files that may contain unsafe code, and what for.
 const UNSAFE: &[(&str, &str)] = &[

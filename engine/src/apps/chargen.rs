@@ -100,6 +100,7 @@ const fn mix(number: u64) -> u64 {
 mod tests {
     use std::collections::HashSet;
 
+    use super::super::fake::FakeConnection;
     use super::*;
 
     #[test]
@@ -141,5 +142,19 @@ mod tests {
             .collect();
         assert_eq!((lengths.len(), lengths.iter().max()), (513, Some(&512)));
         assert_eq!(answer(0, 19), Answer::None);
+    }
+
+    #[test]
+    fn a_connection_is_filled_whenever_there_is_room_even_after_the_peer_finished() {
+        let (mut session, mut connection) = (Session::default(), FakeConnection { room: 5000, ..Default::default() });
+        Chargen.opened(Instant::ZERO, &mut session, &mut connection);
+        assert_eq!((connection.sent.len(), connection.room), (5000, 0));
+        connection.receive(b"thrown away");
+        Chargen.data(Instant::ZERO, &mut session, &mut connection);
+        Chargen.finished(Instant::ZERO, &mut session, &mut connection);
+        connection.room = 3000;
+        Chargen.writable(Instant::ZERO, &mut session, &mut connection);
+        assert!(connection.sent.iter().eq(PATTERN.iter().cycle().take(8000)));
+        assert_eq!((connection.received_len(), connection.finished), (0, false));
     }
 }

@@ -104,6 +104,7 @@ const fn date(days: u64) -> (u64, usize, u64) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fake::FakeConnection;
     use super::*;
 
     fn line(seconds: u64) -> String {
@@ -156,5 +157,19 @@ mod tests {
         };
         assert_eq!(answer(40_000), Answer::Reply("Thursday, January 1, 1970 00:00:00-UTC\r\n".len()));
         assert_eq!(answer(13), Answer::None);
+    }
+
+    #[test]
+    fn a_connection_is_told_the_time_as_soon_as_there_is_room_and_finished() {
+        let mut connection = FakeConnection::default();
+        let mut daytime = Daytime::new(Duration::ZERO);
+        daytime.opened(Instant::ZERO, &mut (), &mut connection);
+        assert_eq!((connection.sent.len(), connection.finished), (0, false));
+        connection.room = 100;
+        daytime.writable(Instant::ZERO, &mut (), &mut connection);
+        assert_eq!(
+            (&connection.sent[..], connection.finished),
+            (&b"Thursday, January 1, 1970 00:00:00-UTC\r\n"[..], true)
+        );
     }
 }

@@ -50,6 +50,7 @@ impl App for Echo {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fake::FakeConnection;
     use super::*;
 
     fn answer(source_port: u16) -> Answer {
@@ -68,5 +69,18 @@ mod tests {
     fn two_echo_servers_cannot_be_set_upon_each_other() {
         assert_eq!(answer(7), Answer::None);
         assert_eq!(answer(19), Answer::None);
+    }
+
+    #[test]
+    fn what_has_no_room_goes_back_later_and_the_end_comes_last() {
+        let mut connection = FakeConnection { room: 4, ..FakeConnection::default() };
+        connection.receive(b"hello");
+        Echo.data(Instant::ZERO, &mut (), &mut connection);
+        connection.peer_finished = true;
+        Echo.finished(Instant::ZERO, &mut (), &mut connection);
+        assert_eq!((&connection.sent[..], connection.finished), (&b"hell"[..], false));
+        connection.room = 4;
+        Echo.writable(Instant::ZERO, &mut (), &mut connection);
+        assert_eq!((&connection.sent[..], connection.finished), (&b"hello"[..], true));
     }
 }

@@ -4,6 +4,9 @@ pub mod chargen;
 pub mod daytime;
 pub mod discard;
 pub mod echo;
+#[cfg(test)]
+mod fake;
+pub mod pipe;
 pub mod services;
 
 /// Ports of services that answer whatever they are sent: echo, daytime, quote of the day, chargen, time.

@@ -169,6 +169,7 @@ impl App for Services {
 mod tests {
     use std::time::Duration;
 
+    use super::super::fake::FakeConnection;
     use super::*;
 
     const PORTS: ServicePorts =
@@ -195,5 +196,24 @@ mod tests {
         assert_eq!(answer(9), (Answer::None, b'h'));
         assert_eq!(answer(13), (Answer::Reply(40), b'T'));
         assert_eq!(answer(19), (Answer::None, b'h'));
+    }
+
+    #[test]
+    fn a_connection_belongs_to_the_service_of_its_port() {
+        let sent = |port| {
+            let mut services = Services::new(&PORTS, Daytime::new(Duration::ZERO));
+            let mut session = Session::default();
+            let mut connection = FakeConnection { port, room: 2000, ..FakeConnection::default() };
+            services.opened(Instant::ZERO, &mut session, &mut connection);
+            connection.receive(b"hello");
+            services.data(Instant::ZERO, &mut session, &mut connection);
+            connection.peer_finished = true;
+            services.finished(Instant::ZERO, &mut session, &mut connection);
+            (connection.sent.len(), connection.finished, connection.aborted)
+        };
+        assert_eq!(sent(4007), (5, true, false));
+        assert_eq!(sent(9), (0, true, false));
+        assert_eq!(sent(13), (40, true, false));
+        assert_eq!(sent(7), (0, false, true), "there is nobody on this port");
     }
 }

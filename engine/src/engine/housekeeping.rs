@@ -1,5 +1,5 @@
 //! What a worker does besides packets, every 10 ms or so: show that it lives, publish its counters, read its
-//! mail, tell what happened, and look whether it should stop.
+//! mail, tell what happened and what it is asked, and look whether it should stop.
 
 use std::net::Ipv4Addr;
 use std::ops::ControlFlow;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use crossbeam::queue::ArrayQueue;
 use tokio::sync::mpsc;
 
+use super::connections::{Collection, Requests};
 use super::plan::Placement;
 use crate::app::App;
 use crate::base::Instant;
@@ -80,29 +81,39 @@ impl TcpReport {
 /// costs it one report, never a wait.
 pub(super) type SharedReport = Arc<Mutex<Option<Report>>>;
 
+/// What a worker has in common with the others and the main thread.
+#[derive(Clone)]
+pub(super) struct Common {
+    /// News for each worker.
+    pub(super) mailboxes: Arc<[ArrayQueue<News>]>,
+    /// Requests to each worker for its connections.
+    pub(super) requests: Requests,
+    /// Whether all shall end.
+    pub(super) stop: Arc<AtomicBool>,
+}
+
 /// One worker's housekeeping.
 pub(super) struct Housekeeping {
     index: usize,
     placement: Placement,
-    mailboxes: Arc<[ArrayQueue<News>]>,
+    common: Common,
     report: SharedReport,
     next_report: Instant,
     heartbeat: HeartbeatWriter,
-    stop: Arc<AtomicBool>,
     tell: mpsc::UnboundedSender<Word>,
+    collection: Option<Collection>,
 }
 
 impl Housekeeping {
-    pub(super) fn new(
+    pub(super) const fn new(
         index: usize,
         placement: Placement,
-        mailboxes: Arc<[ArrayQueue<News>]>,
+        common: Common,
         report: SharedReport,
         heartbeat: HeartbeatWriter,
-        stop: Arc<AtomicBool>,
         tell: mpsc::UnboundedSender<Word>,
     ) -> Self {
-        Self { index, placement, mailboxes, report, next_report: Instant::ZERO, heartbeat, stop, tell }
+        Self { index, placement, common, report, next_report: Instant::ZERO, heartbeat, tell, collection: None }
     }
 
     /// Does what is due. Breaks with the reason when the worker cannot go on, and with `None` when it shall not.
@@ -111,7 +122,7 @@ impl Housekeeping {
         worker: &mut Worker<D, A>,
         now: Instant,
     ) -> ControlFlow<Option<String>> {
-        if self.stop.load(Ordering::Relaxed) {
+        if self.common.stop.load(Ordering::Relaxed) {
             return ControlFlow::Break(None);
         }
         if let Err(error) = self.heartbeat.beat(now) {
@@ -123,6 +134,7 @@ impl Housekeeping {
         // First, so that a host that has an address is told of before the word that it is ours is followed.
         self.spread_events(worker);
         self.read_mail(worker, now);
+        self.list_connections(worker.stack().tcp_state(), now);
         if now >= self.next_report {
             self.next_report = now + REPORT;
             self.publish(worker);
@@ -137,7 +149,7 @@ impl Housekeeping {
     }
 
     fn read_mail<D: Device, A: App>(&self, worker: &mut Worker<D, A>, now: Instant) {
-        let Some(mailbox) = self.mailboxes.get(self.index) else { return };
+        let Some(mailbox) = self.common.mailboxes.get(self.index) else { return };
         // No more than it holds: others may go on writing.
         for news in std::iter::from_fn(|| mailbox.pop()).take(mailbox.capacity()) {
             match news {
@@ -150,6 +162,12 @@ impl Housekeeping {
         }
     }
 
+    fn list_connections(&mut self, tcp: Option<&Tcp>, now: Instant) {
+        let request = || self.common.requests.get(self.index)?.pop();
+        let next = || Some(Collection::new(request()?, self.placement.queue));
+        self.collection = self.collection.take().or_else(next).and_then(|collection| collection.go_on(tcp, now));
+    }
+
     fn spread_events<D: Device, A: App>(&self, worker: &mut Worker<D, A>) {
         while let Some(event) = worker.stack_mut().next_event() {
             match event {
@@ -159,7 +177,7 @@ impl Housekeeping {
                 Event::Duplicate(address, mac) => self.send(Word::Duplicate(address, mac)),
                 Event::Contested(address, mac) => self.send(Word::Contested(address, mac)),
                 Event::Neighbor(address, mac) => {
-                    let others = self.mailboxes.iter().enumerate().filter(|&(index, _)| index != self.index);
+                    let others = self.common.mailboxes.iter().enumerate().filter(|&(index, _)| index != self.index);
                     for (_, mailbox) in others {
                         // A full mailbox means that its worker has news enough: the neighbor is asked again.
                         let _ = mailbox.push(News::Neighbor(address, mac));

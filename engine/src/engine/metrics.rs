@@ -1,21 +1,6 @@
-//! Every counter, as Prometheus text over HTTP (OpenMetrics 1.0).
+//! Every counter, as Prometheus text (OpenMetrics 1.0).
 
-use std::convert::Infallible;
 use std::fmt;
-use std::net::SocketAddr;
-use std::time::Duration;
-
-use http_body_util::Full;
-use hyper::body::Bytes;
-use hyper::service::service_fn;
-use hyper::{Response, StatusCode, header};
-use hyper_util::rt::TokioIo;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::Registry;
-use tokio::net::{TcpListener, TcpStream};
 
 use super::Ready;
 use super::housekeeping::{Report, SharedReport};
@@ -23,50 +8,11 @@ use crate::base::{DropReason, UnsentReason};
 use crate::counters::StackCounters;
 use crate::device::DeviceCounters;
 use crate::steer::{Steer, Verdict};
-
-/// The content type that scrapers know the format by.
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// Time that a scraper has to send its request and take the answer: one that does neither must not stay.
-const SCRAPE_LIMIT: Duration = Duration::from_secs(5);
-
-/// A socket that scrapers connect to.
-pub(super) type Listener = TcpListener;
-
-/// Opens the socket.
-pub(super) async fn bind(address: SocketAddr) -> std::io::Result<Listener> {
-    TcpListener::bind(address).await
-}
-
-/// The next scraper; waits for ever if there is no socket, and gives `None` for one that was gone at once.
-pub(super) async fn accept(listener: Option<&Listener>) -> Option<TcpStream> {
-    match listener {
-        Some(listener) => listener.accept().await.ok().map(|(stream, _)| stream),
-        None => std::future::pending().await,
-    }
-}
-
-/// Answers a scraper on the side.
-pub(super) fn answer(stream: TcpStream, page: String) {
-    let page = Bytes::from(page);
-    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let (status, body) = match request.uri().path() {
-            "/metrics" | "/" => (StatusCode::OK, page.clone()),
-            _ => (StatusCode::NOT_FOUND, Bytes::from_static(b"metrics are at /metrics\n")),
-        };
-        let mut response = Response::new(Full::new(body));
-        *response.status_mut() = status;
-        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(OPEN_METRICS));
-        async move { Ok::<_, Infallible>(response) }
-    });
-    tokio::spawn(tokio::time::timeout(SCRAPE_LIMIT, async move {
-        let mut http = hyper::server::conn::http1::Builder::new();
-        // The page is of this moment: a scraper that asks again is to connect again.
-        http.keep_alive(false);
-        if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
-            tracing::debug!("a scraper went away: {error}");
-        }
-    }));
-}
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
 
 /// The page as of now.
 pub(super) fn page(ready: &Ready, steer: &Steer, reports: &[SharedReport]) -> String {

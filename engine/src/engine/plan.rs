@@ -196,6 +196,7 @@ mod tests {
             carrier: true,
             driver: driver.into(),
             queues,
+            spreading: None,
             kernel_addresses: vec![],
         }
     }

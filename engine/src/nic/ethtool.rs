@@ -1,11 +1,27 @@
-//! The two questions to a driver that only the ethtool ioctl answers (include/uapi/linux/ethtool.h).
+//! Questions to a driver that only the ethtool ioctl answers (include/uapi/linux/ethtool.h).
 #![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 const ETHTOOL_GDRVINFO: u32 = 0x03;
+const ETHTOOL_GRXFH: u32 = 0x29;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
+const ETHTOOL_GRSSH: u32 = 0x46;
+
+/// `TCP_V4_FLOW`.
+const TCP_V4_FLOW: u32 = 1;
+/// `RXH_IP_SRC`, `RXH_IP_DST`, `RXH_L4_B_0_1` and `RXH_L4_B_2_3`: addresses and ports.
+const FOUR_TUPLE: u64 = 0xf0;
+/// `ETH_RSS_HASH_TOP`.
+const TOEPLITZ: u8 = 1;
+/// Words of `struct ethtool_rxfh` in front of table and key: command, context, entries of the table, bytes of the key,
+/// hash function and other bytes, reserved.
+const RXFH_HEADER: usize = 6;
+/// Entries of the largest table that is believed: 16 times the largest in Linux 6.18.
+const MAX_TABLE: u32 = 1 << 16;
+/// Bytes of the longest key that is believed: several times the longest in Linux 6.18.
+const MAX_KEY: u32 = 1 << 10;
 
 /// `struct ethtool_drvinfo`.
 #[repr(C)]
@@ -32,6 +48,25 @@ struct Channels {
     combined: u32,
 }
 
+/// `struct ethtool_rxnfc` as it was at first, which is all that the question about hashed fields needs.
+#[repr(C)]
+struct HashedFields {
+    command: u32,
+    flow: u32,
+    fields: u64,
+}
+
+const _: () = assert!(size_of::<HashedFields>() == 16);
+
+/// How a NIC chooses the receive queue of a TCP connection: by the Toeplitz hash of its addresses and ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spreading {
+    /// The hash's key.
+    pub key: Vec<u8>,
+    /// Queues by the low bits of the hash.
+    pub table: Vec<u32>,
+}
+
 /// Name of an interface's driver.
 pub(super) fn driver(interface: &str) -> io::Result<String> {
     let mut info = DriverInfo { command: ETHTOOL_GDRVINFO, driver: [0; 32], rest: [0; 160] };
@@ -45,6 +80,38 @@ pub(super) fn queues(interface: &str) -> io::Result<u32> {
     let mut channels = Channels { command: ETHTOOL_GCHANNELS, ..Channels::default() };
     ask(interface, (&raw mut channels).cast())?;
     Ok(channels.combined.saturating_add(channels.rx))
+}
+
+/// How TCP connections over IPv4 are spread over queues. `None` if the driver does not say all of it, or does it in
+/// another way.
+pub(super) fn spreading(interface: &str) -> Option<Spreading> {
+    let mut fields = HashedFields { command: ETHTOOL_GRXFH, flow: TCP_V4_FLOW, fields: 0 };
+    let told = ask(interface, (&raw mut fields).cast());
+    // Drivers with nothing to choose do not answer; what they do is what all do by default.
+    if told.is_ok() && fields.fields != FOUR_TUPLE {
+        return None;
+    }
+    let mut header = [ETHTOOL_GRSSH, 0, 0, 0, 0, 0];
+    ask(interface, header.as_mut_ptr().cast()).ok()?;
+    let [_, _, entries, key_bytes, ..] = header;
+    if entries > MAX_TABLE || key_bytes > MAX_KEY {
+        return None;
+    }
+    let mut words = vec![0; RXFH_HEADER + entries as usize + key_bytes.div_ceil(4) as usize];
+    words[..4].copy_from_slice(&[ETHTOOL_GRSSH, 0, entries, key_bytes]);
+    ask(interface, words.as_mut_ptr().cast()).ok()?;
+    read_spreading(&words, entries as usize, key_bytes as usize)
+}
+
+/// Reads `struct ethtool_rxfh` with a table of `entries` and a key of `key_bytes`.
+fn read_spreading(words: &[u32], entries: usize, key_bytes: usize) -> Option<Spreading> {
+    let (header, rest) = words.split_at_checked(RXFH_HEADER)?;
+    // The function, and how addresses and ports are mixed before it is applied: not at all.
+    let [function, mixing, ..] = header[4].to_ne_bytes();
+    let (table, key) = rest.split_at_checked(entries)?;
+    let key: Vec<u8> = key.iter().flat_map(|word| word.to_ne_bytes()).take(key_bytes).collect();
+    let known = function == TOEPLITZ && mixing == 0 && !table.is_empty();
+    known.then(|| Spreading { key, table: table.to_vec() })
 }
 
 /// Makes the ioctl; `data` points to the structure that starts with the command.
@@ -71,4 +138,32 @@ fn ask(interface: &str, data: *mut libc::c_char) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a driver answers: a table of four entries, and a key of six bytes.
+    fn answer(function: u8, mixing: u8) -> Vec<u32> {
+        let key = [[1, 2, 3, 4], [5, 6, 0, 0]].map(u32::from_ne_bytes);
+        let header = [ETHTOOL_GRSSH, 0, 4, 6, u32::from_ne_bytes([function, mixing, 0, 0]), 0];
+        [&header[..], &[0, 1, 2, 1], &key].concat()
+    }
+
+    #[test]
+    fn a_table_and_a_key_are_read_if_the_hash_is_the_one_that_is_known() {
+        let spreading = Spreading { key: vec![1, 2, 3, 4, 5, 6], table: vec![0, 1, 2, 1] };
+        assert_eq!(read_spreading(&answer(TOEPLITZ, 0), 4, 6), Some(spreading));
+        assert_eq!(read_spreading(&answer(2, 0), 4, 6), None, "XOR");
+        assert_eq!(read_spreading(&answer(TOEPLITZ, 1), 4, 6), None, "symmetric");
+        assert_eq!(read_spreading(&answer(TOEPLITZ, 0)[..4], 4, 6), None);
+        assert_eq!(read_spreading(&answer(TOEPLITZ, 0), 0, 24), None, "no table");
+    }
+
+    #[test]
+    fn an_interface_without_queues_to_choose_from_tells_nothing() {
+        assert_eq!(spreading("lo"), None);
+        assert_eq!(spreading("bw-nowhere"), None);
+    }
 }

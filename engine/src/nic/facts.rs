@@ -6,7 +6,7 @@ use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 
-use super::ethtool;
+use super::ethtool::{self, Spreading};
 use crate::wire::ethernet::Mac;
 
 /// What is known of an interface.
@@ -28,6 +28,8 @@ pub struct LinkFacts {
     pub driver: String,
     /// Receive queues that can be bound; at least one.
     pub queues: u32,
+    /// How the NIC chooses the receive queue of a TCP connection, if that is known.
+    pub spreading: Option<Spreading>,
     /// Addresses that the kernel has in this network namespace, on any interface.
     pub kernel_addresses: Vec<IpAddr>,
 }
@@ -101,6 +103,7 @@ impl LinkFacts {
             carrier: message.header.flags.contains(LinkFlags::LowerUp),
             driver: ethtool::driver(interface).unwrap_or_default(),
             queues: ethtool::queues(interface).unwrap_or(1).max(1),
+            spreading: ethtool::spreading(interface),
             kernel_addresses: Vec::new(),
         };
         for attribute in &message.attributes {

@@ -4,4 +4,5 @@
 mod ethtool;
 mod facts;
 
+pub use ethtool::Spreading;
 pub use facts::{FactsError, LinkFacts};

@@ -18,11 +18,9 @@ use crate::app::{Answer, App, Datagram};
 use crate::base::{Frame, Instant, Umem, UnsentReason};
 use crate::network::ipv4::{self, DEFAULT_TTL};
 use crate::wire::checksum::{Sum, pseudo_header};
-use crate::wire::ethernet;
+use crate::wire::ethernet::{self, Tags};
 use crate::wire::{self, ipv4 as ip};
 
-/// Where an IPv4 header says what it carries.
-const PROTOCOL_AT: usize = 9;
 /// Bytes of the three headers.
 const HEADERS: usize = ethernet::LEN + ip::LEN + wire::udp::LEN;
 
@@ -43,9 +41,6 @@ impl<A: App> Stack<A> {
         let frame_len = usize::from(frame.len());
         let (headers, room) = umem.room_mut(frame).split_first_chunk_mut::<HEADERS>()?;
         let headers = Headers::of(headers)?;
-        if headers.ip[PROTOCOL_AT] == ip::TCP {
-            return self.plain_segment(&headers, frame_len).map(Outcome::Tcp);
-        }
         let payload_len = self.plain_payload_len(&headers, room, frame_len)?;
         let source = (ip::source(headers.ip), wire::udp::source_port(headers.udp));
         let destination = (ip::destination(headers.ip), wire::udp::destination_port(headers.udp));
@@ -78,21 +73,29 @@ impl<A: App> Stack<A> {
 
     /// A datagram with a TCP segment, if it is plain, for us, and from somebody who can be answered.
     #[inline]
-    fn plain_segment(&self, headers: &Headers<'_>, frame_len: usize) -> Option<Inbound> {
-        let Headers { ethernet, ip, .. } = headers;
-        let for_us = ethernet::is_plain_ipv4(ethernet, self.mac) && ip::is_plain(ip, ip::TCP);
+    pub(super) fn plain_segment(&self, frame: &Frame, umem: &Umem) -> Option<Inbound> {
+        let bytes = umem.bytes(frame);
+        let (ethernet, rest) = bytes.split_first_chunk::<{ ethernet::LEN }>()?;
+        let ip = rest.first_chunk::<{ ip::LEN }>()?;
+        if !ip::is_plain(ip, ip::TCP) || !ethernet::is_plain_ipv4(ethernet, self.mac) || umem.is_chain(frame) {
+            return None;
+        }
         let payload_len = usize::from(ip::total_len(ip)).checked_sub(ip::LEN)?;
         let payload_at = ethernet::LEN + ip::LEN;
         let (source, destination) = (ip::source(ip), ip::destination(ip));
-        if !for_us
-            || self.tcp.is_none()
-            || payload_at + payload_len > frame_len
+        if self.tcp.is_none()
+            || payload_at + payload_len > bytes.len()
             || !Sum::default().add_bytes(&ip[..]).is_valid()
             || !ipv4::is_for_us(source, destination, &self.egress.addresses)
         {
             return None;
         }
-        let ethernet = ethernet::Header::parse(&ethernet[..]).ok()?;
+        let ethernet = ethernet::Header {
+            destination: self.mac,
+            source: ethernet::source(ethernet),
+            tags: Tags::default(),
+            ethertype: ethernet::IPV4,
+        };
         Some(Inbound { ethernet, payload_at, payload_len, traffic_class: ip[1], source, destination })
     }
 

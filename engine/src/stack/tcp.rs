@@ -6,7 +6,7 @@ use crate::network::icmp::Quoted;
 use crate::transport::tcp::path::PathError;
 use crate::transport::tcp::segment::{Control, Segment};
 use crate::transport::tcp::tuple::Tuple;
-use crate::transport::tcp::{End, Events, Outgoing, Output, Tcp, Verdict};
+use crate::transport::tcp::{End, Events, Outgoing, Output, Tcp};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, Mac, Tags};
 use crate::wire::{ipv4, tcp};
@@ -20,42 +20,40 @@ impl<A: App> Stack<A> {
     pub(super) fn tcp(&mut self, now: Instant, inbound: &Inbound, mut frame: Frame, umem: &mut Umem, out: &mut Burst) {
         let Some(tcp) = &mut self.tcp else { return umem.free(frame) };
         let bytes = payload(umem.bytes(&frame), inbound);
-        let parsed = Segment::parse(bytes, inbound.source, inbound.destination, inbound.traffic_class, self.checksum);
-        let segment = match parsed {
-            Ok(segment) => segment,
-            Err(reason) => {
-                self.egress.counters.drop(reason);
-                return umem.free(frame);
-            }
-        };
+        let mut segment = Segment::EMPTY;
+        let Inbound { source, destination, traffic_class, .. } = *inbound;
+        if let Err(reason) = segment.read(bytes, source, destination, traffic_class, self.checksum) {
+            self.egress.counters.drop(reason);
+            return umem.free(frame);
+        }
         let text_at = inbound.payload_at + usize::from(segment.header_len);
         let whole = Umem::narrow(&mut frame, text_at, segment.len as usize);
         debug_assert!(whole, "a segment lies within its frame");
-        let from = inbound.ethernet.source;
-        let Verdict { outcome, frame, reply, connection, events } = tcp.receive(&segment, from, frame, now, umem);
-        match outcome {
+        let mut verdict = tcp.receive(&segment, inbound.ethernet.source, frame, now, umem);
+        match verdict.outcome {
             Ok(()) => self.egress.counters.delivered += 1,
             Err(reason) => self.egress.counters.drop(reason),
         }
-        match (reply, frame) {
-            (Some(reply), frame) => self.reply(&reply, inbound, frame, umem, out),
-            (None, Some(frame)) => umem.free(frame),
-            (None, None) => {}
+        if verdict.replies {
+            self.reply(inbound, verdict.frame.take(), umem, out);
+        } else if let Some(frame) = verdict.frame.take() {
+            umem.free(frame);
         }
-        if let Some(index) = connection {
-            self.tell_app(index, events, now, umem);
+        if let Some(index) = verdict.connection {
+            self.tell_app(index, verdict.events, now, umem);
         }
     }
 
     /// Answers a segment at once: in its own frame, unless that is kept.
-    fn reply(&mut self, reply: &Control, inbound: &Inbound, frame: Option<Frame>, umem: &mut Umem, out: &mut Burst) {
+    fn reply(&mut self, inbound: &Inbound, frame: Option<Frame>, umem: &mut Umem, out: &mut Burst) {
+        let Some(reply) = self.tcp.as_mut().and_then(Tcp::take_control) else { return };
         let Some(mut frame) = frame.or_else(|| umem.alloc()) else {
             return self.egress.unsent(UnsentReason::NoChunk);
         };
         let emptied = umem.set_len(&mut frame, 0);
         debug_assert!(emptied);
         let ethernet::Header { source, tags, .. } = inbound.ethernet;
-        self.egress.send_control(reply, source, tags, frame, umem, out);
+        self.egress.send_control(&reply, source, tags, frame, umem, out);
     }
 
     /// Tells the application what happened to a connection, in the order in which it may matter.
@@ -103,8 +101,12 @@ impl<A: App> Stack<A> {
         while out.room() > 0 {
             let Some(tcp) = &mut self.tcp else { return };
             match tcp.poll(now, umem) {
-                Some(Output::Segment(segment)) => self.egress.send_segment(segment, now, umem, out),
-                Some(Output::Control(control, way)) => {
+                Some(Output::Segment(segment, index)) => {
+                    let (tuple, way) = tcp.way(index);
+                    self.egress.send_segment(segment, &tuple, way, now, umem, out);
+                }
+                Some(Output::Control(way)) => {
+                    let Some(control) = tcp.take_control() else { continue };
                     if let Some(frame) = umem.alloc() {
                         self.egress.send_control_from(&control, way, frame, now, umem, out);
                     } else {
@@ -153,8 +155,16 @@ pub(super) const fn closed(end: End) -> Closed {
 
 impl Egress {
     /// Sends a segment of a connection.
-    fn send_segment(&mut self, segment: Outgoing, now: Instant, umem: &mut Umem, out: &mut Burst) {
-        let Outgoing { mut frame, tuple, way, class, shared } = segment;
+    fn send_segment(
+        &mut self,
+        segment: Outgoing,
+        tuple: &Tuple,
+        way: Mac,
+        now: Instant,
+        umem: &mut Umem,
+        out: &mut Burst,
+    ) {
+        let Outgoing { mut frame, class, shared } = segment;
         let to = Way { source: tuple.local.0, destination: tuple.remote.0, traffic_class: class };
         if !self.write_ipv4(&mut frame, umem, &to, ipv4::TCP) {
             umem.free(frame);
@@ -240,8 +250,8 @@ impl Egress {
             return self.unsent(UnsentReason::TooLong);
         };
         header.write(room, Sum::default());
-        let segment = Outgoing { frame, tuple: control.tuple, way, class: control.class, shared: false };
-        self.send_segment(segment, now, umem, out);
+        let segment = Outgoing { frame, class: control.class, shared: false };
+        self.send_segment(segment, &control.tuple, way, now, umem, out);
     }
 
     /// Writes the TCP and the IPv4 header of a segment without text.

@@ -129,6 +129,12 @@ impl<T> Slab<T> {
         self.capacity
     }
 
+    /// Places that were ever used: every id is below.
+    #[must_use]
+    pub fn places(&self) -> u32 {
+        self.places.len() as u32
+    }
+
     /// All values with their ids, in the order of ids. Looks at every place that was ever used.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         (0..).zip(&self.places).filter_map(|(id, place)| match &place.content {
@@ -219,7 +225,7 @@ mod tests {
             assert_eq!(slab.get(id), model.get(&id));
             assert_eq!(slab.get_mut(id), model.get_mut(&id));
             assert_eq!((slab.len() as usize, slab.is_empty()), (model.len(), model.is_empty()));
-            assert_eq!(slab.places.len(), most, "a place is used anew only when no other is vacant");
+            assert_eq!(slab.places() as usize, most, "a place is used anew only when no other is vacant");
             if step % 128 == 0 {
                 assert!(slab.iter().eq(model.iter().map(|(&id, value)| (id, value))));
                 (0..100).for_each(|id| assert_eq!(slab.generation(id), generations[id as usize]));

@@ -150,6 +150,13 @@ impl Header {
     }
 }
 
+/// Sender.
+#[inline]
+#[must_use]
+pub const fn source(header: &[u8; LEN]) -> Mac {
+    Mac([header[6], header[7], header[8], header[9], header[10], header[11]])
+}
+
 /// Whether it is the header of an untagged IPv4 frame from one station to `ours`.
 #[inline]
 #[must_use]

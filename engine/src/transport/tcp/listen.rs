@@ -41,6 +41,17 @@ pub(super) struct Opening {
     pub(super) ecn: bool,
 }
 
+/// What the handshake says about the round-trip time.
+#[derive(Clone, Copy, Debug)]
+enum Rtt {
+    /// It was measured.
+    Is(Duration),
+    /// Our SYN was sent more than once (RFC 5681, section 3.1; RFC 6298, section 5.7).
+    Ambiguous,
+    /// It was answered by a cookie, and nobody knows when.
+    Unknown,
+}
+
 /// A connection whose handshake is not over yet.
 #[derive(Debug)]
 pub(super) struct Embryo {
@@ -120,7 +131,10 @@ impl Tcp {
         match self.tables.embryos.slab.insert(Embryo { opening, answered_at: now, retries: 0 }) {
             Ok(index) if self.tables.flows.insert(hash, Kind::Embryo.tag(index)) => {
                 self.tables.embryos.wheel.arm(index, now + FIRST_RETRY);
-                Verdict::reply(frame, syn_ack(&opening, &self.shared, now))
+                {
+                    let answer = syn_ack(&opening, &self.shared, now);
+                    self.shared.replied(frame, answer)
+                }
             }
             Ok(index) => {
                 self.tables.embryos.slab.remove(index);
@@ -129,7 +143,10 @@ impl Tcp {
             Err(_) => {
                 self.tables.embryos.cookies_until = now + COOKIES_LAST;
                 self.shared.counters.cookies_sent += 1;
-                Verdict::reply(frame, self.cookie(&opening, now))
+                {
+                    let answer = self.cookie(&opening, now);
+                    self.shared.replied(frame, answer)
+                }
             }
         }
     }
@@ -160,7 +177,7 @@ impl Tcp {
             .flatten();
         let Some(mss) = mss else {
             self.shared.counters.resets_sent += 1;
-            return Verdict::answered(frame, DropReason::TcpNoConnection, Control::reset_for(segment));
+            return self.shared.answered(frame, DropReason::TcpNoConnection, Control::reset_for(segment));
         };
         if self.tables.connections.len() + self.tables.embryos.slab.len() >= self.shared.config.connections {
             // Every handshake that is remembered has a place kept for it. The peer sends again.
@@ -179,7 +196,7 @@ impl Tcp {
             ts_recent: segment.options.timestamps.map(|(value, _)| value),
             ecn: kept.ecn,
         };
-        self.open(&opening, None, segment, frame, now, umem)
+        self.open(&opening, Rtt::Unknown, segment, frame, now, umem)
     }
 
     /// Digests a segment for a connection whose handshake is not over (RFC 9293, section 3.10.7.4, SYN-RECEIVED after
@@ -201,7 +218,8 @@ impl Tcp {
         if segment.has(Flags::SYN) && !segment.has(Flags::ACK) && segment.seq == opening.irs {
             // The same SYN again: our answer was lost.
             let again = Opening { ts_recent: segment.options.timestamps.map(|(value, _)| value), ..opening };
-            return Verdict::answered(frame, DropReason::TcpDuplicate, syn_ack(&again, &self.shared, now));
+            let answer = syn_ack(&again, &self.shared, now);
+            return self.shared.answered(frame, DropReason::TcpDuplicate, answer);
         }
         let window = self.shared.config.receive_buffer.min(u32::from(u16::MAX));
         let old_ts = opening
@@ -212,12 +230,14 @@ impl Tcp {
             if segment.has(Flags::RST) {
                 return Verdict::dropped(frame, DropReason::TcpOutOfWindow);
             }
-            return Verdict::answered(frame, DropReason::TcpOutOfWindow, handshake_ack(&opening, &self.shared, now));
+            let answer = handshake_ack(&opening, &self.shared, now);
+            return self.shared.answered(frame, DropReason::TcpOutOfWindow, answer);
         }
         if segment.has(Flags::RST) {
             // RFC 5961, section 3.2: exactly the next number, or it is challenged.
             if segment.seq != nxt {
-                return Verdict::answered(frame, DropReason::TcpReset, handshake_ack(&opening, &self.shared, now));
+                let answer = handshake_ack(&opening, &self.shared, now);
+                return self.shared.answered(frame, DropReason::TcpReset, answer);
             }
             // RFC 9293, section 3.10.7.4 (MUST-11): if it was initiated with a passive OPEN, return to LISTEN.
             self.shared.counters.resets_received += 1;
@@ -234,9 +254,9 @@ impl Tcp {
         }
         if segment.ack != opening.iss + 1 {
             self.shared.counters.resets_sent += 1;
-            return Verdict::answered(frame, DropReason::TcpBadAck, Control::reset_for(segment));
+            return self.shared.answered(frame, DropReason::TcpBadAck, Control::reset_for(segment));
         }
-        let rtt = (embryo.retries == 0).then(|| now.since(embryo.answered_at));
+        let rtt = if embryo.retries == 0 { Rtt::Is(now.since(embryo.answered_at)) } else { Rtt::Ambiguous };
         let opening = Opening { from, ..opening };
         self.forget_embryo(index);
         self.open(&opening, rtt, segment, frame, now, umem)
@@ -246,7 +266,7 @@ impl Tcp {
     fn open(
         &mut self,
         opening: &Opening,
-        rtt: Option<Duration>,
+        rtt: Rtt,
         segment: &Segment,
         frame: Frame,
         now: Instant,
@@ -257,11 +277,9 @@ impl Tcp {
         tcb.snd.nxt = opening.iss + 1;
         tcb.take_opening(opening, &self.shared, now);
         match rtt {
-            Some(rtt) => tcb.rtt.sample(rtt, now),
-            None => {
-                tcb.congestion.after_lost_syn(u32::from(tcb.snd.mss));
-                tcb.rtt.after_lost_syn();
-            }
+            Rtt::Is(rtt) => tcb.rtt.sample(rtt, now),
+            Rtt::Unknown => {}
+            Rtt::Ambiguous => tcb.begin_with_care(),
         }
         let hash = opening.tuple.hash(self.tables.key);
         let Ok(index) = self.tables.connections.insert(tcb) else {
@@ -314,7 +332,7 @@ impl Tcb {
         self.snd.shift = opening.window_scale.unwrap_or(0).min(14);
         self.rcv.shift = if self.snd.scaled { self.rcv.shift_offered } else { 0 };
         self.rtt = RttEstimator::new(shared.config.rto);
-        self.set_peer_mss(opening.peer_mss, shared.config.mss);
+        self.set_peer_mss(opening.peer_mss, shared);
     }
 }
 

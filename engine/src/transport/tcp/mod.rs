@@ -224,29 +224,28 @@ pub struct Verdict {
     pub outcome: Result<(), DropReason>,
     /// Its frame, unless it is kept.
     pub frame: Option<Frame>,
-    /// What is to be sent at once.
-    pub reply: Option<Control>,
+    /// Whether there is something to be sent at once: [`Tcp::take_control`] gives it.
+    pub replies: bool,
     /// The connection that it belongs to.
     pub connection: Option<u32>,
     /// What that connection's application has to hear of.
     pub events: Events,
 }
 
+impl Events {
+    const NONE: Self =
+        Self { opened: false, data: false, urgent: false, writable: false, finished: false, closed: None };
+}
+
 impl Verdict {
-    fn taken(frame: Option<Frame>) -> Self {
-        Self { outcome: Ok(()), frame, reply: None, connection: None, events: Events::default() }
+    #[inline]
+    const fn taken(frame: Option<Frame>) -> Self {
+        Self { outcome: Ok(()), frame, replies: false, connection: None, events: Events::NONE }
     }
 
-    fn dropped(frame: Frame, reason: DropReason) -> Self {
-        Self { outcome: Err(reason), ..Self::taken(Some(frame)) }
-    }
-
-    fn answered(frame: Frame, reason: DropReason, reply: Control) -> Self {
-        Self { outcome: Err(reason), reply: Some(reply), ..Self::taken(Some(frame)) }
-    }
-
-    fn reply(frame: Frame, reply: Control) -> Self {
-        Self { reply: Some(reply), ..Self::taken(Some(frame)) }
+    #[inline]
+    const fn dropped(frame: Frame, reason: DropReason) -> Self {
+        Self { outcome: Err(reason), frame: Some(frame), replies: false, connection: None, events: Events::NONE }
     }
 }
 
@@ -255,10 +254,6 @@ impl Verdict {
 pub struct Outgoing {
     /// The segment. Where it has text, the connection has the same frame on its queue.
     pub frame: Frame,
-    /// Whom it is from and to.
-    pub tuple: Tuple,
-    /// The MAC address to send it to; zero where the neighbor table has to say.
-    pub way: Mac,
     /// DSCP and ECN.
     pub class: u8,
     /// Whether the frame also lies on a queue, so that it cannot wait on another one.
@@ -268,10 +263,10 @@ pub struct Outgoing {
 /// What [`Tcp::poll`] gives out.
 #[derive(Debug)]
 pub enum Output {
-    /// A segment to send.
-    Segment(Outgoing),
-    /// A segment without text to build and send to a MAC address.
-    Control(Control, Mac),
+    /// A segment to send, and its connection, whose [`Tcp::way`] it goes.
+    Segment(Outgoing, u32),
+    /// A segment without text to build, which [`Tcp::take_control`] gives, and to send to a MAC address.
+    Control(Mac),
     /// There is room to send on a connection: tell its application.
     Writable(u32),
     /// A connection is over: tell its application, then [`Tcp::close`] it.
@@ -286,6 +281,32 @@ struct Shared {
     memory: Memory,
     numbers: InitialNumbers,
     cookies: SynCookies,
+    /// A segment without text that is to be sent at once. Kept apart, because it is large and seldom there.
+    control: Option<Control>,
+}
+
+impl Shared {
+    /// Drops a segment, and answers it.
+    fn answered(&mut self, frame: Frame, reason: DropReason, reply: Control) -> Verdict {
+        self.control = Some(reply);
+        Verdict { replies: true, ..Verdict::dropped(frame, reason) }
+    }
+
+    /// Takes a segment in, and answers it.
+    fn replied(&mut self, frame: Frame, reply: Control) -> Verdict {
+        self.control = Some(reply);
+        Verdict { replies: true, ..Verdict::taken(Some(frame)) }
+    }
+}
+
+/// What the turn of a connection came to.
+enum Turn {
+    /// It has something to send or to tell.
+    Output(Output),
+    /// It had nothing, and has left the list.
+    Over,
+    /// It had something, but there is no memory for it.
+    Starved,
 }
 
 /// What a value of the flow table names: its upper two bits.
@@ -374,6 +395,7 @@ impl Tcp {
                 memory: Memory::new(config.chunks),
                 numbers: InitialNumbers::new(sequence_key, timestamp_key).replaced_by(config.guessable_numbers),
                 cookies: SynCookies::new(cookie_key),
+                control: None,
                 config,
             },
         }
@@ -403,10 +425,11 @@ impl Tcp {
             return Verdict::dropped(frame, DropReason::TcpNoConnection);
         };
         let before = tcb.holdings();
-        let verdict = tcb.segment_arrives(Arrival { segment, from, frame, now }, &mut self.shared, umem);
+        let mut verdict = tcb.segment_arrives(Arrival { segment, from, frame, now }, &mut self.shared, umem);
         self.shared.memory.account(before, tcb.holdings());
-        let writable = verdict.events.writable && !self.must_wait(index);
-        Verdict { connection: Some(index), events: Events { writable, ..verdict.events }, ..verdict }
+        verdict.events.writable &= !self.must_wait(index);
+        verdict.connection = Some(index);
+        verdict
     }
 
     /// RFC 9293, section 3.10.7.1: SEGMENT ARRIVES in CLOSED.
@@ -415,13 +438,13 @@ impl Tcp {
             return Verdict::dropped(frame, DropReason::TcpReset);
         }
         self.shared.counters.resets_sent += 1;
-        Verdict::answered(frame, DropReason::TcpPortClosed, Control::reset_for(segment))
+        self.shared.answered(frame, DropReason::TcpPortClosed, Control::reset_for(segment))
     }
 
     fn in_time_wait(&mut self, index: u32, segment: &Segment, from: Mac, frame: Frame, now: Instant) -> Verdict {
         match self.tables.time_waits.segment_arrives(index, segment, now) {
             time_wait::Outcome::Dropped(reason, None) => Verdict::dropped(frame, reason),
-            time_wait::Outcome::Dropped(reason, Some(reply)) => Verdict::answered(frame, reason, reply),
+            time_wait::Outcome::Dropped(reason, Some(reply)) => self.shared.answered(frame, reason, reply),
             time_wait::Outcome::Reopened(iss) => {
                 self.forget_time_wait(index);
                 if !self.ports.contains(segment.tuple.local.1) {
@@ -489,34 +512,51 @@ impl Tcp {
         if !self.tables.embryos.wheel.is_empty()
             && let Some((control, way)) = self.expire_embryos(now)
         {
-            return Some(Output::Control(control, way));
+            self.shared.control = Some(control);
+            return Some(Output::Control(way));
         }
         while let Some(index) = self.ready.first() {
-            if let Some(output) = self.output(index, now, umem) {
-                return output;
+            match self.turn(index, now, umem) {
+                Turn::Output(output) => return Some(output),
+                Turn::Over => {}
+                Turn::Starved => return None,
             }
         }
         None
     }
 
-    /// What the connection whose turn it is has to send or to tell: `None` if nothing, after which it has left the
-    /// list; `Some(None)` if nothing can be sent in this turn for lack of memory.
-    fn output(&mut self, index: u32, now: Instant, umem: &mut Umem) -> Option<Option<Output>> {
+    /// Whom a connection's segments are from and to, and the MAC address to send them to: zero where the neighbor
+    /// table has to say.
+    #[inline]
+    #[must_use]
+    pub fn way(&self, index: u32) -> (Tuple, Mac) {
+        self.tables.connections.get(index).map_or((Tuple::NONE, Mac::ZERO), |tcb| (tcb.tuple, tcb.way))
+    }
+
+    /// The segment without text that a [`Verdict`] or an [`Output`] told of.
+    pub const fn take_control(&mut self) -> Option<Control> {
+        self.shared.control.take()
+    }
+
+    /// What the connection whose turn it is has to send or to tell.
+    #[inline]
+    fn turn(&mut self, index: u32, now: Instant, umem: &mut Umem) -> Turn {
         let Some(tcb) = self.tables.connections.get_mut(index) else {
             self.ready.remove(index);
-            return None;
+            return Turn::Over;
         };
         if let Some(end) = tcb.ended.filter(|_| tcb.is_over()) {
             if end == End::Aborted
                 && let Some(reset) = tcb.reset()
             {
                 self.shared.counters.resets_sent += 1;
-                return Some(Some(Output::Control(reset, tcb.way)));
+                self.shared.control = Some(reset);
+                return Turn::Output(Output::Control(tcb.way));
             }
-            return Some(Some(Output::Closed(index, end)));
+            return Turn::Output(Output::Closed(index, end));
         }
         if std::mem::take(&mut tcb.wishes.has_room) {
-            return Some(Some(Output::Writable(index)));
+            return Turn::Output(Output::Writable(index));
         }
         let before = tcb.holdings();
         let next = tcb.next_segment(&mut self.shared, now, umem);
@@ -530,15 +570,15 @@ impl Tcp {
                     self.ready.remove(index);
                     if goes_on { self.ready.push(index) } else { self.arm(index) }
                 }
-                Some(Some(Output::Segment(segment)))
+                Turn::Output(Output::Segment(segment, index))
             }
             Next::Nothing => {
                 self.quantum = QUANTUM;
                 self.ready.remove(index);
                 self.arm(index);
-                None
+                Turn::Over
             }
-            Next::Starved => Some(None),
+            Next::Starved => Turn::Starved,
         }
     }
 

@@ -38,18 +38,37 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// No segment yet.
+    pub const EMPTY: Self = Self {
+        tuple: Tuple::NONE,
+        seq: SeqNum::new(0),
+        ack: SeqNum::new(0),
+        flags: Flags::new(0),
+        window: 0,
+        urgent: 0,
+        options: Options::EMPTY,
+        header_len: 0,
+        len: 0,
+        sum: 0,
+        congestion_experienced: false,
+    };
+
     /// Takes a segment apart after checking its checksum. `class` is the traffic class of its datagram.
+    ///
+    /// Into a value that is there already, because moving one stalls: it would be read whole right after it was written in
+    /// parts.
     ///
     /// # Errors
     /// [`DropReason`] of a segment that is not whole.
     #[inline]
-    pub fn parse(
+    pub fn read(
+        &mut self,
         bytes: &[u8],
         source: Ipv4Addr,
         destination: Ipv4Addr,
         class: u8,
         policy: ChecksumPolicy,
-    ) -> Result<Self, DropReason> {
+    ) -> Result<(), DropReason> {
         let packet = Packet::parse(bytes)?;
         let text = Sum::default().add_bytes(packet.payload());
         let header = bytes.get(..packet.header_len()).unwrap_or_default();
@@ -63,19 +82,16 @@ impl Segment {
         if packet.source_port() == 0 || packet.destination_port() == 0 {
             return Err(DropReason::TcpPortZero);
         }
-        Ok(Self {
-            tuple: Tuple { local: (destination, packet.destination_port()), remote: (source, packet.source_port()) },
-            seq: packet.sequence(),
-            ack: packet.acknowledgment(),
-            flags: packet.flags(),
-            window: packet.window(),
-            urgent: packet.urgent(),
-            options: Options::parse(packet.option_bytes()),
-            header_len: packet.header_len() as u16,
-            len: packet.payload().len() as u32,
-            sum: text.fold(),
-            congestion_experienced: class & 3 == 3,
-        })
+        self.tuple = Tuple { local: (destination, packet.destination_port()), remote: (source, packet.source_port()) };
+        (self.seq, self.ack) = (packet.sequence(), packet.acknowledgment());
+        self.flags = packet.flags();
+        (self.window, self.urgent) = (packet.window(), packet.urgent());
+        self.header_len = packet.header_len() as u16;
+        self.len = packet.payload().len() as u32;
+        self.sum = text.fold();
+        self.congestion_experienced = class & 3 == 3;
+        self.options.read(packet.option_bytes());
+        Ok(())
     }
 
     /// Whether a control bit is set.

@@ -54,9 +54,14 @@ impl Tcb {
     }
 
     /// The right edge to tell the peer: moved only if it is worth while.
+    #[inline]
     fn window_edge(&self, buffer: u32, memory: &Memory) -> SeqNum {
-        let edge = self.rcv.nxt + self.receivable(buffer, memory);
         let step = (buffer / 2).min(u32::from(self.snd.mss));
+        // Nearly always it has not moved that far, which the buffer alone tells.
+        if buffer < self.receive_window() + step {
+            return self.rcv.adv.max(self.rcv.nxt);
+        }
+        let edge = self.rcv.nxt + self.receivable(buffer, memory);
         // RFC 9293, section 3.8.6.2.2 (MUST-39): a TCP implementation MUST include a SWS avoidance algorithm in the
         // receiver: the edge is kept until it can move by a segment, or by half the buffer.
         let worthwhile = edge.after(self.rcv.adv) && edge.since(self.rcv.adv) >= step;

@@ -91,6 +91,15 @@ pub struct Options {
 }
 
 impl Options {
+    /// No options.
+    pub const EMPTY: Self = Self {
+        mss: None,
+        window_scale: None,
+        sack_permitted: false,
+        timestamps: None,
+        sack: SackBlocks { blocks: [(SeqNum::new(0), SeqNum::new(0)); MAX_SACK_BLOCKS], len: 0 },
+    };
+
     /// Reads the options of a segment, of which no content is an error.
     ///
     /// Options of unknown kind are skipped. One whose length is below 2, beyond the end, or wrong for its kind
@@ -99,39 +108,48 @@ impl Options {
     #[inline]
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Self {
+        let mut options = Self::default();
+        options.read(bytes);
+        options
+    }
+
+    /// The same, into options that are [`default`](Self::default): where they are to stay, so that they need not be
+    /// moved there (reading whole what was just written in parts stalls on the stores).
+    #[inline]
+    pub fn read(&mut self, bytes: &[u8]) {
         if let Some((first, values)) = bytes.split_first_chunk()
             && u32::from_be_bytes(*first) == TIMESTAMPS_WORD
             && let Some((timestamps, [])) = pair(values)
         {
-            return Self { timestamps: Some(timestamps), ..Self::default() };
+            self.timestamps = Some(timestamps);
+        } else if !bytes.is_empty() {
+            self.read_each(bytes);
         }
-        if bytes.is_empty() { Self::default() } else { Self::parse_each(bytes) }
     }
 
     /// Reads one option after the other.
     #[inline(never)]
-    fn parse_each(bytes: &[u8]) -> Self {
+    fn read_each(&mut self, bytes: &[u8]) {
         // RFC 9293, section 3.2 (MUST-64): receivers MUST be prepared to process options even if they do not begin
         // on a word boundary.
-        let mut options = Self::default();
         let mut rest = bytes;
         loop {
             rest = match rest {
                 // RFC 9293, section 3.1 (MUST-4, MUST-68): all options except End of Option List and No-Operation
                 // MUST have length fields.
-                [] | [END, ..] => return options,
+                [] | [END, ..] => return,
                 [NO_OPERATION, behind @ ..] => behind,
                 [kind, len, behind @ ..] => {
                     // RFC 9293, section 3.1 (MUST-7): TCP implementations MUST be prepared to handle an illegal
                     // option length (e.g., zero).
                     let split = usize::from(*len).checked_sub(2).and_then(|len| behind.split_at_checked(len));
-                    let Some((value, behind)) = split else { return options };
-                    if options.take(*kind, value).is_none() {
-                        return options;
+                    let Some((value, behind)) = split else { return };
+                    if self.take(*kind, value).is_none() {
+                        return;
                     }
                     behind
                 }
-                [_] => return options,
+                [_] => return,
             };
         }
     }

@@ -1,0 +1,147 @@
+//! A connection and an outbox that are nothing but values, to test applications with.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::app::{ConnectError, Connection, ConnectionId, Outbox, SendError, SoftError};
+
+/// A connection in the hands of a test.
+#[derive(Debug, Default)]
+pub(super) struct FakeConnection {
+    /// Port of ours.
+    pub(super) port: u16,
+    /// Bytes that may be sent.
+    pub(super) room: usize,
+    pub(super) sent: Vec<u8>,
+    pub(super) peer_finished: bool,
+    pub(super) finished: bool,
+    pub(super) aborted: bool,
+    pub(super) received: Vec<u8>,
+}
+
+/// What fits a frame here.
+pub(super) const SEGMENT: usize = 1448;
+
+impl FakeConnection {
+    /// The peer sends.
+    pub(super) fn receive(&mut self, bytes: &[u8]) {
+        self.received.extend(bytes);
+    }
+}
+
+/// [`Outbox::connection`] lends one out, callbacks are handed one: both are to be connections.
+macro_rules! connection {
+    ($connection:ty) => {
+        impl Connection for $connection {
+            fn id(&self) -> ConnectionId {
+                ConnectionId { index: 0, generation: 0 }
+            }
+
+            fn local(&self) -> SocketAddr {
+                ([10, 0, 0, 2], self.port).into()
+            }
+
+            fn peer(&self) -> SocketAddr {
+                ([10, 0, 0, 3], 40_000).into()
+            }
+
+            fn received(&self) -> &[u8] {
+                &self.received[..self.received.len().min(SEGMENT)]
+            }
+
+            fn received_len(&self) -> usize {
+                self.received.len()
+            }
+
+            fn urgent_len(&self) -> usize {
+                0
+            }
+
+            fn consume(&mut self, len: usize) -> usize {
+                self.received.drain(..len.min(self.received.len())).count()
+            }
+
+            fn send_back(&mut self, len: usize) -> usize {
+                let len = len.min(self.received.len()).min(self.room);
+                self.sent.extend(self.received.drain(..len));
+                self.room -= len;
+                len
+            }
+
+            fn send(&mut self, bytes: &[u8]) -> usize {
+                let len = bytes.len().min(self.room);
+                self.sent.extend(&bytes[..len]);
+                self.room -= len;
+                len
+            }
+
+            fn reserve(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> usize {
+                let mut frame = [0; SEGMENT];
+                let room = self.room.min(SEGMENT);
+                if room == 0 {
+                    return 0;
+                }
+                let written = write(&mut frame[..room]);
+                self.send(&frame[..written])
+            }
+
+            fn room(&self) -> usize {
+                self.room
+            }
+
+            fn unacknowledged(&self) -> usize {
+                0
+            }
+
+            fn is_finished(&self) -> bool {
+                self.peer_finished
+            }
+
+            fn finish(&mut self) {
+                self.finished = true;
+            }
+
+            fn abort(&mut self) {
+                self.aborted = true;
+            }
+
+            fn set_nagle(&mut self, _on: bool) {}
+
+            fn set_keep_alive(&mut self, _idle: Option<Duration>) {}
+
+            fn set_user_timeout(&mut self, _timeout: Duration) {}
+
+            fn set_dscp(&mut self, _dscp: u8) {}
+
+            fn soft_error(&self) -> Option<SoftError> {
+                None
+            }
+        }
+    };
+}
+connection!(FakeConnection);
+connection!(&mut FakeConnection);
+
+/// An outbox with one connection.
+#[derive(Debug, Default)]
+pub(super) struct FakeOutbox {
+    pub(super) connection: FakeConnection,
+    /// Where connections were to be opened to.
+    pub(super) connects: Vec<SocketAddr>,
+    pub(super) refuse: Option<ConnectError>,
+}
+
+impl Outbox for FakeOutbox {
+    fn send(&mut self, _from: u16, _to: SocketAddr, _write: impl FnOnce(&mut [u8]) -> usize) -> Result<(), SendError> {
+        Err(SendError::Later)
+    }
+
+    fn connect(&mut self, to: SocketAddr) -> Result<ConnectionId, ConnectError> {
+        self.connects.push(to);
+        self.refuse.map_or_else(|| Ok(self.connection.id()), Err)
+    }
+
+    fn connection(&mut self, _id: ConnectionId) -> Option<impl Connection + '_> {
+        Some(&mut self.connection)
+    }
+}

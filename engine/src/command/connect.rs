@@ -1,0 +1,209 @@
+//! `barewire connect`: one TCP connection, joined with standard input and output.
+//!
+//! ```text
+//!   stdin  -> thread, reads  -> queue -> worker: stack with a Pipe on it -> queue -> thread, writes -> stdout
+//! ```
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::os::fd::AsFd;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::thread;
+use std::time::Duration;
+
+use barewire::apps::pipe::{Ends, Failure, Piece, Pipe};
+use barewire::apps::services::ServicePorts;
+use barewire::config::{Cidr, ConfigError, Driver, Mode, Options, QueueSet, Settings};
+use barewire::engine::{Engine, EngineError, Ready};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use super::fail;
+
+/// How long a connection may take to come about, seconds: five requests of a TCP, and no longer than who waits for it
+/// at a terminal does.
+const PATIENCE_S: u64 = 30;
+/// How long it may take to reset the connection when we are told to stop: a few turns of a worker that sleeps.
+const STOPPING: Duration = Duration::from_millis(500);
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// What to connect to
+    #[arg(value_name = "ADDR:PORT", value_parser = peer)]
+    peer: SocketAddrV4,
+    /// Network interface to use
+    #[arg(long, value_name = "IF")]
+    interface: Option<String>,
+    /// Address to connect from, with the prefix length of its link; one that no host on the link has, this one's
+    /// kernel included
+    #[arg(long, value_name = "CIDR")]
+    address: Vec<Cidr>,
+    /// Router for everything that is not on the link
+    #[arg(long, value_name = "ADDR")]
+    gateway: Option<Ipv4Addr>,
+    /// Give up if the connection is not established after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE_S, value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: u64,
+    /// Receive queue to use
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    queue: u32,
+    /// How frames get from the NIC to the engine [default: auto]
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
+    /// Who works the rings [default: rings]
+    #[arg(long, value_enum)]
+    driver: Option<Driver>,
+    /// Serve Prometheus metrics over HTTP at this address
+    #[arg(long, value_name = "HOST:PORT")]
+    metrics: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("{0}: {1}")]
+    Connection(SocketAddr, Failure),
+    #[error("cannot write to standard output: {0}")]
+    Output(io::Error),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("the system refuses what it always grants: {0}")]
+    System(#[from] io::Error),
+}
+
+impl Error {
+    const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Engine(error) => error.exit_code(),
+            _ => 1,
+        }
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: Arguments) -> ExitCode {
+    let (peer, patience) = (arguments.peer.into(), Duration::from_secs(arguments.timeout));
+    let settings = match arguments.resolve() {
+        Ok(settings) => settings,
+        Err(error) => return fail(&error, 2),
+    };
+    match connect(peer, patience, &settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, error.exit_code()),
+    }
+}
+
+fn peer(text: &str) -> Result<SocketAddrV4, String> {
+    let peer = text.parse().ok().filter(|peer: &SocketAddrV4| peer.port() != 0);
+    peer.ok_or_else(|| "not an IPv4 address with a port; for example 192.0.2.1:7".into())
+}
+
+impl Arguments {
+    fn resolve(self) -> Result<Settings, ConfigError> {
+        let options = Options {
+            interface: self.interface,
+            address: self.address,
+            gateway: self.gateway,
+            queues: Some(QueueSet::Some(vec![self.queue])),
+            mode: self.mode,
+            driver: self.driver,
+            metrics: self.metrics,
+            ..Options::default()
+        };
+        // Nothing is served.
+        options.resolve().map(|settings| Settings { ports: ServicePorts::default(), ..settings })
+    }
+}
+
+fn connect(peer: SocketAddr, patience: Duration, settings: &Settings) -> Result<(), Error> {
+    let (pipe, ends) = Pipe::new(peer, patience);
+    let Ends { input, input_spares, output, output_spares, mut outcome, stop } = ends;
+    let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    // It ends with the process, at the latest: nothing interrupts a read.
+    thread::Builder::new().name("stdin".into()).spawn(move || read(stdin, &input_spares, &input))?;
+    let (tell, written) = oneshot::channel();
+    let writer = move || tell.send(write(stdout, &output, &output_spares));
+    thread::Builder::new().name("stdout".into()).spawn(writer)?;
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut told_to_stop = pin!(async {
+            tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }
+        });
+        let mut ended = None;
+        let end = async {
+            tokio::select! {
+                outcome = &mut outcome => ended = outcome.ok(),
+                () = &mut told_to_stop => {
+                    stop.store(true, Ordering::Relaxed);
+                    let _ = tokio::time::timeout(STOPPING, &mut outcome).await;
+                }
+            }
+        };
+        let pipe = Cell::new(Some(pipe));
+        let app = |_| pipe.take().unwrap_or_else(|| Pipe::new(peer, patience).0);
+        Engine::run(settings, app, |ready| warn(settings, ready), end).await?;
+        match ended {
+            // Told to stop, and stopped.
+            None => Ok(()),
+            Some(Ok(()) | Err(Failure::OutputClosed)) => tokio::select! {
+                written = written => output_result(written.unwrap_or(Ok(()))),
+                () = &mut told_to_stop => Ok(()),
+            },
+            Some(Err(failure)) => Err(Error::Connection(peer, failure)),
+        }
+    })
+}
+
+/// Standard output may have been closed by somebody who has seen enough: `barewire connect ... | head`.
+fn output_result(result: io::Result<()>) -> Result<(), Error> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(Error::Output),
+    }
+}
+
+fn warn(settings: &Settings, ready: &Ready) {
+    if !ready.answers_come_back {
+        tracing::warn!(
+            "{0} does not tell to which of its queues it gives a connection: if there is no answer, \
+             try `ethtool -L {0} combined 1`",
+            settings.interface
+        );
+    }
+}
+
+/// Reads until the end, or until nobody wants it any more. What cannot be read is told, and the end too.
+fn read(mut from: File, spares: &Receiver<Piece>, to: &SyncSender<io::Result<Piece>>) {
+    while let Ok(mut piece) = spares.recv() {
+        let result = loop {
+            match piece.read(&mut from) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result,
+            }
+        };
+        match result {
+            Ok(0) => return,
+            // If nobody takes it, there are no spares any more either.
+            Ok(_) => drop(to.send(Ok(piece))),
+            Err(error) => return drop(to.send(Err(error))),
+        }
+    }
+}
+
+/// Writes what comes until the end.
+fn write(mut to: File, from: &Receiver<Piece>, spares: &SyncSender<Piece>) -> io::Result<()> {
+    while let Ok(piece) = from.recv() {
+        to.write_all(piece.bytes())?;
+        // At the end nobody wants it back.
+        let _ = spares.send(piece);
+    }
+    Ok(())
+}
