@@ -258,6 +258,8 @@ pub struct Outgoing {
     pub class: u8,
     /// Whether the frame also lies on a queue, so that it cannot wait on another one.
     pub shared: bool,
+    /// Whether what the neighbor table says is to be doubted: nothing has come back for a while.
+    pub doubts_way: bool,
 }
 
 /// What [`Tcp::poll`] gives out.
