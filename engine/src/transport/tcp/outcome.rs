@@ -58,7 +58,7 @@ pub struct Verdict {
     pub outcome: Result<(), DropReason>,
     /// Its frame, unless it is kept.
     pub frame: Option<Frame>,
-    /// Whether there is something to be sent at once: [`Tcp::take_control`] gives it.
+    /// Whether there is something to be sent at once: [`Tcp::take_control`](super::Tcp::take_control) gives it.
     pub replies: bool,
     /// The connection that it belongs to.
     pub connection: Option<u32>,
@@ -96,15 +96,15 @@ pub struct Outgoing {
     pub doubts_way: bool,
 }
 
-/// What [`Tcp::poll`] gives out.
+/// What [`Tcp::poll`](super::Tcp::poll) gives out.
 #[derive(Debug)]
 pub enum Output {
-    /// A segment to send, and its connection, whose [`Tcp::way`] it goes.
+    /// A segment to send, and its connection, whose [`Tcp::way`](super::Tcp::way) it goes.
     Segment(Outgoing, u32),
-    /// A segment without text to build, which [`Tcp::take_control`] gives, and to send to a MAC address.
+    /// A segment without text to build, which [`Tcp::take_control`](super::Tcp::take_control) gives, and to send to a MAC address.
     Control(Mac),
     /// There is room to send on a connection: tell its application.
     Writable(u32),
-    /// A connection is over: tell its application, then [`Tcp::close`] it.
+    /// A connection is over: tell its application, then [`Tcp::close`](super::Tcp::close) it.
     Closed(u32, End),
 }
