@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::congestion::Congestion;
 use super::memory::Holdings;
+use super::path::BlackHole;
 use super::rack::Rack;
 use super::rtt::RttEstimator;
 use super::state::State;
@@ -151,6 +152,7 @@ impl Tcb {
             },
             rtt: RttEstimator::new(config.rto),
             congestion: Congestion::new(config.algorithm, u32::from(config.mss)),
+            black_hole: BlackHole::No,
             soft_error: None,
             ended: None,
             retransmits: 0,

@@ -14,6 +14,7 @@
 
 use super::congestion::Congestion;
 use super::memory::Holdings;
+use super::path::BlackHole;
 use super::rack::Rack;
 use super::reassembly::OutOfOrder;
 use super::rtt::RttEstimator;
@@ -253,6 +254,7 @@ pub(super) struct Tcb {
     pub(super) recovery: Recovery,
     pub(super) rtt: RttEstimator,
     pub(super) congestion: Congestion,
+    pub(super) black_hole: BlackHole,
     pub(super) soft_error: Option<Trouble>,
     /// How it ended, until the application has heard of it.
     pub(super) ended: Option<End>,

@@ -95,7 +95,7 @@ impl Tcb {
         if self.recovery.timeouts == R1 {
             self.soft_error = Some(Trouble::NotResponding);
         }
-        self.probe_path(shared);
+        self.probe_path(shared, now);
     }
 
     /// Whether nothing has moved for longer than the application wants to wait.
