@@ -176,6 +176,12 @@ pub trait Connection {
     /// Queues a copy of bytes to be sent, as many as there is room for, and says how many.
     fn send(&mut self, bytes: &[u8]) -> usize;
 
+    /// The same, and calls everything up to their end urgent.
+    ///
+    /// RFC 9293, section 3.8.5 (MUST-30): for applications that have always done so. (SHLD-13): new applications SHOULD NOT
+    /// employ the TCP urgent mechanism.
+    fn send_urgent(&mut self, bytes: &[u8]) -> usize;
+
     /// Hands out the memory of a frame, to write at most one segment's payload into, and queues what `write` says
     /// it wrote. 0, without calling `write`, if there is no room.
     fn reserve(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> usize;

@@ -75,6 +75,10 @@ macro_rules! connection {
                 len
             }
 
+            fn send_urgent(&mut self, bytes: &[u8]) -> usize {
+                self.send(bytes)
+            }
+
             fn reserve(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> usize {
                 let mut frame = [0; SEGMENT];
                 let room = self.room.min(SEGMENT);

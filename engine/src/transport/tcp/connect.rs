@@ -108,6 +108,8 @@ impl Tcb {
                 peer_mss: 0,
                 shift: 0,
                 scaled: false,
+                up: iss,
+                urgent: false,
             },
             rcv: Receive {
                 nxt: SeqNum::default(),

@@ -71,6 +71,9 @@ pub(super) struct Send {
     /// Snd.Wind.Shift, and whether both sides scale (RFC 7323, section 2).
     pub(super) shift: u8,
     pub(super) scaled: bool,
+    /// SND.UP, and whether it lies ahead of what is acknowledged.
+    pub(super) up: SeqNum,
+    pub(super) urgent: bool,
 }
 
 /// The receive sequence space.

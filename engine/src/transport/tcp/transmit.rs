@@ -378,6 +378,10 @@ impl Tcb {
         if self.ecn.echo && !is_syn {
             flags = flags | Flags::ECE;
         }
+        let urgent = if self.snd.urgent { self.urgent_pointer(plan.seq) } else { None };
+        if urgent.is_some() {
+            flags = flags | Flags::URG;
+        }
         let acknowledges = flags.contains(Flags::ACK);
         let header = Header {
             source: self.tuple.local,
@@ -386,7 +390,7 @@ impl Tcb {
             acknowledgment: if acknowledges { self.rcv.nxt } else { SeqNum::default() },
             flags,
             window,
-            urgent: 0,
+            urgent: urgent.unwrap_or(0),
             options: &options,
             payload_len: plan.text,
         };
@@ -400,6 +404,15 @@ impl Tcb {
             self.rcv.ack_now = withheld;
         }
         Next::Segment(Outgoing { frame, class: plan.class, shared: plan.shared })
+    }
+
+    /// The urgent pointer of a segment that starts at `seq`, if urgent data lies ahead.
+    ///
+    /// RFC 9293, section 3.8.5 (MUST-30, MUST-31): the urgent mechanism. What lies farther ahead than the field can say
+    /// is named by later segments.
+    fn urgent_pointer(&self, seq: SeqNum) -> Option<u16> {
+        let ahead = self.snd.up.since(seq);
+        self.snd.up.after(seq).then(|| u16::try_from(ahead).unwrap_or(u16::MAX))
     }
 
     /// Everything received is acknowledged by a segment that is on its way.
