@@ -2,22 +2,24 @@
 //! standard input and output).
 //!
 //! ```text
-//!   Ends::input  -> [queue] -> Pipe -> connection        the end of input finishes our side, the other goes on
-//!   Ends::output <- [queue] <- Pipe <- connection
+//!   Ends::input  -> [pieces] -> Pipe -> connection        the end of input finishes our side, the other goes on
+//!                <- [spares] <-
+//!   Ends::output <- [pieces] <- Pipe <- connection
+//!                -> [spares] ->
 //! ```
 //!
-//! Both queues are bounded, and nobody here waits for them. When the connection has no room, input stays in its queue,
-//! and whoever fills that has to wait; when the output queue is full, what was received stays on the connection and
-//! closes the peer's window.
+//! Pieces of memory go round: whoever has emptied one gives it back, and whoever has none to fill must wait. Only the
+//! other ends do that, never the worker: what the connection has no room for stays on its piece, and what there is no
+//! piece for stays on the connection and closes the peer's window. Nothing is allocated after the start.
 //!
 //! An application that starts something of its own accord does so in [`poll`](App::poll), and says with
 //! [`next_deadline`](App::next_deadline) when it wants to be called next.
 
-use std::io;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -25,15 +27,52 @@ use tokio::sync::oneshot;
 use crate::app::{Answer, App, Closed, ConnectError, Connection, ConnectionId, Datagram, Outbox};
 use crate::base::Instant;
 
-/// Pieces of input that wait at most. Of the 64 KiB that fit a pipe, they are the megabyte of a send buffer.
-const INPUT: usize = 16;
-/// Pieces of output that wait at most: of a segment each, they are a megabyte and a half.
-const OUTPUT: usize = 1024;
+/// Bytes of a piece: what a pipe holds.
+const PIECE: usize = 64 << 10;
+/// Pieces each way: together the megabyte of a send or receive buffer.
+const PIECES: usize = 16;
 /// Looking into the queues again costs a wake-up, some microseconds; every 100 us is 5 % of a core, for as long as
 /// something comes in between.
 const SHORTEST_PAUSE: Duration = Duration::from_micros(100);
 /// What a person at a terminal does not notice. At 100 wake-ups a second, silence costs next to nothing.
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+
+/// A piece of memory with bytes in it.
+#[derive(Debug)]
+pub struct Piece {
+    memory: Box<[u8]>,
+    len: usize,
+}
+
+impl Piece {
+    fn new() -> Self {
+        Self { memory: vec![0; PIECE].into_boxed_slice(), len: 0 }
+    }
+
+    /// The bytes in it.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.memory[..self.len]
+    }
+
+    /// Puts what one read gives in place of what was in it, and says how many bytes that are.
+    ///
+    /// # Errors
+    /// As the read's.
+    pub fn read(&mut self, from: &mut impl Read) -> io::Result<usize> {
+        self.len = from.read(&mut self.memory)?;
+        Ok(self.len)
+    }
+
+    /// Appends as many of `bytes` as there is room for, and says how many.
+    fn append(&mut self, bytes: &[u8]) -> usize {
+        let room = &mut self.memory[self.len..];
+        let len = bytes.len().min(room.len());
+        room[..len].copy_from_slice(&bytes[..len]);
+        self.len += len;
+        len
+    }
+}
 
 /// Why a connection did not come about, or did not end as it should.
 #[derive(Debug, thiserror::Error)]
@@ -71,9 +110,13 @@ pub enum Failure {
 #[derive(Debug)]
 pub struct Ends {
     /// What is to be sent. To drop it is the end of input.
-    pub input: SyncSender<io::Result<Vec<u8>>>,
+    pub input: SyncSender<io::Result<Piece>>,
+    /// Pieces to fill with it.
+    pub input_spares: Receiver<Piece>,
     /// What was received. It ends when the [`Pipe`] is dropped.
-    pub output: Receiver<Vec<u8>>,
+    pub output: Receiver<Piece>,
+    /// Where its pieces go back.
+    pub output_spares: SyncSender<Piece>,
     /// How the connection ended.
     pub outcome: oneshot::Receiver<Result<(), Failure>>,
     /// Set it to abort the connection.
@@ -89,12 +132,14 @@ pub struct Pipe {
     give_up_at: Option<Instant>,
     connection: Option<ConnectionId>,
     opened: bool,
-    input: Receiver<io::Result<Vec<u8>>>,
-    /// A piece of input, and how much of it is sent.
-    piece: Vec<u8>,
-    sent: usize,
+    input: Receiver<io::Result<Piece>>,
+    input_spares: SyncSender<Piece>,
+    /// A piece of input, of which some bytes are sent.
+    sending: Option<(Piece, usize)>,
     input_ended: bool,
-    output: SyncSender<Vec<u8>>,
+    output: SyncSender<Piece>,
+    output_spares: Receiver<Piece>,
+    /// There was no piece for what was received.
     output_full: bool,
     outcome: Option<oneshot::Sender<Result<(), Failure>>>,
     stop: Arc<AtomicBool>,
@@ -107,11 +152,24 @@ impl Pipe {
     /// A connection to `peer`, which must be established within `patience`.
     #[must_use]
     pub fn new(peer: SocketAddr, patience: Duration) -> (Self, Ends) {
-        let (to_input, input) = sync_channel(INPUT);
-        let (output, from_output) = sync_channel(OUTPUT);
+        let (to_input, input) = sync_channel(PIECES);
+        let (input_spares, from_input_spares) = sync_channel(PIECES);
+        let (output, from_output) = sync_channel(PIECES);
+        let (to_output_spares, output_spares) = sync_channel(PIECES);
+        for spares in [&input_spares, &to_output_spares] {
+            // There is room, and the other end is here.
+            (0..PIECES).for_each(|_| drop(spares.try_send(Piece::new())));
+        }
         let (tell, outcome) = oneshot::channel();
         let stop = Arc::new(AtomicBool::new(false));
-        let ends = Ends { input: to_input, output: from_output, outcome, stop: Arc::clone(&stop) };
+        let ends = Ends {
+            input: to_input,
+            input_spares: from_input_spares,
+            output: from_output,
+            output_spares: to_output_spares,
+            outcome,
+            stop: Arc::clone(&stop),
+        };
         let pipe = Self {
             peer,
             patience,
@@ -119,10 +177,11 @@ impl Pipe {
             connection: None,
             opened: false,
             input,
-            piece: Vec::new(),
-            sent: 0,
+            input_spares,
+            sending: None,
             input_ended: false,
             output,
+            output_spares,
             output_full: false,
             outcome: Some(tell),
             stop,
@@ -163,44 +222,58 @@ impl Pipe {
     fn take_output(&mut self, now: Instant, connection: &mut impl Connection) {
         self.output_full = false;
         while !connection.received().is_empty() {
-            let piece = connection.received().to_vec();
-            let len = piece.len();
-            match self.output.try_send(piece) {
-                Ok(()) => connection.consume(len),
-                Err(TrySendError::Full(_)) => {
+            let mut piece = match self.output_spares.try_recv() {
+                Ok(piece) => piece,
+                Err(TryRecvError::Empty) => {
                     self.output_full = true;
                     return;
                 }
-                Err(TrySendError::Disconnected(_)) => return self.break_off(Failure::OutputClosed, connection),
+                Err(TryRecvError::Disconnected) => return self.break_off(Failure::OutputClosed, connection),
             };
+            piece.len = 0;
+            loop {
+                let taken = piece.append(connection.received());
+                if taken == 0 {
+                    break;
+                }
+                connection.consume(taken);
+            }
+            // The queue has room for every piece that there is.
+            if self.output.try_send(piece).is_err() {
+                return self.break_off(Failure::OutputClosed, connection);
+            }
             self.moved_at = now;
         }
     }
 
     fn send_input(&mut self, now: Instant, connection: &mut impl Connection) {
         while !self.input_ended {
-            if self.sent == self.piece.len() {
-                match self.input.try_recv() {
-                    Ok(Ok(piece)) => (self.piece, self.sent) = (piece, 0),
+            let (piece, sent) = match self.sending.take() {
+                Some(sending) => sending,
+                None => match self.input.try_recv() {
+                    Ok(Ok(piece)) => (piece, 0),
                     Ok(Err(error)) => return self.break_off(Failure::Input(error), connection),
                     Err(TryRecvError::Empty) => return,
                     Err(TryRecvError::Disconnected) => {
                         self.input_ended = true;
                         return connection.finish();
                     }
-                }
-                self.moved_at = now;
-            }
-            self.sent += connection.send(&self.piece[self.sent..]);
-            if self.sent < self.piece.len() {
+                },
+            };
+            let sent = sent + connection.send(&piece.bytes()[sent..]);
+            self.moved_at = now;
+            if sent < piece.len {
+                self.sending = Some((piece, sent));
                 return;
             }
+            // Whoever filled it may have ended: then it has served its purpose.
+            let _ = self.input_spares.try_send(piece);
         }
     }
 
     /// Whether a queue has to be looked into though no frame comes: input may, and output may have room.
     const fn waits_for_queues(&self) -> bool {
-        self.output_full || (!self.input_ended && self.sent == self.piece.len())
+        self.output_full || (!self.input_ended && self.sending.is_none())
     }
 }
 
@@ -293,13 +366,21 @@ mod tests {
         (pipe, ends)
     }
 
+    /// Puts bytes into the input.
+    fn feed(ends: &Ends, mut bytes: &[u8]) {
+        let mut piece = ends.input_spares.recv().unwrap();
+        piece.read(&mut bytes).unwrap();
+        ends.input.send(Ok(piece)).unwrap();
+    }
+
     #[test]
     fn input_goes_out_as_there_is_room_and_its_end_finishes_our_side() {
         let mut connection = FakeConnection { room: 4, ..FakeConnection::default() };
         let (mut pipe, ends) = open(&mut connection);
-        ends.input.send(Ok(b"hello, ".to_vec())).unwrap();
-        ends.input.send(Ok(b"world".to_vec())).unwrap();
-        drop(ends.input);
+        feed(&ends, b"hello, ");
+        feed(&ends, b"world");
+        let (_output, input) = (ends.output, ends.input);
+        drop(input);
         for (room, sent) in [(4, "hell"), (3, "hello, "), (2, "hello, wo")] {
             connection.room = room;
             pipe.writable(Instant::ZERO, &mut (), &mut connection);
@@ -308,20 +389,26 @@ mod tests {
         connection.room = 100;
         pipe.writable(Instant::ZERO, &mut (), &mut connection);
         assert_eq!((&connection.sent[..], connection.finished), (&b"hello, world"[..], true));
+        assert_eq!(ends.input_spares.try_iter().count(), PIECES, "they are all back");
     }
 
     #[test]
-    fn what_the_output_queue_has_no_room_for_stays_on_the_connection() {
+    fn what_there_is_no_piece_for_stays_on_the_connection() {
         let mut connection = FakeConnection::default();
         let (mut pipe, ends) = open(&mut connection);
-        for number in 0..OUTPUT + 2 {
-            connection.receive(&[number as u8]);
-            pipe.data(Instant::ZERO, &mut (), &mut connection);
-        }
+        let bytes: Vec<u8> = (0..PIECES * PIECE + 2).map(|at| (at % 251) as u8).collect();
+        connection.receive(&bytes);
+        pipe.data(Instant::ZERO, &mut (), &mut connection);
         assert_eq!((connection.received_len(), pipe.output_full), (2, true));
-        assert!((0..OUTPUT).all(|number| ends.output.recv().unwrap() == [number as u8]));
+        let mut taken: Vec<u8> = Vec::new();
+        for piece in ends.output.try_iter() {
+            taken.extend(piece.bytes());
+            ends.output_spares.try_send(piece).unwrap();
+        }
         pipe.data(Instant::ZERO, &mut (), &mut connection);
         assert_eq!((connection.received_len(), pipe.output_full), (0, false));
+        taken.extend(ends.output.recv().unwrap().bytes());
+        assert!(taken == bytes);
     }
 
     #[test]
@@ -329,7 +416,7 @@ mod tests {
         let mut connection = FakeConnection { room: 100, ..FakeConnection::default() };
         let (mut pipe, ends) = open(&mut connection);
         pipe.finished(Instant::ZERO, &mut (), &mut connection);
-        ends.input.send(Ok(b"more".to_vec())).unwrap();
+        feed(&ends, b"more");
         pipe.data(Instant::ZERO, &mut (), &mut connection);
         assert_eq!((&connection.sent[..], connection.finished), (&b"more"[..], false));
     }
@@ -395,34 +482,32 @@ mod tests {
         assert_eq!(pause(Duration::ZERO), Some(SHORTEST_PAUSE));
         assert_eq!(pause(8 * MS), Some(2 * MS));
         assert_eq!(pause(PATIENCE), Some(LONGEST_PAUSE));
-        ends.input.send(Ok(vec![1])).unwrap();
+        feed(&ends, b"!");
         // The piece waits for room, of which the stack tells.
         assert_eq!(pause(PATIENCE), None);
     }
 
     #[test]
     fn who_is_told_to_stop_and_who_cannot_read_or_write_aborts() {
-        let poll = |act: fn(Ends) -> oneshot::Receiver<Result<(), Failure>>| {
+        let after = |act: fn(&mut Option<Ends>)| {
             let mut outbox = FakeOutbox::default();
-            let (mut pipe, ends) = open(&mut outbox.connection);
+            let (mut pipe, mut ends) = open(&mut outbox.connection);
+            let (_, other) = oneshot::channel();
+            let mut outcome = std::mem::replace(&mut ends.outcome, other);
             outbox.connection.receive(b"unread");
-            let mut outcome = act(ends);
+            let mut ends = Some(ends);
+            act(&mut ends);
             pipe.poll(Instant::ZERO, &mut outbox);
             assert!(outbox.connection.aborted);
             outcome.try_recv().unwrap().unwrap_err()
         };
-        let stopped = poll(|ends| {
-            ends.stop.store(true, Ordering::Relaxed);
-            ends.outcome
-        });
+        let stopped = after(|ends| ends.as_ref().unwrap().stop.store(true, Ordering::Relaxed));
         assert!(matches!(stopped, Failure::Stopped));
-        let unreadable = poll(|ends| {
-            ends.input.send(Err(io::ErrorKind::IsADirectory.into())).unwrap();
-            // The output's end has to live on.
-            std::mem::forget(ends.output);
-            ends.outcome
+        let unreadable = after(|ends| {
+            let error = Err(io::ErrorKind::IsADirectory.into());
+            ends.as_ref().unwrap().input.send(error).unwrap();
         });
         assert!(matches!(unreadable, Failure::Input(_)));
-        assert!(matches!(poll(|ends| ends.outcome), Failure::OutputClosed));
+        assert!(matches!(after(|ends| *ends = None), Failure::OutputClosed));
     }
 }

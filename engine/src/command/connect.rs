@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::AsFd;
 use std::pin::pin;
@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread;
 use std::time::Duration;
 
-use barewire::apps::pipe::{Ends, Failure, Pipe};
+use barewire::apps::pipe::{Ends, Failure, Piece, Pipe};
 use barewire::apps::services::ServicePorts;
 use barewire::config::{Cidr, ConfigError, Driver, Mode, Options, QueueSet, Settings};
 use barewire::engine::{Engine, EngineError, Ready};
@@ -28,8 +28,6 @@ use super::fail;
 /// How long a connection may take to come about, seconds: five requests of a TCP, and no longer than who waits for it
 /// at a terminal does.
 const PATIENCE_S: u64 = 30;
-/// Bytes that are read or written at once: what a pipe holds.
-const PIECE: usize = 64 << 10;
 /// How long it may take to reset the connection when we are told to stop: a few turns of a worker that sleeps.
 const STOPPING: Duration = Duration::from_millis(500);
 
@@ -122,13 +120,14 @@ impl Arguments {
 }
 
 fn connect(peer: SocketAddr, patience: Duration, settings: &Settings) -> Result<(), Error> {
-    let (pipe, Ends { input, output, mut outcome, stop }) = Pipe::new(peer, patience);
+    let (pipe, ends) = Pipe::new(peer, patience);
+    let Ends { input, input_spares, output, output_spares, mut outcome, stop } = ends;
     let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     // It ends with the process, at the latest: nothing interrupts a read.
-    thread::Builder::new().name("stdin".into()).spawn(move || read(stdin, &input))?;
+    thread::Builder::new().name("stdin".into()).spawn(move || read(stdin, &input_spares, &input))?;
     let (tell, written) = oneshot::channel();
-    let writer = move || tell.send(write(stdout, &output));
+    let writer = move || tell.send(write(stdout, &output, &output_spares));
     thread::Builder::new().name("stdout".into()).spawn(writer)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -182,31 +181,29 @@ fn warn(settings: &Settings, ready: &Ready) {
 }
 
 /// Reads until the end, or until nobody wants it any more. What cannot be read is told, and the end too.
-fn read(mut from: File, to: &SyncSender<io::Result<Vec<u8>>>) {
-    let mut buffer = vec![0; PIECE];
-    loop {
-        let piece = match from.read(&mut buffer) {
-            Ok(0) => return,
-            Ok(len) => Ok(buffer[..len].to_vec()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => Err(error),
+fn read(mut from: File, spares: &Receiver<Piece>, to: &SyncSender<io::Result<Piece>>) {
+    while let Ok(mut piece) = spares.recv() {
+        let result = loop {
+            match piece.read(&mut from) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result,
+            }
         };
-        let ended = piece.is_err();
-        if to.send(piece).is_err() || ended {
-            return;
+        match result {
+            Ok(0) => return,
+            // If nobody takes it, there are no spares any more either.
+            Ok(_) => drop(to.send(Ok(piece))),
+            Err(error) => return drop(to.send(Err(error))),
         }
     }
 }
 
-/// Writes what comes until the end, as much at once as there is.
-fn write(mut to: File, from: &Receiver<Vec<u8>>) -> io::Result<()> {
-    while let Ok(mut piece) = from.recv() {
-        while piece.len() < PIECE
-            && let Ok(more) = from.try_recv()
-        {
-            piece.extend(more);
-        }
-        to.write_all(&piece)?;
+/// Writes what comes until the end.
+fn write(mut to: File, from: &Receiver<Piece>, spares: &SyncSender<Piece>) -> io::Result<()> {
+    while let Ok(piece) = from.recv() {
+        to.write_all(piece.bytes())?;
+        // At the end nobody wants it back.
+        let _ = spares.send(piece);
     }
     Ok(())
 }

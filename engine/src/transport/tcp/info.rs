@@ -67,10 +67,20 @@ pub struct ConnectionInfo {
 }
 
 impl Tcp {
+    /// Every connection that has a control block. Looks at all places: for tools, not for every turn.
+    pub fn connections(&self, now: Instant) -> impl Iterator<Item = ConnectionInfo> {
+        (0..self.places()).filter_map(move |place| self.connection(place, now))
+    }
+
     /// Places of connections that were ever used. Every connection is in one below.
     #[must_use]
     pub fn places(&self) -> u32 {
         self.tables.connections.places()
+    }
+
+    /// Every connection. Looks at all of them: for tests and tools, not for every turn.
+    pub fn connections(&self, now: Instant) -> impl Iterator<Item = ConnectionInfo> {
+        (0..self.places()).filter_map(move |place| self.connection(place, now))
     }
 
     /// The connection in a place, if there is one.

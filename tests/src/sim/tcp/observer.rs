@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::rng::Rng;
 use super::segment::Segment;
 use super::stream::{Flow, Side};
 use super::track::Track;
@@ -61,6 +62,23 @@ impl Observer {
                 other.may_send_up_to(ack, u32::from(segment.window) << scale);
             }
         }
+    }
+
+    /// A connection that was seen, and a sequence number that one side has reached in it: what somebody off the path
+    /// might find out.
+    #[must_use]
+    pub fn any_flow(&self, rng: &mut Rng) -> Option<(Flow, Side, u32)> {
+        let at = rng.below(self.flows.len() as u64) as usize;
+        let (&flow, tracks) = self.flows.iter().nth(at)?;
+        let side = rng.pick(&Side::BOTH);
+        Some((flow, side, tracks[side as usize].last()?.reached()))
+    }
+
+    /// Connections that both sides opened at the same time.
+    #[must_use]
+    pub fn crossings(&self) -> u64 {
+        let crossed = |tracks: &&[Vec<Track>; 2]| tracks.iter().all(|side| side.iter().any(Track::was_asked_for));
+        self.flows.values().filter(crossed).count() as u64
     }
 
     /// Bytes of text that `from` sent, and that arrived at the other side without a gap.

@@ -33,6 +33,7 @@ pub(super) struct Track {
     key: u64,
     isn: u32,
     offer: Offer,
+    asked: bool,
     /// The place behind everything that was sent.
     sent: i64,
     /// The place of FIN.
@@ -61,6 +62,7 @@ impl Track {
             key: flow.key(from),
             isn: syn.seq,
             offer: Offer::default(),
+            asked: false,
             sent: 0,
             fin: None,
             arrived: Ranges::default(),
@@ -111,6 +113,18 @@ impl Track {
     /// Its sender was told a window.
     pub(super) fn may_send_up_to(&mut self, ack: u32, window: u32) {
         self.edge = self.edge.max(self.offset(ack) + i64::from(window));
+    }
+
+    /// The sequence number behind everything that was sent.
+    #[must_use]
+    pub(super) const fn reached(&self) -> u32 {
+        self.isn.wrapping_add(self.sent as u32)
+    }
+
+    /// Whether a SYN that answered nothing asked for it.
+    #[must_use]
+    pub(super) const fn was_asked_for(&self) -> bool {
+        self.asked
     }
 
     /// Bytes of text that have arrived without a gap.
@@ -172,6 +186,7 @@ impl Track {
             // Asked for once is asked for, though a SYN that is sent again may not say so (RFC 3168, section 6.1.1.1).
             ecn: self.offer.ecn || syn.ece && (syn.cwr || other.is_some()),
         };
+        self.asked |= syn.ack.is_none();
         // An old SYN that comes late begins everything anew for the one who answers it.
         self.told = None;
         let Some(Self { offer, .. }) = other else { return Ok(()) };
@@ -227,7 +242,7 @@ impl Track {
             let finished = other.fin.is_some_and(|fin| ack > fin);
             // RFC 9293, section 3.8.6 (SHLD-14), but for what the field cannot say. That of a SYN is not scaled.
             let step = 1 << self.shift;
-            hold(edge + step > told.edge || finished || segment.syn, "shrinks its window")?;
+            hold(edge + step >= told.edge || finished || segment.syn, "shrinks its window")?;
         }
         let furthest = before.map_or((ack, edge), |told| (ack.max(told.ack), edge.max(told.edge)));
         self.told = Some(Told { isn: other.isn, ack: furthest.0, edge: furthest.1 });
