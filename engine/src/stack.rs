@@ -136,7 +136,8 @@ impl Inbound {
     /// request, but without the congestion mark, which belongs to the packet that carried it.
     #[inline]
     const fn way_back(&self) -> Way {
-        Way { source: self.destination, destination: self.source, traffic_class: self.traffic_class & !3 }
+        let traffic_class = self.traffic_class & !3;
+        Way { source: self.destination, destination: self.source, traffic_class, ttl: ipv4::DEFAULT_TTL }
     }
 }
 
@@ -160,6 +161,7 @@ impl<A: App> Stack<A> {
                 routes: Routes::new(addresses.prefixes(), config.gateway),
                 addresses,
                 neighbors: Neighbors::new(config.neighbors, config.secret),
+                tcp_ttl: config.tcp.as_ref().map_or(ipv4::DEFAULT_TTL, |tcp| tcp.ttl),
                 own_queue: config.own_queue.clone(),
                 counters: StackCounters::default(),
             },

@@ -55,6 +55,7 @@ mod windowed_minimum;
 #[cfg(test)]
 mod tests;
 
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -80,6 +81,7 @@ use crate::structure::flow_table::FlowTable;
 use crate::structure::ready_list::ReadyList;
 use crate::structure::slab::Slab;
 use crate::structure::timer_wheel::TimerWheel;
+use crate::network::ipv4::DEFAULT_TTL;
 use crate::transport::udp::Ports;
 use crate::wire::ethernet::Mac;
 use crate::wire::seq::SeqNum;
@@ -102,6 +104,8 @@ const EXPIRED_AT_ONCE: usize = 64;
 pub struct TcpConfig {
     /// Ports that the application listens on.
     pub ports: Vec<u16>,
+    /// Addresses of ours that it listens at: all of them if this is empty.
+    pub listen_at: Vec<Ipv4Addr>,
     /// Connections at most, those in handshake included.
     pub connections: u32,
     /// Handshakes under way at most; beyond that SYN cookies are used.
@@ -130,6 +134,10 @@ pub struct TcpConfig {
     pub ecn: bool,
     /// Whether ECN is asked for on connections that we open (Linux: tcp_ecn = 1; by default neither asks).
     pub ask_for_ecn: bool,
+    /// Hops that a segment may take.
+    ///
+    /// RFC 9293, section 3.9.2 (MUST-49): the TTL value used to send TCP segments MUST be configurable.
+    pub ttl: u8,
     /// The smallest MTU of a path that is believed (RFC 791: 68 is the least there is; Linux: min_pmtu, 552).
     pub min_pmtu: u16,
     /// Ports that connections of ours are opened from (RFC 6056).
@@ -143,6 +151,7 @@ impl Default for TcpConfig {
     fn default() -> Self {
         Self {
             ports: Vec::new(),
+            listen_at: Vec::new(),
             connections: 65_536,
             // As Linux's net.core.somaxconn.
             backlog: 4096,
@@ -162,6 +171,7 @@ impl Default for TcpConfig {
             time_wait_for: Duration::from_secs(60),
             ecn: true,
             ask_for_ecn: false,
+            ttl: DEFAULT_TTL,
             min_pmtu: 552,
             source_ports: source_port::DEFAULT_PORTS,
             guessable_numbers: None,
@@ -407,7 +417,7 @@ impl Tcp {
             Some((Kind::Connection, index)) => self.in_connection(index, segment, from, frame, now, umem),
             Some((Kind::Embryo, index)) => self.in_handshake(index, segment, from, frame, now, umem),
             Some((Kind::TimeWait, index)) => self.in_time_wait(index, segment, from, frame, now),
-            None if self.ports.contains(segment.tuple.local.1) => self.in_listen(segment, from, frame, now, umem),
+            None if self.listens_at(segment.tuple.local) => self.in_listen(segment, from, frame, now, umem),
             None => self.in_closed(segment, frame),
         }
     }
@@ -446,7 +456,7 @@ impl Tcp {
             time_wait::Outcome::Dropped(reason, Some(reply)) => self.shared.answered(frame, reason, reply),
             time_wait::Outcome::Reopened(iss) => {
                 self.forget_time_wait(index);
-                if !self.ports.contains(segment.tuple.local.1) {
+                if !self.listens_at(segment.tuple.local) {
                     return self.in_closed(segment, frame);
                 }
                 self.shared.counters.time_wait_reopened += 1;
@@ -649,11 +659,15 @@ impl Tcp {
         [self.wheel.next_deadline(), embryos, self.tables.time_waits.next_deadline()].into_iter().flatten().min()
     }
 
-    /// Whether somebody listens on a port.
+    /// Whether somebody listens at an address and port of ours.
+    ///
+    /// RFC 9293, section 3.9.1.1 (MUST-41, MUST-42): connections, whatever state they are in, and ports that are listened
+    /// on know nothing of each other. (MUST-43): a passive OPEN may name the local address, too.
     #[inline]
     #[must_use]
-    pub fn listens_on(&self, port: u16) -> bool {
-        self.ports.contains(port)
+    pub fn listens_at(&self, (address, port): (Ipv4Addr, u16)) -> bool {
+        let at = &self.shared.config.listen_at;
+        self.ports.contains(port) && (at.is_empty() || at.contains(&address))
     }
 
     /// What was counted.
