@@ -510,6 +510,8 @@ fn payload<'a>(bytes: &'a [u8], inbound: &Inbound) -> &'a [u8] {
 }
 
 #[cfg(test)]
+mod tcp_rules_tests;
+#[cfg(test)]
 mod tcp_tests;
 #[cfg(test)]
 mod tests;

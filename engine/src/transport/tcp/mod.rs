@@ -77,11 +77,11 @@ use self::time_wait::TimeWaits;
 use self::transmit::Next;
 use self::tuple::Tuple;
 use crate::base::{DropReason, Frame, Instant, Umem};
+use crate::network::ipv4::DEFAULT_TTL;
 use crate::structure::flow_table::FlowTable;
 use crate::structure::ready_list::ReadyList;
 use crate::structure::slab::Slab;
 use crate::structure::timer_wheel::TimerWheel;
-use crate::network::ipv4::DEFAULT_TTL;
 use crate::transport::udp::Ports;
 use crate::wire::ethernet::Mac;
 use crate::wire::seq::SeqNum;
@@ -268,6 +268,8 @@ pub struct Outgoing {
     pub class: u8,
     /// Whether the frame also lies on a queue, so that it cannot wait on another one.
     pub shared: bool,
+    /// Whether what the neighbor table says is to be doubted: nothing has come back for a while.
+    pub doubts_way: bool,
 }
 
 /// What [`Tcp::poll`] gives out.

@@ -403,7 +403,12 @@ impl Tcb {
             self.acknowledged();
             self.rcv.ack_now = withheld;
         }
-        Next::Segment(Outgoing { frame, class: plan.class, shared: plan.shared })
+        Next::Segment(Outgoing {
+            frame,
+            class: plan.class,
+            shared: plan.shared,
+            doubts_way: std::mem::take(&mut self.doubts_way),
+        })
     }
 
     /// The urgent pointer of a segment that starts at `seq`, if urgent data lies ahead.
