@@ -150,8 +150,8 @@ impl Default for TcpConfig {
     /// For an Ethernet with an MTU of 1,500.
     fn default() -> Self {
         Self {
-            ports: Vec::new(),
-            listen_at: Vec::new(),
+            ports: Vec::default(),
+            listen_at: Vec::default(),
             connections: 65_536,
             // As Linux's net.core.somaxconn.
             backlog: 4096,
