@@ -143,6 +143,9 @@ impl Tcb {
             shared.counters.timed_out += 1;
             return Some(End::TimedOut);
         }
+        if self.keep_alive_probes > 0 {
+            (self.way, self.doubts_way) = (Mac::ZERO, true);
+        }
         self.keep_alive_probes += 1;
         shared.counters.keep_alives += 1;
         self.probe = Probe::Window;
