@@ -77,6 +77,7 @@ impl Tcb {
             self.recovery.timeouts = 0;
             self.timers.stuck_since = if self.outstanding() > 0 { now } else { Instant::ZERO };
             self.soft_error = None;
+            self.snd.urgent &= self.snd.up.after(self.snd.una);
         }
         if acked > 0 && self.is_untroubled(segment) {
             self.grow(&news, now);

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::congestion::Congestion;
 use super::memory::Holdings;
+use super::pacing::Pacing;
 use super::rack::Rack;
 use super::rtt::RttEstimator;
 use super::state::State;
@@ -109,6 +110,8 @@ impl Tcb {
                 peer_mss: 0,
                 shift: 0,
                 scaled: false,
+                up: iss,
+                urgent: false,
             },
             rcv: Receive {
                 nxt: SeqNum::default(),
@@ -151,6 +154,7 @@ impl Tcb {
             },
             rtt: RttEstimator::new(config.rto),
             congestion: Congestion::new(config.algorithm, u32::from(config.mss)),
+            pacing: Pacing::default(),
             soft_error: None,
             ended: None,
             retransmits: 0,

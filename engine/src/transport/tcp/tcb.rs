@@ -14,6 +14,7 @@
 
 use super::congestion::Congestion;
 use super::memory::Holdings;
+use super::pacing::Pacing;
 use super::rack::Rack;
 use super::reassembly::OutOfOrder;
 use super::rtt::RttEstimator;
@@ -71,6 +72,9 @@ pub(super) struct Send {
     /// Snd.Wind.Shift, and whether both sides scale (RFC 7323, section 2).
     pub(super) shift: u8,
     pub(super) scaled: bool,
+    /// SND.UP, and whether it lies ahead of what is acknowledged.
+    pub(super) up: SeqNum,
+    pub(super) urgent: bool,
 }
 
 /// The receive sequence space.
@@ -176,6 +180,8 @@ pub(super) struct Timers {
     pub(super) ack_at: Instant,
     /// Keep-alive, FIN-WAIT-2, or the handshake.
     pub(super) idle_at: Instant,
+    /// When pacing lets the next segment go.
+    pub(super) pace_at: Instant,
     /// When something acceptable last came from the peer.
     pub(super) heard_at: Instant,
     /// When a segment with text was last sent.
@@ -253,6 +259,7 @@ pub(super) struct Tcb {
     pub(super) recovery: Recovery,
     pub(super) rtt: RttEstimator,
     pub(super) congestion: Congestion,
+    pub(super) pacing: Pacing,
     pub(super) soft_error: Option<Trouble>,
     /// How it ended, until the application has heard of it.
     pub(super) ended: Option<End>,
@@ -313,8 +320,8 @@ impl Tcb {
     /// The earliest deadline.
     #[inline]
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let Timers { send_at, ack_at, idle_at, .. } = self.timers;
-        [send_at, ack_at, idle_at].into_iter().filter(|&at| at != Instant::ZERO).min()
+        let Timers { send_at, ack_at, idle_at, pace_at, .. } = self.timers;
+        [send_at, ack_at, idle_at, pace_at].into_iter().filter(|&at| at != Instant::ZERO).min()
     }
 
     /// Chunks of packet memory that the connection holds.

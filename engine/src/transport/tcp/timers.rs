@@ -27,6 +27,10 @@ impl Tcb {
     /// Does what is due. How the connection ended, if it did.
     pub(super) fn expire(&mut self, now: Instant, shared: &mut Shared, umem: &mut Umem) -> Option<End> {
         let due = |at: Instant| at != Instant::ZERO && at <= now;
+        if due(self.timers.pace_at) {
+            // What waited for it is still there, and has its turn now.
+            self.timers.pace_at = Instant::ZERO;
+        }
         if due(self.timers.ack_at) {
             self.timers.ack_at = Instant::ZERO;
             self.rcv.ack_now = true;

@@ -1,5 +1,6 @@
 //! What a connection sends next: lost segments, new ones, probes, acknowledgments (RFC 9293, section 3.8).
 
+use super::pacing::Rate;
 use super::sack::{seq_len, seq_len_of};
 use super::tcb::{Phase, Probe, SendTimer, Tcb, mark};
 use super::{Outgoing, Shared};
@@ -45,6 +46,20 @@ impl Tcb {
             self.probe = Probe::No;
             return self.send_control(shared, now, umem, self.snd.una + u32::MAX);
         }
+        if !self.waits_for_its_pace(shared, now) {
+            match self.next_with_text(shared, now, umem) {
+                Next::Nothing => {}
+                next => return next,
+            }
+        }
+        if self.rcv.ack_now && self.state != State::SynSent {
+            return self.send_control(shared, now, umem, self.snd.nxt);
+        }
+        Next::Nothing
+    }
+
+    /// The next segment that takes up sequence numbers: a lost one, a new one, or a probe.
+    fn next_with_text(&mut self, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
         if self.recovery.lost > self.recovery.retransmitted
             && let Some(next) = self.retransmit(shared, now, umem)
         {
@@ -68,15 +83,33 @@ impl Tcb {
             }
         }
         if std::mem::replace(&mut self.probe, Probe::No) == Probe::Loss {
-            match self.send_loss_probe(shared, now, umem) {
-                Next::Nothing => {}
-                sent => return sent,
-            }
-        }
-        if self.rcv.ack_now && self.state != State::SynSent {
-            return self.send_control(shared, now, umem, self.snd.nxt);
+            return self.send_loss_probe(shared, now, umem);
         }
         Next::Nothing
+    }
+
+    /// Whether segments are paced, and it is not yet time for the next one.
+    #[inline]
+    fn waits_for_its_pace(&mut self, shared: &Shared, now: Instant) -> bool {
+        let at = self.pacing.next_send_time();
+        let waits = shared.config.pacing && at > now;
+        if waits {
+            self.timers.pace_at = at;
+        }
+        waits
+    }
+
+    /// Takes note that so many bytes were sent.
+    #[inline]
+    fn sent(&mut self, bytes: u32, shared: &Shared, now: Instant) {
+        self.congestion.on_sent(bytes);
+        self.timers.sent_at = now;
+        if shared.config.pacing
+            && let Some(srtt) = self.rtt.srtt()
+        {
+            let rate = Rate { window: self.congestion.window(), ssthresh: self.congestion.ssthresh(), srtt };
+            self.pacing.on_sent(now, bytes, &rate);
+        }
     }
 
     /// Whether there may be something to send.
@@ -142,8 +175,7 @@ impl Tcb {
         if self.recovery.undo_ts == 0 {
             self.recovery.undo_ts = self.ts.value(now);
         }
-        self.congestion.on_sent(len);
-        self.timers.sent_at = now;
+        self.sent(len, shared, now);
         if self.timers.send_at == Instant::ZERO {
             self.arm_send_timer(now, None);
         }
@@ -207,8 +239,7 @@ impl Tcb {
         if self.snd.unsent == Queued::NONE {
             self.window_limited = false;
         }
-        self.congestion.on_sent(len);
-        self.timers.sent_at = now;
+        self.sent(len, shared, now);
         if was_idle {
             self.timers.stuck_since = now;
         }
@@ -341,7 +372,7 @@ impl Tcb {
                 note.sent_at = now;
                 note.sends = note.sends.saturating_add(1);
             });
-            self.timers.sent_at = now;
+            self.sent(len, shared, now);
         }
         next
     }
@@ -378,6 +409,10 @@ impl Tcb {
         if self.ecn.echo && !is_syn {
             flags = flags | Flags::ECE;
         }
+        let urgent = if self.snd.urgent { self.urgent_pointer(plan.seq) } else { None };
+        if urgent.is_some() {
+            flags = flags | Flags::URG;
+        }
         let acknowledges = flags.contains(Flags::ACK);
         let header = Header {
             source: self.tuple.local,
@@ -386,7 +421,7 @@ impl Tcb {
             acknowledgment: if acknowledges { self.rcv.nxt } else { SeqNum::default() },
             flags,
             window,
-            urgent: 0,
+            urgent: urgent.unwrap_or(0),
             options: &options,
             payload_len: plan.text,
         };
@@ -405,6 +440,15 @@ impl Tcb {
             shared: plan.shared,
             doubts_way: std::mem::take(&mut self.doubts_way),
         })
+    }
+
+    /// The urgent pointer of a segment that starts at `seq`, if urgent data lies ahead.
+    ///
+    /// RFC 9293, section 3.8.5 (MUST-30, MUST-31): the urgent mechanism. What lies farther ahead than the field can say
+    /// is named by later segments.
+    fn urgent_pointer(&self, seq: SeqNum) -> Option<u16> {
+        let ahead = self.snd.up.since(seq);
+        self.snd.up.after(seq).then(|| u16::try_from(ahead).unwrap_or(u16::MAX))
     }
 
     /// Everything received is acknowledged by a segment that is on its way.

@@ -95,6 +95,17 @@ impl Tcp {
         self.with(index, umem, |tcb, shared, umem| tcb.send(bytes, shared, umem))
     }
 
+    /// The same, and calls everything up to their end urgent.
+    pub fn send_urgent(&mut self, index: u32, bytes: &[u8], umem: &mut Umem) -> usize {
+        self.with(index, umem, |tcb, shared, umem| {
+            let sent = tcb.send(bytes, shared, umem);
+            if sent > 0 {
+                tcb.mark_urgent(umem);
+            }
+            sent
+        })
+    }
+
     /// Hands out a frame to write into, and queues it; says how many bytes were written.
     pub fn reserve(&mut self, index: u32, write: impl FnOnce(&mut [u8]) -> usize, umem: &mut Umem) -> usize {
         self.with(index, umem, |tcb, shared, umem| tcb.reserve(write, shared, umem))
@@ -319,6 +330,14 @@ impl Tcb {
             rest = behind;
         }
         sent
+    }
+
+    /// Everything that is queued is urgent.
+    ///
+    /// RFC 9293, section 3.8.5 (MUST-31, MUST-62): of any length; the pointer names the octet behind the urgent data.
+    fn mark_urgent(&mut self, umem: &Umem) {
+        let syn = self.snd.unsent.some().is_some_and(|first| umem.note(first).marks & mark::SYN != 0);
+        (self.snd.up, self.snd.urgent) = (self.snd.nxt + self.snd.unsent_len + u32::from(syn), true);
     }
 
     /// Appends bytes to the last frame, if that was not sent yet and they are few enough for its segment.

@@ -48,6 +48,11 @@ fn segments_of_one_turn_are_acknowledged_together() {
             }
         });
         s.expect(seg(1, 10_001)).app_takes(10_000).expect_nothing();
+        // So are old ones.
+        s.turn(|s| {
+            s.peer_sends(seg(1, 1).len(1000)).peer_sends(seg(1001, 1).len(1000)).peer_sends(rst(10_002));
+        });
+        s.expect(seg(1, 10_001)).expect_nothing();
         // And with an answer, if there is one.
         s.turn(|s| {
             s.peer_sends(seg(10_001, 1).len(1000)).peer_sends(seg(11_001, 1).len(1000)).app_takes(2000).app_sends(10);
