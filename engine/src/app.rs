@@ -122,15 +122,15 @@ pub trait Outbox {
     /// [`SendError`]; `write` was not called then, unless the payload turned out too long.
     fn send(&mut self, from: u16, to: SocketAddr, write: impl FnOnce(&mut [u8]) -> usize) -> Result<(), SendError>;
 
-    /// Opens a connection to a peer (RFC 9293, section 3.9.1.1: an active OPEN). [`App::opened`] or [`App::closed`] tells
-    /// what came of it.
+    /// Opens a connection to a peer (RFC 9293, section 3.9.1.1: an active OPEN). [`App::opened`] or [`App::closed`]
+    /// tells what came of it.
     ///
     /// # Errors
     /// [`ConnectError`].
     fn connect(&mut self, to: SocketAddr) -> Result<ConnectionId, ConnectError>;
 
-    /// The same, from an address of ours that the application chooses (RFC 9293, section 3.9.1.1: the "local IP address"
-    /// parameter), and not by the route to the peer.
+    /// The same, from an address of ours that the application chooses (RFC 9293, section 3.9.1.1: the "local IP
+    /// address" parameter), and not by the route to the peer.
     ///
     /// # Errors
     /// [`ConnectError`].
@@ -190,8 +190,8 @@ pub trait Connection {
 
     /// The same, and calls everything up to their end urgent.
     ///
-    /// RFC 9293, section 3.8.5 (MUST-30): for applications that have always done so. (SHLD-13): new applications SHOULD NOT
-    /// employ the TCP urgent mechanism.
+    /// RFC 9293, section 3.8.5 (MUST-30): for applications that have always done so. (SHLD-13): new applications SHOULD
+    /// NOT employ the TCP urgent mechanism.
     fn send_urgent(&mut self, bytes: &[u8]) -> usize;
 
     /// Hands out the memory of a frame, to write at most one segment's payload into, and queues what `write` says
@@ -225,6 +225,9 @@ pub trait Connection {
     fn set_user_timeout(&mut self, timeout: Duration);
 
     /// The Differentiated Services code point of segments, 0 to 63 (RFC 2474).
+    ///
+    /// RFC 9293, section 3.9.2 (SHLD-23): generally, an application SHOULD NOT change it during the course of a
+    /// connection.
     fn set_dscp(&mut self, dscp: u8);
 
     /// The last error that network and peer told of and that did not end the connection (RFC 1122, section 4.2.4.1).
@@ -232,6 +235,8 @@ pub trait Connection {
 }
 
 /// Why a connection is over.
+///
+/// RFC 9293, section 3.6 (MUST-12): whether it closed normally or was aborted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Closed {
     /// Both sides finished, and everything sent was acknowledged.

@@ -1,9 +1,10 @@
 //! What RFC 9293 asks of TCP together with the layers below it (sections 3.9.1 and 3.9.2), frame by frame.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::*;
-use crate::app::{Closed, ConnectError, Connection, ConnectionId, Outbox, SoftError};
+use crate::app::{Closed, ConnectError, Connection, ConnectionId, KEEP_ALIVE, Outbox, SoftError};
 use crate::apps::echo::Echo;
 use crate::base::{ChunkSize, UmemConfig};
 use crate::transport::tcp::TcpConfig;
@@ -232,7 +233,8 @@ fn ip_options_are_ignored() {
     }
 }
 
-/// RFC 9293, section 3.9.2.3 (MUST-57): a SYN that is addressed to a broadcast or multicast address is silently discarded.
+/// RFC 9293, section 3.9.2.3 (MUST-57): a SYN that is addressed to a broadcast or multicast address is silently
+/// discarded.
 #[test]
 fn a_syn_to_everybody_is_discarded() {
     let mut host = Host::new(Echo, config());
@@ -266,7 +268,7 @@ fn a_connection_keeps_the_address_that_it_was_opened_to() {
         let ack = host.open(to);
         let echo = host.answers(Sent { to, flags: Flags::ACK, seq: IRS + 1, ack, text: b"hello", ..SYN }.frame());
         assert_eq!((echo[0].from, echo[0].to, &echo[0].text[..]), (to, PEER, &b"hello"[..]));
-        host.now += std::time::Duration::from_secs(1);
+        host.now += Duration::from_secs(1);
         let again: Vec<_> = host.turn(&[]).iter().map(|bytes| Seen::parse(bytes)).collect();
         assert_eq!((again[0].from, &again[0].text[..]), (to, &b"hello"[..]));
     }
@@ -278,6 +280,34 @@ fn a_port_may_be_listened_on_at_one_address() {
     let mut host = Host::new(Echo, TcpConfig { listen_at: vec![SECOND], ..config() });
     assert!(host.answers(SYN.frame())[0].flags.contains(Flags::RST));
     host.open(SECOND);
+}
+
+/// Wants to know whether its peers still live, and has no reason for an interval of its own.
+#[derive(Debug)]
+struct Patient;
+
+impl App for Patient {
+    type Session = ();
+
+    fn datagram(&mut self, _now: Instant, _datagram: &mut Datagram<'_>) -> Answer {
+        Answer::None
+    }
+
+    fn opened(&mut self, _now: Instant, (): &mut (), connection: &mut impl Connection) {
+        connection.set_keep_alive(Some(KEEP_ALIVE));
+    }
+}
+
+/// RFC 9293, section 3.8.4 (MUST-28): the interval of keep-alives defaults to no less than two hours.
+#[test]
+fn the_usual_keep_alive_comes_after_two_hours() {
+    let mut host = Host::new(Patient, config());
+    let nxt = host.open(OURS);
+    host.now += Duration::from_secs(7199);
+    assert_eq!(host.turn(&[]).len(), 0);
+    host.now += Duration::from_secs(1);
+    let sent = host.turn(&[]);
+    assert_eq!((sent.len(), Seen::parse(&sent[0]).seq), (1, nxt - 1));
 }
 
 /// Opens connections, and remembers what came of it.
@@ -332,7 +362,8 @@ impl Host<Caller> {
     }
 }
 
-/// RFC 9293, section 3.9.1.1 (MUST-44): the IP layer selects the local address, unless the application names one (MUST-43).
+/// RFC 9293, section 3.9.1.1 (MUST-44): the IP layer selects the local address, unless the application names one
+/// (MUST-43).
 #[test]
 fn the_local_address_is_that_of_the_route_or_of_the_application() {
     let (second, elsewhere) = (SECOND.to_string(), Ipv4Addr::new(10, 0, 1, 9));
@@ -371,8 +402,8 @@ fn icmp(kind: u8, code: u8, about: &[u8]) -> Vec<u8> {
     ethernet(OUR_MAC, &ipv4(PEER, OURS, wire::ipv4::ICMP, b"", &[&message[..], quoted].concat()))
 }
 
-/// RFC 9293, section 3.9.2.2 (MUST-54, MUST-56): an error goes to the connection that it is about; section 3.9.1.8 (MUST-47):
-/// and the application can learn of it.
+/// RFC 9293, section 3.9.2.2 (MUST-54, MUST-56): an error goes to the connection that it is about; section 3.9.1.8
+/// (MUST-47): and the application can learn of it.
 #[test]
 fn an_icmp_error_comes_to_the_application_of_its_connection() {
     let mut host = caller(None, "10.0.0.1");

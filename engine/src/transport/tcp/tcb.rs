@@ -51,6 +51,8 @@ pub(super) struct Send {
     /// SND.NXT: the next to be sent. It never goes back: what is lost is marked in the queue.
     pub(super) nxt: SeqNum,
     /// SND.WND, in bytes.
+    ///
+    /// RFC 9293, section 3.1 (REC-1): 32-bit fields for the windows, and 32-bit computations.
     pub(super) wnd: u32,
     /// SND.WL1 and SND.WL2: the segment that the window is from.
     pub(super) wl1: SeqNum,
@@ -101,6 +103,9 @@ pub(super) struct Receive {
     /// Segments with text since the last acknowledgment.
     pub(super) unacked_segments: u8,
     /// Whether an acknowledgment has to go out in this turn.
+    ///
+    /// RFC 9293, section 3.10.7.4 (MUST-58, MUST-59): acknowledgments are aggregated: this is set while the segments of
+    /// a turn are processed, and heeded when all of them are.
     pub(super) ack_now: bool,
 }
 
@@ -298,8 +303,8 @@ impl Tcb {
 
     /// Bytes that the peer's window lets us send beyond SND.NXT.
     ///
-    /// RFC 9293, section 3.8.6 (MUST-34): the usable window may become negative when the window shrinks: it is 0
-    /// then, and nothing is taken back.
+    /// RFC 9293, section 3.8.6 (MUST-34, SHLD-15): the usable window may become negative when the window shrinks: it is
+    /// 0 then, so that nothing new is sent, and nothing is taken back.
     #[inline]
     pub(super) fn usable_window(&self) -> u32 {
         self.snd.wnd.saturating_sub(self.outstanding())

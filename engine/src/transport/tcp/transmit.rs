@@ -123,6 +123,8 @@ impl Tcb {
     }
 
     /// Sends the first lost segment again, if the congestion window allows.
+    ///
+    /// RFC 9293, section 3.8.6 (SHLD-16, MAY-7): the peer's window, which may have shrunk, is not looked at.
     fn retransmit(&mut self, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Option<Next> {
         let place = self.first_lost(umem)?;
         let in_flight = self.in_flight();
@@ -243,8 +245,8 @@ impl Tcb {
         if was_idle {
             self.timers.stuck_since = now;
         }
-        // RFC 6298, section 5.1: the timer is started if it does not run; and RFC 8985, section 7.2: every new segment puts
-        // the probe off, but that which is one.
+        // RFC 6298, section 5.1: the timer is started if it does not run; and RFC 8985, section 7.2: every new segment
+        // puts the probe off, but that which is one.
         let probes = self.probe != Probe::Loss && self.probe_timeout_ns().is_some_and(|pto| pto < self.rtt.rto_ns());
         if was_idle || probes || self.timers.send_at == Instant::ZERO {
             self.arm_send_timer(now, None);
@@ -268,8 +270,11 @@ impl Tcb {
         if in_flight > 0 && in_flight + segment.min(usable) > self.congestion.window() {
             return Hold::Congestion;
         }
-        // RFC 9293, section 3.7.4 (SHLD-7, MUST-17): Nagle's algorithm, unless the application has disabled it: what
-        // is less than a segment and the last there is waits until everything is acknowledged.
+        // RFC 9293, section 3.7.4 (SHLD-7, MUST-17, MAY-16): Nagle's algorithm, unless the application has disabled it:
+        // what is less than a segment and the last there is waits until everything is acknowledged.
+        //
+        // RFC 9293, section 3.9.1.2 (MUST-60): data MUST NOT be buffered indefinitely: what is under way is acknowledged, or
+        // the connection is given up.
         let is_last = umem.next(place).is_none();
         let finishes = umem.note(place).marks & (mark::FIN | mark::SYN) != 0;
         if self.wishes.nagle && is_last && len < mss && !finishes && self.outstanding() > 0 {
@@ -316,8 +321,8 @@ impl Tcb {
         if note.marks & mark::FIN != 0 {
             flags = flags | Flags::FIN;
         }
-        // RFC 9293, section 3.9.1.2 (MUST-61): the sender MUST set the PSH bit in the last buffered segment. A FIN alone
-        // is not text that is buffered.
+        // RFC 9293, section 3.9.1.2 (MUST-61): the sender MUST set the PSH bit in the last buffered segment. A FIN
+        // alone is not text that is buffered.
         let is_last = umem.next(place).is_none_or(|next| umem.queued_len(next) == 0);
         if len > 0 && (is_last || note.marks & mark::PSH != 0) {
             flags = flags | Flags::PSH;
@@ -461,7 +466,8 @@ impl Tcb {
 
     /// Options of a segment without SYN, with so many bytes of text: the more text, the fewer SACK blocks.
     ///
-    /// RFC 9293, section 3.7.1 (MUST-16): Eff.snd.MSS is what is left when all of the options are taken off.
+    /// RFC 9293, section 3.7.1 (MUST-16): Eff.snd.MSS is what is left when all of the options are taken off. Section
+    /// 3.2 (MUST-65): there is no MSS option among them.
     #[inline]
     pub(super) fn options(&mut self, now: Instant, text: u16) -> Options {
         let mut options = Options::default();
@@ -483,7 +489,8 @@ impl Tcb {
         let answers = self.state != State::SynSent;
         let ts = !answers || self.ts.on;
         Options {
-            // RFC 9293, section 3.7.1 (MUST-14, MUST-67): the MSS option is sent, and is what IP can take in.
+            // RFC 9293, section 3.7.1 (MUST-14, MUST-67, SHLD-5, MAY-3): the MSS option is sent, and is what IP can
+            // take in.
             mss: Some(shared.config.mss),
             window_scale: (!answers || self.snd.scaled).then_some(self.rcv.shift_offered),
             sack_permitted: !answers || self.sack_ok,
@@ -523,8 +530,8 @@ impl Tcb {
 
     /// Nothing is under way, and the peer's window keeps everything back: it has to be probed.
     ///
-    /// RFC 9293, section 3.8.6.1 (MUST-36, SHLD-29): the probing of zero (offered) windows MUST be supported; the first
-    /// probe is sent when the window was closed for the retransmission timeout.
+    /// RFC 9293, section 3.8.6.1 (MUST-35, MUST-36, SHLD-29): the probing of zero (offered) windows MUST be supported;
+    /// the first probe is sent when the window was closed for the retransmission timeout.
     fn wait_for_window(&mut self, now: Instant) {
         if self.outstanding() > 0 || self.timers.send_at != Instant::ZERO {
             return;
@@ -535,6 +542,8 @@ impl Tcb {
         (self.timers.send_at, self.timers.send_kind) = (now + self.rtt.rto(), SendTimer::WindowProbe);
     }
 
+    /// RFC 9293, section 3.8.6.1 (SHLD-30): the interval between successive probes increases exponentially.
+    ///
     /// The window stayed closed, or too small for a segment, for the time that the timer was set to: the second is
     /// overridden (RFC 9293, section 3.8.6.2.1), the first probed.
     pub(super) fn probe_window(&mut self, now: Instant, shared: &mut Shared, umem: &mut Umem) {

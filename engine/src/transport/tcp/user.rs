@@ -75,6 +75,8 @@ impl Tcp {
     }
 
     /// The last trouble that the connection lives through.
+    ///
+    /// RFC 9293, section 3.9.1.8 (MUST-47, SHLD-20): soft errors are reported to the application, if it asks.
     #[must_use]
     pub fn trouble(&self, index: u32) -> Option<Trouble> {
         self.tables.connections.get(index)?.soft_error
@@ -170,7 +172,8 @@ impl Tcp {
 
     /// How long data may stay unacknowledged.
     ///
-    /// RFC 9293, section 3.8.3 (MUST-21): an application MUST be able to set the value for R2 for a particular connection.
+    /// RFC 9293, section 3.8.3 (MUST-21): an application MUST be able to set the value for R2 for a particular
+    /// connection.
     pub fn set_user_timeout(&mut self, index: u32, timeout: Duration) {
         if let Some(tcb) = self.tables.connections.get_mut(index) {
             tcb.wishes.user_timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX).max(1);
@@ -179,8 +182,8 @@ impl Tcp {
 
     /// The Differentiated Services code point of the connection's segments.
     ///
-    /// RFC 9293, section 3.9.1.9 (MUST-48): the application layer MUST be able to specify the Differentiated Services
-    /// field for segments that are sent on a connection.
+    /// RFC 9293, section 3.9.1.9 (MUST-48, SHLD-21, SHLD-22): the application layer MUST be able to specify the
+    /// Differentiated Services field for segments that are sent on a connection.
     pub fn set_dscp(&mut self, index: u32, dscp: u8) {
         if let Some(tcb) = self.tables.connections.get_mut(index) {
             tcb.wishes.class = dscp << 2;
@@ -340,6 +343,9 @@ impl Tcb {
         (self.snd.up, self.snd.urgent) = (self.snd.nxt + self.snd.unsent_len + u32::from(syn), true);
     }
 
+    /// RFC 9293, section 3.9.1.2 (SHLD-27, SHLD-28): what is sent piece by piece is collected for segments of full
+    /// size.
+    ///
     /// Appends bytes to the last frame, if that was not sent yet and they are few enough for its segment.
     fn extend_last(&mut self, bytes: &[u8], umem: &mut Umem) -> bool {
         let Some(last) = self.snd.queue.last().filter(|_| self.snd.unsent != Queued::NONE) else { return false };

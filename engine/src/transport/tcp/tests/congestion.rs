@@ -79,8 +79,8 @@ fn a_window_that_is_not_used_up_does_not_grow() {
     }
 }
 
-/// RFC 5681, section 4.1, as Linux does it: after an idle time the window halves with every timeout's time, but not below
-/// the initial one.
+/// RFC 5681, section 4.1, as Linux does it: after an idle time the window halves with every timeout's time, but not
+/// below the initial one.
 #[test]
 fn after_an_idle_time_the_window_is_smaller() {
     for (idle, halvings) in [(200, 0), (300, 1), (5000, 9)] {

@@ -4,7 +4,8 @@
 use super::*;
 use crate::base::DropReason;
 
-/// RFC 9293, section 3.8.6.3 (MUST-40, SHLD-18): acknowledgments are delayed, by less than half a second: 40 ms, as Linux.
+/// RFC 9293, section 3.8.6.3 (MUST-40, SHLD-18): acknowledgments are delayed, by less than half a second: 40 ms, as
+/// Linux.
 #[test]
 fn an_acknowledgment_waits_for_40_ms_at_most() {
     for mut s in established() {
@@ -38,7 +39,8 @@ fn an_answer_carries_the_acknowledgment() {
     }
 }
 
-/// RFC 9293, section 3.10.7.4 (MUST-58, MUST-59): a series of queued segments is processed whole before any is acknowledged.
+/// RFC 9293, section 3.10.7.4 (MUST-58, MUST-59): a series of queued segments is processed whole before any is
+/// acknowledged.
 #[test]
 fn segments_of_one_turn_are_acknowledged_together() {
     for mut s in established() {
@@ -133,8 +135,8 @@ fn beside_timestamps_there_is_room_for_three_blocks() {
     }
 }
 
-/// RFC 9293, section 3.8.6.2.2 (MUST-39): the right edge stays where it is until it can move by a segment, or by half of
-/// the buffer.
+/// RFC 9293, section 3.8.6.2.2 (MUST-39): the right edge stays where it is until it can move by a segment, or by half
+/// of the buffer.
 #[test]
 fn a_closed_window_opens_by_a_segment_at_least() {
     for mut s in established_with(|config| config.receive_buffer = 10_000, syn().mss(MSS)) {
@@ -165,8 +167,8 @@ fn a_closed_window_opens_by_a_segment_at_least() {
     }
 }
 
-/// RFC 9293, section 3.8.6 (SHLD-14): the right edge never moves to the left, but for the rounding of a scaled window (RFC
-/// 7323, section 2.4), which the peer may ignore: what it was told before is taken all the same.
+/// RFC 9293, section 3.8.6 (SHLD-14): the right edge never moves to the left, but for the rounding of a scaled window
+/// (RFC 7323, section 2.4), which the peer may ignore: what it was told before is taken all the same.
 #[test]
 fn the_right_edge_of_the_window_never_moves_back() {
     for (syn, buffer, shift) in [(syn().mss(MSS), 65_535, 0), (syn().mss(MSS).scale(7), 300_000, 3)] {

@@ -3,7 +3,8 @@
 use super::*;
 use crate::wire::tcp::Flags;
 
-/// RFC 9293, section 3.8.5 (MUST-30, MUST-32): the application is told of a new urgent pointer, and whenever it advances.
+/// RFC 9293, section 3.8.5 (MUST-30, MUST-32): the application is told of a new urgent pointer, and whenever it
+/// advances.
 #[test]
 fn an_urgent_pointer_is_told_of_when_it_is_news() {
     for mut s in established() {
@@ -22,8 +23,8 @@ fn an_urgent_pointer_is_told_of_when_it_is_news() {
     }
 }
 
-/// RFC 9293, section 3.8.5 (MUST-33): how much urgent data remains to be read. (MUST-62): the pointer names the octet behind
-/// the urgent data. (MUST-31): which may be of any length.
+/// RFC 9293, section 3.8.5 (MUST-33): how much urgent data remains to be read. (MUST-62): the pointer names the octet
+/// behind the urgent data. (MUST-31): which may be of any length.
 #[test]
 fn it_can_be_asked_how_much_urgent_data_there_is_to_read() {
     for mut s in established() {
@@ -45,7 +46,8 @@ fn it_can_be_asked_how_much_urgent_data_there_is_to_read() {
     }
 }
 
-/// RFC 9293, section 3.8.5 (MUST-30): what the application calls urgent is. (MUST-62): the pointer names the octet behind it.
+/// RFC 9293, section 3.8.5 (MUST-30): what the application calls urgent is. (MUST-62): the pointer names the octet
+/// behind it.
 #[test]
 fn what_the_application_calls_urgent_is_pointed_to_until_it_is_acknowledged() {
     for mut s in established() {
