@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use super::congestion::Congestion;
 use super::memory::Holdings;
 use super::pacing::Pacing;
+use super::path::BlackHole;
 use super::rack::Rack;
 use super::rtt::RttEstimator;
 use super::state::State;
@@ -155,6 +156,7 @@ impl Tcb {
             rtt: RttEstimator::new(config.rto),
             congestion: Congestion::new(config.algorithm, u32::from(config.mss)),
             pacing: Pacing::default(),
+            black_hole: BlackHole::No,
             soft_error: None,
             ended: None,
             retransmits: 0,

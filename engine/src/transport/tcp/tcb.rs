@@ -15,6 +15,7 @@
 use super::congestion::Congestion;
 use super::memory::Holdings;
 use super::pacing::Pacing;
+use super::path::BlackHole;
 use super::rack::Rack;
 use super::reassembly::OutOfOrder;
 use super::rtt::RttEstimator;
@@ -265,6 +266,7 @@ pub(super) struct Tcb {
     pub(super) rtt: RttEstimator,
     pub(super) congestion: Congestion,
     pub(super) pacing: Pacing,
+    pub(super) black_hole: BlackHole,
     pub(super) soft_error: Option<Trouble>,
     /// How it ended, until the application has heard of it.
     pub(super) ended: Option<End>,

@@ -61,6 +61,9 @@ impl Tcb {
                     return None;
                 }
                 self.probe_window(now, shared, umem);
+                if self.recovery.timeouts >= R1 {
+                    (self.way, self.doubts_way) = (Mac::ZERO, true);
+                }
             }
             SendTimer::Reordering if self.outstanding() > 0 => self.expire_reordering(now, shared, umem),
             SendTimer::LossProbe if self.outstanding() > 0 && self.probe_timeout_ns().is_some() => {
@@ -97,7 +100,7 @@ impl Tcb {
         if self.recovery.timeouts == R1 {
             self.soft_error = Some(Trouble::NotResponding);
         }
-        self.probe_path(shared);
+        self.probe_path(shared, now);
     }
 
     /// Whether nothing has moved for longer than the application wants to wait.
@@ -146,6 +149,10 @@ impl Tcb {
         if self.keep_alive_probes >= KEEP_ALIVE_PROBES {
             shared.counters.timed_out += 1;
             return Some(End::TimedOut);
+        }
+        if self.keep_alive_probes > 0 {
+            // Perhaps it is only the way that is wrong.
+            (self.way, self.doubts_way) = (Mac::ZERO, true);
         }
         self.keep_alive_probes += 1;
         shared.counters.keep_alives += 1;
