@@ -19,7 +19,7 @@ use std::time::Duration;
 use barewire::apps::pipe::{Ends, Failure, Piece, Pipe};
 use barewire::apps::services::ServicePorts;
 use barewire::config::{Cidr, ConfigError, Driver, Mode, Options, QueueSet, Settings};
-use barewire::engine::{Engine, EngineError, Ready};
+use barewire::engine::{Engine, EngineError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -67,6 +67,11 @@ pub(crate) struct Arguments {
 enum Error {
     #[error("{0}: {1}")]
     Connection(SocketAddr, Failure),
+    #[error(
+        "{0}: no answer; if there was one, it came in on another queue than --queue: {1} has several and does not \
+         tell which one it gives a connection to. Try `ethtool -L {1} combined 1`"
+    )]
+    OtherQueue(SocketAddr, String),
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
     #[error(transparent)]
@@ -147,9 +152,9 @@ fn connect(peer: SocketAddr, patience: Duration, settings: &Settings) -> Result<
                 }
             }
         };
-        let pipe = Cell::new(Some(pipe));
+        let (pipe, answers_come_back) = (Cell::new(Some(pipe)), Cell::new(true));
         let app = |_| pipe.take().unwrap_or_else(|| Pipe::new(peer, patience).0);
-        Engine::run(settings, app, |ready| warn(settings, ready), end).await?;
+        Engine::run(settings, app, |ready| answers_come_back.set(ready.answers_come_back), end).await?;
         match ended {
             // Told to stop, and stopped.
             None => Ok(()),
@@ -157,6 +162,9 @@ fn connect(peer: SocketAddr, patience: Duration, settings: &Settings) -> Result<
                 written = written => output_result(written.unwrap_or(Ok(()))),
                 () = &mut told_to_stop => Ok(()),
             },
+            Some(Err(Failure::NoAnswer)) if !answers_come_back.get() => {
+                Err(Error::OtherQueue(peer, settings.interface.clone()))
+            }
             Some(Err(failure)) => Err(Error::Connection(peer, failure)),
         }
     })
@@ -167,16 +175,6 @@ fn output_result(result: io::Result<()>) -> Result<(), Error> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(Error::Output),
-    }
-}
-
-fn warn(settings: &Settings, ready: &Ready) {
-    if !ready.answers_come_back {
-        tracing::warn!(
-            "{0} does not tell to which of its queues it gives a connection: if there is no answer, \
-             try `ethtool -L {0} combined 1`",
-            settings.interface
-        );
     }
 }
 
