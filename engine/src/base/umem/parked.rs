@@ -17,6 +17,13 @@ impl Umem {
         self.meta.get(place.0 as usize).map_or(&Note::EMPTY, |meta| &meta.note)
     }
 
+    /// What is written on a queued frame, and its bytes: in one look.
+    #[inline]
+    #[must_use]
+    pub fn queued(&self, place: Queued) -> (Note, u16) {
+        self.meta.get(place.0 as usize).map_or((Note::EMPTY, 0), |meta| (meta.note, meta.len))
+    }
+
     /// Changes what is written on a queued frame.
     #[inline]
     pub fn annotate(&mut self, place: Queued, change: impl FnOnce(&mut Note)) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Counters;
 use super::congestion::Ack;
-use super::sack::{SackNews, seq_len};
+use super::sack::{SackNews, seq_len_of};
 use super::segment::Segment;
 use super::tcb::{Phase, SendTimer, Tcb, mark};
 use crate::base::{Instant, Queued, Umem};
@@ -14,6 +14,9 @@ use crate::wire::tcp::Flags;
 
 /// Duplicate acknowledgments that make a loss where the peer has no SACK (RFC 5681, section 3.2).
 const DUPLICATES: u8 = 3;
+
+/// Marks of frames that need a closer look when they are acknowledged.
+const UNUSUAL: u8 = mark::SACKED | mark::LOST | mark::RETRANSMITTED | mark::EVER_RETRANSMITTED;
 
 /// What an acknowledgment changed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,7 +55,7 @@ impl Tcb {
         if was_closed && self.snd.wnd > 0 {
             self.window_opened(now);
         }
-        if segment.ack == una_before && flight_before == 0 {
+        if segment.ack == una_before && flight_before == 0 && segment.options.sack.is_empty() {
             return Progress::default();
         }
         let (acked, known, rtt_us) = self.release_acked(segment.ack, now, ts_ecr, umem);
@@ -70,7 +73,7 @@ impl Tcb {
             self.rtt.sample_us(rtt_us, now);
         }
         if acked > 0 {
-            self.rtt.reset_backoff();
+            // RFC 9293, section 3.8.1 (MUST-18): Karn's algorithm: the timeout stays backed off until there is a sample.
             self.recovery.timeouts = 0;
             self.timers.stuck_since = if self.outstanding() > 0 { now } else { Instant::ZERO };
             self.soft_error = None;
@@ -82,7 +85,7 @@ impl Tcb {
         }
         counters.duplicates_reported += u64::from(sack.duplicate.is_some());
         self.adapt_reordering_window(sack.duplicate.is_some());
-        let next_loss = self.repair(&news, segment, now, umem, counters);
+        let next_loss = self.repair(news, segment, now, umem, counters);
         let rearm = acked > 0 || sack.bytes > 0 || next_loss.is_some();
         if rearm {
             self.arm_send_timer(now, next_loss);
@@ -147,28 +150,31 @@ impl Tcb {
         }
         let (mut known, mut rtt, mut ever_again) = (0, None, false);
         while let Some(first) = self.snd.queue.first().filter(|&first| first != self.snd.unsent) {
-            let note = *umem.note(first);
-            let (seq, len) = (SeqNum::new(note.seq), seq_len(umem, first));
+            let (note, text) = umem.queued(first);
+            let (seq, len) = (SeqNum::new(note.seq), seq_len_of(&note, text));
             let end = seq + len;
             if end.after(ack) {
                 self.release_part(first, ack.since(seq), umem);
                 break;
             }
-            known += if note.marks & mark::SACKED != 0 { len } else { 0 };
-            // RFC 6298, section 3: RTT samples MUST NOT be made using segments that were retransmitted.
-            if note.marks & mark::EVER_RETRANSMITTED != 0 {
-                ever_again = true;
-            } else if rtt.is_none() && note.marks & mark::SACKED == 0 {
-                rtt = Some(now.ns_since(note.sent_at) / 1000);
+            if note.marks & UNUSUAL == 0 {
+                let sample_us = now.ns_since(note.sent_at) / 1000;
+                rtt = rtt.or(Some(sample_us));
+                self.delivered_original(note.sent_at, end, sample_us);
+            } else {
+                // RFC 6298, section 3: RTT samples MUST NOT be made using segments that were retransmitted.
+                ever_again |= note.marks & mark::EVER_RETRANSMITTED != 0;
+                if note.marks & mark::SACKED == 0 {
+                    self.delivered_segment(&note, end, now, ts_ecr);
+                } else {
+                    known += len;
+                }
+                self.unmark(first, len, umem);
             }
-            if note.marks & mark::SACKED == 0 {
-                self.delivered_segment(&note, end, now, ts_ecr);
-            }
-            self.unmark(first, len, umem);
             if self.recovery.lost_hint == first {
                 self.recovery.lost_hint = Queued::NONE;
             }
-            self.snd.queued -= u32::from(umem.queued_len(first));
+            self.snd.queued -= u32::from(text);
             self.snd.queue.release(umem);
         }
         self.snd.una = ack;
@@ -203,7 +209,7 @@ impl Tcb {
     /// Moves the repair of losses on, and says when the next segment counts as lost.
     fn repair(
         &mut self,
-        news: &News,
+        mut news: News,
         segment: &Segment,
         now: Instant,
         umem: &mut Umem,
@@ -213,14 +219,13 @@ impl Tcb {
             // RFC 8985, section 7.4.2: the probe repaired a loss, and congestion control has to hear of it.
             self.enter_recovery(news.flight_before, news.sacked_before, counters);
         }
-        let lost_before = self.recovery.lost;
         let (found, next_loss) =
-            if self.sack_ok { self.detect_losses(now, umem) } else { (self.count_duplicates(news, umem), None) };
-        let _ = lost_before;
+            if self.sack_ok { self.detect_losses(now, umem) } else { (self.count_duplicates(&mut news, umem), None) };
+        let news = &news;
         if self.undo_if_needless(news, umem, counters) {
             return next_loss;
         }
-        self.take_ecn_echo(segment, news);
+        self.take_ecn_echo(segment, news, counters);
         match self.recovery.phase {
             Phase::Recovery | Phase::Loss | Phase::Reduced if segment.ack.after_eq(self.recovery.point) => {
                 self.leave_recovery(segment.ack);
@@ -248,7 +253,8 @@ impl Tcb {
         let window_limited = self.window_limited || news.flight_before * 2 > self.congestion.window();
         self.congestion.on_ack(&Ack {
             now,
-            acked: news.acked,
+            // What SACK told of before, and what duplicates stood for, counted then.
+            acked: news.acked.min(news.delivered),
             una: self.snd.una,
             nxt: self.snd.nxt,
             rtt: news.rtt_us.map(Duration::from_micros),
@@ -282,7 +288,6 @@ impl Tcb {
     fn leave_recovery(&mut self, una: SeqNum) {
         self.congestion.exit_recovery(una);
         let was = std::mem::replace(&mut self.recovery.phase, Phase::Open);
-        self.recovery.may_undo = false;
         self.recovery.duplicates = 0;
         if !self.sack_ok {
             self.recovery.sacked = 0;
@@ -293,14 +298,16 @@ impl Tcb {
     }
 
     /// A repair was needless if the acknowledgment echoes a time before the first retransmission (RFC 3522), or if
-    /// everything that was sent again was reported to have arrived twice (RFC 3708): then it is undone.
+    /// everything that was sent again was reported to have arrived twice (RFC 3708): then it is undone. The reports
+    /// come a round trip after the retransmissions, when the repair is mostly over.
     fn undo_if_needless(&mut self, news: &News, umem: &mut Umem, counters: &mut Counters) -> bool {
         let recovery = &mut self.recovery;
-        if !recovery.may_undo || !matches!(recovery.phase, Phase::Recovery | Phase::Loss) || recovery.undo_ts == 0 {
+        let repairing = matches!(recovery.phase, Phase::Recovery | Phase::Loss);
+        if !recovery.may_undo || recovery.undo_ts == 0 || !(repairing || news.sack.duplicate.is_some()) {
             return false;
         }
         let echoes_earlier = |ecr: u32| ecr != 0 && (ecr.wrapping_sub(recovery.undo_ts) as i32) < 0;
-        let by_timestamp = news.acked > 0 && news.ts_ecr.is_some_and(echoes_earlier);
+        let by_timestamp = repairing && news.acked > 0 && news.ts_ecr.is_some_and(echoes_earlier);
         let had = recovery.undo_bytes;
         recovery.undo_bytes = had.saturating_sub(news.sack.duplicate.unwrap_or(0));
         let by_duplicates = had > 0 && recovery.undo_bytes == 0;
@@ -319,11 +326,12 @@ impl Tcb {
     }
 
     /// RFC 3168, section 6.1.2: an echoed mark reduces the window once for a window of data.
-    fn take_ecn_echo(&mut self, segment: &Segment, news: &News) {
+    fn take_ecn_echo(&mut self, segment: &Segment, news: &News, counters: &mut Counters) {
         if !self.ecn.on || !segment.has(Flags::ECE) || segment.has(Flags::SYN) {
             return;
         }
         if self.congestion.on_ecn_echo(news.flight_before, self.snd.nxt, u32::from(self.snd.mss)) {
+            counters.ecn_reductions += 1;
             self.ecn.reduced = true;
             self.recovery.phase = Phase::Reduced;
             self.recovery.point = self.snd.nxt;
@@ -331,10 +339,12 @@ impl Tcb {
     }
 
     /// Losses where the peer has no SACK: by three duplicates, and in recovery by acknowledgments of a part
-    /// (RFC 5681, section 3.2; RFC 6582). Each duplicate stands for a segment that left the network.
-    fn count_duplicates(&mut self, news: &News, umem: &mut Umem) -> bool {
+    /// (RFC 5681, section 3.2; RFC 6582). Each duplicate stands for a segment that left the network, and so was
+    /// delivered (RFC 9937, section 6.1).
+    fn count_duplicates(&mut self, news: &mut News, umem: &mut Umem) -> bool {
         let mss = u32::from(self.snd.mss);
         if news.acked > 0 {
+            news.delivered = news.acked.saturating_sub(self.recovery.sacked).max(news.acked.min(mss));
             self.recovery.sacked = self.recovery.sacked.saturating_sub(news.acked.saturating_sub(mss));
             self.recovery.duplicates = 0;
             let partial = self.recovery.phase == Phase::Recovery && self.snd.una.before(self.recovery.point);
@@ -345,8 +355,12 @@ impl Tcb {
         }
         let behind = self.outstanding().saturating_sub(mss);
         self.recovery.sacked = (self.recovery.sacked + mss).min(behind);
+        news.delivered = self.recovery.sacked.saturating_sub(news.sacked_before);
         self.recovery.duplicates = self.recovery.duplicates.saturating_add(1);
-        let begins = matches!(self.recovery.phase, Phase::Open | Phase::Disorder | Phase::Reduced);
+        // RFC 6582, section 3.2: not unless more than the last recovery's end is acknowledged: what was sent again without
+        // need makes duplicates at that point.
+        let begins = matches!(self.recovery.phase, Phase::Open | Phase::Disorder | Phase::Reduced)
+            && self.snd.una != self.recovery.point;
         begins && self.recovery.duplicates >= DUPLICATES && self.mark_first_lost(umem)
     }
 
@@ -376,7 +390,9 @@ impl Tcb {
         self.recovery.phase = Phase::Loss;
         self.recovery.point = self.snd.nxt;
         self.recovery.rack.probe_pending = false;
-        self.congestion.on_timeout(flight, self.snd.nxt, u32::from(self.snd.mss), first);
+        if self.state.is_synchronized() {
+            self.congestion.on_timeout(flight, self.snd.nxt, u32::from(self.snd.mss), first);
+        }
         // RFC 6298, section 5.5: the host MUST set RTO <- RTO * 2 ("back off the timer").
         self.rtt.back_off();
         (self.timers.send_at, self.timers.send_kind) = (now + self.rtt.rto(), SendTimer::Retransmission);

@@ -55,9 +55,9 @@ impl Tcp {
         tcb.snd.unsent = tcb.snd.queue.push(umem, frame);
         // Room for the SYN itself: the peer's window is not known yet.
         (tcb.snd.wnd, tcb.snd.max_wnd) = (1, 1);
-        tcb.ts.on = true;
+        (tcb.ts.on, tcb.ecn.on) = (true, self.shared.config.ask_for_ecn);
         tcb.timers.stuck_since = now;
-        tcb.set_peer_mss(Some(self.shared.config.mss), self.shared.config.mss);
+        tcb.set_peer_mss(Some(self.shared.config.mss), &self.shared);
         let holdings = tcb.holdings();
         let index = match self.tables.connections.insert(tcb) {
             Ok(index) => index,
@@ -143,7 +143,7 @@ impl Tcb {
                 lost: 0,
                 retransmitted: 0,
                 lost_hint: Queued::NONE,
-                rack: Rack::default(),
+                rack: Rack::new(iss),
                 undo_ts: 0,
                 undo_bytes: 0,
                 may_undo: false,

@@ -41,6 +41,17 @@ pub(super) struct Opening {
     pub(super) ecn: bool,
 }
 
+/// What the handshake says about the round-trip time.
+#[derive(Clone, Copy, Debug)]
+enum Rtt {
+    /// It was measured.
+    Is(Duration),
+    /// Our SYN was sent more than once (RFC 5681, section 3.1; RFC 6298, section 5.7).
+    Ambiguous,
+    /// It was answered by a cookie, and nobody knows when.
+    Unknown,
+}
+
 /// A connection whose handshake is not over yet.
 #[derive(Debug)]
 pub(super) struct Embryo {
@@ -185,7 +196,7 @@ impl Tcp {
             ts_recent: segment.options.timestamps.map(|(value, _)| value),
             ecn: kept.ecn,
         };
-        self.open(&opening, None, segment, frame, now, umem)
+        self.open(&opening, Rtt::Unknown, segment, frame, now, umem)
     }
 
     /// Digests a segment for a connection whose handshake is not over (RFC 9293, section 3.10.7.4, SYN-RECEIVED after
@@ -245,7 +256,7 @@ impl Tcp {
             self.shared.counters.resets_sent += 1;
             return self.shared.answered(frame, DropReason::TcpBadAck, Control::reset_for(segment));
         }
-        let rtt = (embryo.retries == 0).then(|| now.since(embryo.answered_at));
+        let rtt = if embryo.retries == 0 { Rtt::Is(now.since(embryo.answered_at)) } else { Rtt::Ambiguous };
         let opening = Opening { from, ..opening };
         self.forget_embryo(index);
         self.open(&opening, rtt, segment, frame, now, umem)
@@ -255,7 +266,7 @@ impl Tcp {
     fn open(
         &mut self,
         opening: &Opening,
-        rtt: Option<Duration>,
+        rtt: Rtt,
         segment: &Segment,
         frame: Frame,
         now: Instant,
@@ -266,11 +277,9 @@ impl Tcp {
         tcb.snd.nxt = opening.iss + 1;
         tcb.take_opening(opening, &self.shared, now);
         match rtt {
-            Some(rtt) => tcb.rtt.sample(rtt, now),
-            None => {
-                tcb.congestion.after_lost_syn(u32::from(tcb.snd.mss));
-                tcb.rtt.after_lost_syn();
-            }
+            Rtt::Is(rtt) => tcb.rtt.sample(rtt, now),
+            Rtt::Unknown => {}
+            Rtt::Ambiguous => tcb.begin_with_care(),
         }
         let hash = opening.tuple.hash(self.tables.key);
         let Ok(index) = self.tables.connections.insert(tcb) else {
@@ -323,7 +332,7 @@ impl Tcb {
         self.snd.shift = opening.window_scale.unwrap_or(0).min(14);
         self.rcv.shift = if self.snd.scaled { self.rcv.shift_offered } else { 0 };
         self.rtt = RttEstimator::new(shared.config.rto);
-        self.set_peer_mss(opening.peer_mss, shared.config.mss);
+        self.set_peer_mss(opening.peer_mss, shared);
     }
 }
 
@@ -357,8 +366,9 @@ fn syn_ack(opening: &Opening, shared: &Shared, now: Instant) -> Control {
 fn handshake_ack(opening: &Opening, shared: &Shared, now: Instant) -> Control {
     let answer = syn_ack(opening, shared, now);
     let options = Options { timestamps: answer.options.timestamps, ..Options::default() };
-    let shift = answer.options.window_scale.unwrap_or(0);
-    Control { seq: opening.iss + 1, flags: Flags::ACK, window: answer.window >> shift, options, ..answer }
+    // RFC 9293, section 3.8.6 (SHLD-14): rounded up, for a receiver SHOULD NOT shrink the window.
+    let window = answer.window.div_ceil(1 << answer.options.window_scale.unwrap_or(0));
+    Control { seq: opening.iss + 1, flags: Flags::ACK, window, options, ..answer }
 }
 
 /// Nothing for an application yet.

@@ -128,6 +128,8 @@ pub struct TcpConfig {
     pub time_wait_for: Duration,
     /// Whether ECN is agreed to when a peer asks for it (RFC 3168).
     pub ecn: bool,
+    /// Whether ECN is asked for on connections that we open (Linux: tcp_ecn = 1; by default neither asks).
+    pub ask_for_ecn: bool,
     /// The smallest MTU of a path that is believed (RFC 791: 68 is the least there is; Linux: min_pmtu, 552).
     pub min_pmtu: u16,
     /// Ports that connections of ours are opened from (RFC 6056).
@@ -159,6 +161,7 @@ impl Default for TcpConfig {
             // As Linux; RFC 9293, section 3.4.2 would take an MSL of two minutes.
             time_wait_for: Duration::from_secs(60),
             ecn: true,
+            ask_for_ecn: false,
             min_pmtu: 552,
             source_ports: source_port::DEFAULT_PORTS,
             guessable_numbers: None,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::ack::Progress;
+use super::congestion::Congestion;
 use super::reassembly::Insertion;
 use super::segment::{Control, Segment};
 use super::state::State;
@@ -77,6 +78,9 @@ impl Tcb {
             // RFC 9293, section 3.10.7.4: if SND.UNA < SEG.ACK =< SND.NXT, then enter ESTABLISHED state.
             if !(segment.ack.after(self.snd.una) && segment.ack.before_eq(self.snd.nxt)) {
                 return shared.answered(frame, DropReason::TcpBadAck, Control::reset_for(segment));
+            }
+            if self.recovery.timeouts > 0 {
+                self.begin_with_care();
             }
             self.establish(segment, shared, now);
             events.opened = true;
@@ -196,7 +200,8 @@ impl Tcb {
 
     /// Drops a segment that is not accepted, and answers with an acknowledgment (RFC 9293, section 3.10.7.4): always
     /// where there was text, for that may be a retransmission whose acknowledgment was lost; otherwise within a limit,
-    /// so that two ends that disagree do not talk for ever.
+    /// so that two ends that disagree do not talk for ever. Like all acknowledgments it goes out when all segments of
+    /// the turn are processed.
     fn refuse_with_ack(
         &mut self,
         frame: Frame,
@@ -213,8 +218,8 @@ impl Tcb {
             shared.counters.challenges_suppressed += 1;
             return Verdict::dropped(frame, reason);
         }
-        let answer = self.acknowledgment(shared, now);
-        shared.answered(frame, reason, answer)
+        self.rcv.ack_now = true;
+        Verdict::dropped(frame, reason)
     }
 
     /// RFC 5961, section 7: the number of challenge ACKs is limited, here for each connection by itself: a common
@@ -226,27 +231,6 @@ impl Tcb {
         }
         self.challenges = self.challenges.saturating_add(1);
         self.challenges <= CHALLENGES
-    }
-
-    /// <SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>, to be sent at once.
-    pub(super) fn acknowledgment(&mut self, shared: &mut Shared, now: Instant) -> Control {
-        let mut flags = Flags::ACK;
-        if self.ecn.echo {
-            flags = flags | Flags::ECE;
-        }
-        let options = self.options(now, 0);
-        let window = self.advertise(shared.config.receive_buffer, &shared.memory);
-        self.acknowledged();
-        shared.counters.acknowledgments += 1;
-        Control {
-            tuple: self.tuple,
-            seq: self.snd.nxt,
-            ack: self.rcv.nxt,
-            flags,
-            window,
-            options,
-            class: self.wishes.class,
-        }
     }
 
     /// RFC 5961, section 3.2: a reset counts if it is exactly the next number; elsewhere in the window it is challenged.
@@ -523,17 +507,21 @@ impl Tcb {
         self.snd.scaled = options.window_scale.is_some();
         self.snd.shift = options.window_scale.unwrap_or(0).min(14);
         self.rcv.shift = if self.snd.scaled { self.rcv.shift_offered } else { 0 };
-        self.set_peer_mss(options.mss, shared.config.mss);
+        self.set_peer_mss(options.mss, shared);
     }
 
     /// Our SYN arrived: the frame that stood for it is done with.
     fn take_ack_of_syn(&mut self, segment: &Segment, again: bool, shared: &mut Shared, now: Instant, umem: &mut Umem) {
         self.take_ack(segment, now, umem, &mut shared.counters);
         if again {
-            // RFC 5681, section 3.1 and RFC 6298, section 5.7: after a lost SYN both start over with care.
-            self.congestion.after_lost_syn(u32::from(self.snd.mss));
-            self.rtt.after_lost_syn();
+            self.begin_with_care();
         }
+    }
+
+    /// RFC 5681, section 3.1 and RFC 6298, section 5.7: what follows a SYN that had to be sent again.
+    pub(super) fn begin_with_care(&mut self) {
+        self.congestion.after_lost_syn(u32::from(self.snd.mss));
+        self.rtt.after_lost_syn();
     }
 
     /// Marks our SYN as lost, so that it goes out again with what is known now.
@@ -547,16 +535,19 @@ impl Tcb {
     ///
     /// RFC 9293, section 3.7.1 (MUST-15, MUST-16): 536 where the peer said nothing; the smaller of both, less our
     /// options in every segment.
-    pub(super) fn set_peer_mss(&mut self, peer: Option<u16>, ours: u16) {
-        self.snd.peer_mss = peer.unwrap_or(super::DEFAULT_MSS).max(super::SMALLEST_MSS).min(ours);
-        self.set_mss(self.snd.peer_mss);
+    pub(super) fn set_peer_mss(&mut self, peer: Option<u16>, shared: &Shared) {
+        let config = &shared.config;
+        self.snd.peer_mss = peer.unwrap_or(super::DEFAULT_MSS).max(super::SMALLEST_MSS).min(config.mss);
+        self.snd.mss = self.snd.peer_mss - self.option_len();
+        // RFC 6928, section 2: the initial window is of so many segments as they are.
+        self.congestion = Congestion::new(config.algorithm, u32::from(self.snd.mss));
     }
 
     /// Sets what the path takes, less our options, and tells the congestion control.
     pub(super) fn set_mss(&mut self, path: u16) {
         let (old, new) = (self.snd.mss, path - self.option_len());
         self.snd.mss = new;
-        if old != new && old != 0 {
+        if old != new {
             self.congestion.on_mss_change(u32::from(old), u32::from(new));
         }
     }

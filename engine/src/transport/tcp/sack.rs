@@ -4,9 +4,9 @@
 //! a receiver may go back on its word until the ordinary acknowledgment passes (RFC 2018, section 8).
 
 use super::tcb::{Tcb, mark};
-use crate::base::{Instant, Queued, Umem};
+use crate::base::{Instant, Note, Queued, Umem};
 use crate::wire::seq::SeqNum;
-use crate::wire::tcp::SackBlocks;
+use crate::wire::tcp::{MAX_SACK_BLOCKS, SackBlocks};
 
 /// What the blocks of one acknowledgment said.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,12 +45,21 @@ impl Tcb {
         } else {
             blocks
         };
-        for &(start, end) in ordinary {
+        // In the order in which they were sent: the latest comes first in the option, and what lies below it would look
+        // as if it had been overtaken.
+        let una = self.snd.una;
+        let mut sorted = [(una, una); MAX_SACK_BLOCKS];
+        for (place, &block) in sorted.iter_mut().zip(ordinary) {
             // What was never sent, or is acknowledged already, is no report about the scoreboard.
-            if start.before(end) && end.before_eq(self.snd.nxt) && end.after(self.snd.una) {
-                news.bytes += self.mark_sacked(start, end, now, ts_ecr, umem);
-                news.any = true;
+            let (start, end) = block;
+            if start.before(end) && end.before_eq(self.snd.nxt) && end.after(una) {
+                *place = block;
             }
+        }
+        sorted.sort_unstable_by_key(|&(_, end)| end.since(una));
+        for (start, end) in sorted.into_iter().filter(|(start, end)| start != end) {
+            news.bytes += self.mark_sacked(start, end, now, ts_ecr, umem);
+            news.any = true;
         }
         news
     }
@@ -150,6 +159,12 @@ impl Tcb {
 /// Sequence numbers that a queued frame takes up: text, SYN and FIN.
 #[inline]
 pub(super) fn seq_len(umem: &Umem, place: Queued) -> u32 {
-    let marks = umem.note(place).marks;
-    u32::from(umem.queued_len(place)) + u32::from(marks & mark::SYN != 0) + u32::from(marks & mark::FIN != 0)
+    let (note, text) = umem.queued(place);
+    seq_len_of(&note, text)
+}
+
+/// The same, of a frame with this note and so many bytes of text.
+#[inline]
+pub(super) const fn seq_len_of(note: &Note, text: u16) -> u32 {
+    text as u32 + (note.marks & mark::SYN != 0) as u32 + (note.marks & mark::FIN != 0) as u32
 }

@@ -131,7 +131,7 @@ impl Tcb {
         // RFC 9293, section 3.8.4 (MUST-26): keep-alives MUST only be sent when no sent data is outstanding, and no data or
         // acknowledgment packets have been received for the connection within an interval.
         if self.outstanding() > 0 || due > now {
-            self.timers.idle_at = due.max(now + Duration::from_secs(1));
+            self.timers.idle_at = if due > now { due } else { now + Duration::from_secs(1) };
             return None;
         }
         // RFC 9293, section 3.8.4 (MUST-29): a TCP MUST NOT interpret failure to respond to any specific probe as a dead

@@ -1,6 +1,6 @@
 //! What a connection sends next: lost segments, new ones, probes, acknowledgments (RFC 9293, section 3.8).
 
-use super::sack::seq_len;
+use super::sack::{seq_len, seq_len_of};
 use super::tcb::{Phase, Probe, SendTimer, Tcb, mark};
 use super::{Outgoing, Shared};
 use crate::base::{Frame, Instant, Queued, Umem};
@@ -59,7 +59,11 @@ impl Tcb {
         match self.send_new(shared, now, umem) {
             Next::Nothing => {}
             sent => {
-                self.probe = Probe::No;
+                if self.probe == Probe::Loss && matches!(sent, Next::Segment(_)) {
+                    shared.counters.loss_probes += 1;
+                    self.recovery.rack.probed(self.snd.nxt, false);
+                    self.probe = Probe::No;
+                }
                 return sent;
             }
         }
@@ -89,7 +93,9 @@ impl Tcb {
     fn retransmit(&mut self, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Option<Next> {
         let place = self.first_lost(umem)?;
         let in_flight = self.in_flight();
-        if in_flight > 0 && in_flight + seq_len(umem, place) > self.congestion.window() {
+        // RFC 6582, section 3.2: without SACK, what an acknowledgment of a part tells of is sent again at once.
+        let is_next = !self.sack_ok && self.recovery.phase == Phase::Recovery && Some(place) == self.snd.queue.first();
+        if in_flight > 0 && !is_next && in_flight + seq_len(umem, place) > self.congestion.window() {
             self.window_limited = true;
             return None;
         }
@@ -151,8 +157,16 @@ impl Tcb {
             return Next::Nothing;
         }
         self.restart_after_idle(now);
+        let usable = self.usable_window();
+        let most = u32::from(self.snd.mss).min(usable);
+        // With nothing under way, and room for the whole frame, nothing can hold it back.
+        if self.outstanding() == 0 && seq_len(umem, place) <= most {
+            return self.send_unsent(place, shared, now, umem);
+        }
         match self.hold(place, umem) {
             Hold::Nothing => {}
+            // RFC 8985, section 7.3: a probe is new text if there is any that the peer has room for.
+            Hold::Congestion | Hold::Nagle if self.probe == Probe::Loss => {}
             Hold::Window => {
                 self.wait_for_window(now);
                 return Next::Nothing;
@@ -163,8 +177,6 @@ impl Tcb {
             }
             Hold::Nagle => return Next::Nothing,
         }
-        let usable = self.usable_window();
-        let most = u32::from(self.snd.mss).min(usable);
         if !self.fits(place, most, umem) {
             return Next::Starved;
         }
@@ -177,7 +189,8 @@ impl Tcb {
 
     /// Sends a frame that was never sent before.
     fn send_unsent(&mut self, place: Queued, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
-        let (seq, len) = (self.snd.nxt, seq_len(umem, place));
+        let (note, text) = umem.queued(place);
+        let (seq, len) = (self.snd.nxt, seq_len_of(&note, text));
         let was_idle = self.outstanding() == 0;
         let next = self.send_queued(place, seq, shared, now, umem);
         if !matches!(next, Next::Segment(_)) {
@@ -187,8 +200,9 @@ impl Tcb {
             (note.seq, note.sent_at, note.sends) = (seq.value(), now, 1);
             note.marks &= mark::SYN | mark::FIN | mark::PSH;
         });
+        shared.counters.sent += u64::from(umem.note(place).marks & mark::SYN == 0);
         self.snd.nxt += len;
-        self.snd.unsent_len -= u32::from(umem.queued_len(place));
+        self.snd.unsent_len -= u32::from(text);
         self.snd.unsent = umem.next(place).unwrap_or(Queued::NONE);
         if self.snd.unsent == Queued::NONE {
             self.window_limited = false;
@@ -198,9 +212,10 @@ impl Tcb {
         if was_idle {
             self.timers.stuck_since = now;
         }
-        // RFC 6298, section 5.1, and RFC 8985, section 7.2: every new segment puts the probe off.
-        let probing = self.timers.send_kind == SendTimer::LossProbe && self.recovery.phase == Phase::Open;
-        if was_idle || probing || self.timers.send_at == Instant::ZERO {
+        // RFC 6298, section 5.1: the timer is started if it does not run; and RFC 8985, section 7.2: every new segment puts
+        // the probe off, but that which is one.
+        let probes = self.probe != Probe::Loss && self.probe_timeout_ns().is_some_and(|pto| pto < self.rtt.rto_ns());
+        if was_idle || probes || self.timers.send_at == Instant::ZERO {
             self.arm_send_timer(now, None);
         }
         next
@@ -262,7 +277,7 @@ impl Tcb {
 
     /// Builds the segment of a queued frame. One with text is the frame itself, which stays on the queue.
     fn send_queued(&mut self, place: Queued, seq: SeqNum, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
-        let (note, len) = (*umem.note(place), umem.queued_len(place));
+        let (note, len) = umem.queued(place);
         let frame = if len == 0 { umem.alloc() } else { umem.share(place) };
         let Some(frame) = frame else { return if len == 0 { Next::Starved } else { Next::Nothing } };
         let is_new = seq == self.snd.nxt;
@@ -292,10 +307,13 @@ impl Tcb {
 
     /// The control bits of our SYN: with what is acknowledged of the peer's, if it came.
     fn syn_flags(&self) -> Flags {
-        match self.state {
-            State::SynSent => Flags::SYN,
-            _ => Flags::SYN | Flags::ACK,
+        if self.state != State::SynSent {
+            return Flags::SYN | Flags::ACK;
         }
+        // RFC 3168, section 6.1.1: ECN is asked for by ECE and CWR; section 6.1.1.1: what was not answered MAY be sent
+        // again without, for there are routers that drop what they do not know. An answer to the first still counts.
+        let asks = self.ecn.on && self.recovery.timeouts == 0;
+        if asks { Flags::SYN | Flags::ECE | Flags::CWR } else { Flags::SYN }
     }
 
     /// Sends a segment without text: an acknowledgment if it starts at SND.NXT, a probe if before SND.UNA.
@@ -444,11 +462,12 @@ impl Tcb {
     }
 
     /// RFC 5681, section 4.1: after an idle time the window starts anew.
+    #[inline]
     fn restart_after_idle(&mut self, now: Instant) {
-        let rto = self.rtt.rto();
-        let idle = now.since(self.timers.sent_at);
-        if self.outstanding() == 0 && self.timers.sent_at != Instant::ZERO && idle > rto {
-            self.congestion.on_idle(idle, rto, u32::from(self.snd.mss));
+        let is_idle = now.ns_since(self.timers.sent_at) > self.rtt.rto_ns();
+        if is_idle && self.outstanding() == 0 && self.timers.sent_at != Instant::ZERO {
+            let idle = now.since(self.timers.sent_at);
+            self.congestion.on_idle(idle, self.rtt.rto(), u32::from(self.snd.mss));
             self.timers.sent_at = now;
         }
     }

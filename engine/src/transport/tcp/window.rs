@@ -39,8 +39,13 @@ impl Tcb {
         let edge = self.window_edge(buffer, memory);
         let wnd = edge.since(self.rcv.nxt);
         let mut field = wnd >> self.rcv.shift;
-        // RFC 9293, section 3.8.6 (SHLD-14): a TCP receiver SHOULD NOT shrink the window. Rounding down would.
-        if (field << self.rcv.shift) < self.receive_window() {
+        // RFC 9293, section 3.8.6 (SHLD-14): a TCP receiver SHOULD NOT shrink the window. Rounding down would. Rounding up
+        // every time would move the edge on with every segment, and never stop a peer that sends byte by byte: it goes
+        // less than a step beyond what there is room for. Then a step less is told, and what was told before is taken
+        // all the same (RFC 7323, section 2.4).
+        let rounded_up = (field + 1) << self.rcv.shift;
+        let room = self.receivable(buffer, memory) + (1 << self.rcv.shift);
+        if (field << self.rcv.shift) < self.receive_window() && rounded_up < room {
             field += 1;
         }
         let field = field.min(u32::from(u16::MAX));
@@ -49,9 +54,14 @@ impl Tcb {
     }
 
     /// The right edge to tell the peer: moved only if it is worth while.
+    #[inline]
     fn window_edge(&self, buffer: u32, memory: &Memory) -> SeqNum {
-        let edge = self.rcv.nxt + self.receivable(buffer, memory);
         let step = (buffer / 2).min(u32::from(self.snd.mss));
+        // Nearly always it has not moved that far, which the buffer alone tells.
+        if buffer < self.receive_window() + step {
+            return self.rcv.adv.max(self.rcv.nxt);
+        }
+        let edge = self.rcv.nxt + self.receivable(buffer, memory);
         // RFC 9293, section 3.8.6.2.2 (MUST-39): a TCP implementation MUST include a SWS avoidance algorithm in the
         // receiver: the edge is kept until it can move by a segment, or by half the buffer.
         let worthwhile = edge.after(self.rcv.adv) && edge.since(self.rcv.adv) >= step;

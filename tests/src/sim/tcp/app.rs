@@ -86,6 +86,13 @@ impl Talker {
         }
     }
 
+    /// Aborts whatever is left.
+    pub fn give_up(&mut self) {
+        for call in &mut self.calls {
+            (call.manners.patience, call.reads_at) = (Some(0), self.now);
+        }
+    }
+
     /// Opens as many more connections.
     pub fn call(&mut self, count: u32) {
         self.plan.count += count;
@@ -160,7 +167,7 @@ impl Talker {
         }
         let call = &mut self.calls[at];
         let spoken = call.record.sent + call.record.received;
-        if call.manners.patience.is_some_and(|patience| spoken >= patience) && call.record.opened {
+        if call.manners.patience.is_some_and(|patience| spoken >= patience) {
             call.aborted = true;
             connection.abort();
         }
@@ -293,8 +300,8 @@ impl Call {
     }
 
     /// When there is something to do without being told.
-    fn wakes_at(&self, now: Instant) -> Option<Instant> {
-        [self.reads_at, self.writes_at].into_iter().filter(|&at| at > now && !self.aborted).min()
+    fn wakes_at(&self) -> Option<Instant> {
+        [self.reads_at, self.writes_at].into_iter().filter(|&at| at != Instant::ZERO && !self.aborted).min()
     }
 }
 
@@ -384,7 +391,7 @@ impl App for Talker {
 
     fn next_deadline(&self) -> Option<Instant> {
         let call = (self.plan.count > 0).then_some(self.next_call);
-        let wakes = self.calls.iter().filter_map(|call| call.wakes_at(Instant::ZERO));
+        let wakes = self.calls.iter().filter_map(Call::wakes_at);
         call.into_iter().chain(wakes).min()
     }
 }

@@ -14,6 +14,7 @@ use super::super::rng::Rng;
 use super::super::strict;
 use super::super::wire::Transmission;
 use super::app::Talker;
+use super::observer::Doubts;
 use super::stream::{Flow, Side};
 
 /// Searches for neighbors that a stack runs at once at most.
@@ -134,9 +135,11 @@ impl<D: Virtual> TcpHost<D> {
         self.check_tcp(now);
     }
 
-    /// The next frame that leaves the NIC, and whether frames leave in the order in which they were built.
-    pub fn depart(&mut self) -> Option<(Vec<u8>, bool)> {
-        let in_order = !self.disordered;
+    /// The next frame that leaves the NIC, and what makes it doubtful.
+    pub fn depart(&mut self) -> Option<(Vec<u8>, Doubts)> {
+        let unsent: u64 = self.worker.stack().counters().unsent.iter().sum();
+        let revival = self.tcp().counters().cookies_accepted > 0;
+        let doubts = Doubts { disorder: self.disordered, losses: unsent > 0, revival };
         let Some(bytes) = self.worker.device_mut().nic().depart() else {
             self.disordered &= self.worker.stack().waiting() > 0 || self.is_busy();
             return None;
@@ -146,8 +149,10 @@ impl<D: Virtual> TcpHost<D> {
             panic!("{name}: sent a malformed frame: {wrong}\n{bytes:02x?}");
         }
         assert_eq!(bytes[6..12], self.config.mac.0, "{name}: sent from another MAC address");
-        assert!(bytes.len() <= 14 + usize::from(self.config.mtu), "{name}: sent a frame of {} bytes", bytes.len());
-        Some((bytes, in_order))
+        let tags = if bytes[12..14] == [0x81, 0] || bytes[12..14] == [0x88, 0xa8] { 8 } else { 0 };
+        let most = 14 + tags + usize::from(self.config.mtu);
+        assert!(bytes.len() <= most, "{name}: sent a frame of {} bytes", bytes.len());
+        Some((bytes, doubts))
     }
 
     /// Whether only a turn, or a better mood of the NIC, moves on what waits here.
@@ -229,8 +234,9 @@ impl<D: Virtual> TcpHost<D> {
         assert!(connections + handshakes <= limits.connections, "{name}: {connections} + {handshakes} connections");
         assert!(handshakes <= limits.backlog, "{name}: {handshakes} handshakes");
         assert!(time_waits <= limits.time_wait, "{name}: {time_waits} in TIME-WAIT");
-        // SYN, FIN and a segment that is cut in two take a chunk outside of the limit.
-        let most = limits.chunks + 3 * connections;
+        // SYN and FIN take a chunk outside of the limit, and what is queued is cut into up to three when a router says
+        // that the path takes no more than the least MTU that is believed.
+        let most = 3 * (limits.chunks + connections);
         assert!(tcp.held() <= most, "{name}: {} chunks are held, of {}", tcp.held(), limits.chunks);
         let (_, out) = self.worker.in_bursts();
         // What frees memory at the end of a turn leaves something to do for the next.
@@ -249,7 +255,9 @@ impl<D: Virtual> TcpHost<D> {
         for info in self.tcp().connections(now) {
             let flow = Flow::seen_by(self.side, info.local.1, info.remote.1);
             let buffered = info.receive_queue + info.out_of_order;
-            assert!(buffered <= self.tcp.receive_buffer, "{name}: {flow:?} holds {buffered} received bytes");
+            // The window is told in steps of 2^shift.
+            let most = self.tcp.receive_buffer + (self.tcp.receive_buffer >> 15);
+            assert!(buffered <= most, "{name}: {flow:?} holds {buffered} received bytes");
             let queued = info.send_queue;
             assert!(queued <= self.tcp.send_buffer, "{name}: {flow:?} holds {queued} bytes to be sent");
             // RFC 5681, section 3.1; the loss probe of RFC 8985 may go beyond by a segment, and FIN by one.

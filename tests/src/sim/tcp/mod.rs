@@ -23,11 +23,11 @@ mod segment;
 mod stream;
 mod track;
 
-pub use app::{Badge, Calls, Talker};
+pub use app::{Badge, Call, Calls, Talker};
 pub use book::{Book, Record, SharedBook};
 pub use host::TcpHost;
 pub use manners::{Manners, Reading, Writing};
-pub use observer::Observer;
+pub use observer::{Doubts, Observer};
 pub use run::{TcpOutcome, TcpSimulation};
 pub use scenario::{HostScenario, Router, TcpScenario};
 pub use segment::Segment;

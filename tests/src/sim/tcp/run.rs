@@ -21,10 +21,10 @@ use super::book::SharedBook;
 use super::host::TcpHost;
 use super::observer::Observer;
 use super::scenario::{Router, TcpScenario};
-use super::stream::{ECHO, Side};
+use super::stream::{ECHO, Flow, Side};
 
 /// Steps of the part with faults at most.
-const FAULTY_STEPS: u64 = 3_000;
+const FAULTY_STEPS: u64 = 6_000;
 /// Virtual time of the part with faults at most.
 const FAULTY_TIME: Duration = Duration::from_secs(120);
 /// In which everything that is still to be said has arrived once the faults are over: a timeout that was backed off
@@ -43,6 +43,8 @@ pub struct TcpOutcome {
     pub steps: u64,
     /// Segments sent by both hosts.
     pub segments: u64,
+    /// Connections that both sides opened at the same time.
+    pub crossings: u64,
     /// Bytes that applications took.
     pub received: u64,
     /// Connections by how they ended, each side for itself.
@@ -115,7 +117,11 @@ impl<D: Virtual> TcpSimulation<D> {
         self.calm_down();
         let end = self.now + HEALING;
         let said = |sim: &mut Self| sim.hosts.iter().all(|host| host.worker().stack().app().left() == 0);
-        let all_said = self.run_until(end, said);
+        let mut all_said = self.run_until(end, said);
+        if !all_said && self.is_haunted() {
+            self.hosts.iter_mut().for_each(|host| host.app_mut().give_up());
+            all_said = self.run_until(end + HEALING, said);
+        }
         assert!(all_said, "connections are not over {HEALING:?} after the faults: {}", self.describe());
         let end = self.now + FORGETTING;
         let forgotten = self.run_until(end, |sim| sim.is_at_rest());
@@ -141,6 +147,13 @@ impl<D: Virtual> TcpSimulation<D> {
         self.calm = true;
         self.hosts.iter_mut().for_each(TcpHost::calm);
         self.lanes.iter_mut().for_each(Lane::calm);
+    }
+
+    /// Whether a SYN cookie that was used twice made a connection of which the other side knows nothing: if neither has
+    /// something to say, both ask for ever whether the other is there.
+    fn is_haunted(&self) -> bool {
+        let cookies: u64 = self.hosts.iter().map(|host| host.tcp().counters().cookies_accepted).sum();
+        cookies > 0 && self.book.borrow().mixed
     }
 
     fn is_at_rest(&mut self) -> bool {
@@ -197,8 +210,8 @@ impl<D: Virtual> TcpSimulation<D> {
 
     /// Strangers put their frames on the wire: of any kind, and connection requests that nobody will complete.
     fn disturb(&mut self) {
-        let (strangers, flood) = (self.scenario.strangers, self.scenario.flood);
-        if self.calm || strangers + flood == 0 {
+        let TcpScenario { strangers, flood, attacks, .. } = self.scenario;
+        if self.calm || strangers + flood + attacks == 0 {
             return;
         }
         let to = if self.rng.chance(500) { Side::Near } else { Side::Far };
@@ -213,15 +226,21 @@ impl<D: Virtual> TcpSimulation<D> {
             let packet = frames::ipv4(frames::Ip::new(frames::TCP, STRANGER, to.address()), &[], &segment);
             lane.forge(frames::ethernet(to.mac(), STRANGER_MAC, &[], frames::IPV4, &packet), self.now);
         }
+        if self.rng.chance(attacks)
+            && let Some((flow, from, reached)) = self.observer.any_flow(&mut self.rng)
+        {
+            let frame = attack(&mut self.rng, flow, from, reached);
+            self.lanes[from as usize].forge(frame, self.now);
+        }
     }
 
     fn turn(&mut self, side: Side) {
         let Self { hosts, observer, .. } = self;
         let host = &mut hosts[side as usize];
         host.turn(self.now, |frame| observer.arrives(side, &frame.bytes));
-        while let Some((bytes, in_order)) = self.hosts[side as usize].depart() {
+        while let Some((bytes, doubts)) = self.hosts[side as usize].depart() {
             self.note(3 + side as u64, &bytes, true);
-            self.observer.departs(side, &bytes, in_order);
+            self.observer.departs(side, &bytes, doubts);
             let lane = &mut self.lanes[side as usize];
             if let Some(too_long) = lane.send(Transmission { bytes, damaged: false }, self.now) {
                 self.route(side, &too_long.bytes);
@@ -273,6 +292,7 @@ impl<D: Virtual> TcpSimulation<D> {
             trace: self.trace,
             steps: self.steps,
             segments: self.observer.segments,
+            crossings: self.observer.crossings(),
             received,
             ends,
             counters: BTreeMap::new(),
@@ -301,4 +321,37 @@ impl<D: Virtual> TcpSimulation<D> {
         }
         outcome
     }
+}
+
+/// What somebody sends who knows the ends of a connection, but not its numbers: further ahead than any window reaches.
+/// Nothing of it may have an effect.
+fn attack(rng: &mut Rng, flow: Flow, from: Side, reached: u32) -> Vec<u8> {
+    const NO_WINDOW: u64 = 1 << 21;
+    let to = from.other();
+    let seq = reached.wrapping_add(rng.between(NO_WINDOW, 1 << 31) as u32);
+    let (source, destination) = ((from.address(), flow.port(from)), (to.address(), flow.port(to)));
+    let text = [0; 20];
+    let flags = rng.pick(&[0x04, 0x14, 0x10, 0x11, 0x18, 0x00, 0x3f]) & !0x02;
+    let options = [1, 1, 8, 10, rng.bits() as u8, 0, 0, 0, 0, 0, 0, 0];
+    let segment = frames::Tcp {
+        seq,
+        ack: rng.bits() as u32,
+        flags,
+        window: rng.bits() as u16,
+        urgent: 0,
+        options: if rng.chance(500) { &options } else { &[] },
+        text: if rng.chance(500) { &text } else { &[] },
+    };
+    let packet = if rng.chance(700) {
+        let segment = frames::tcp(source, destination, &segment);
+        frames::ipv4(frames::Ip::new(frames::TCP, source.0, destination.0), &[], &segment)
+    } else {
+        // An error about a segment that was never sent.
+        let segment = frames::tcp(destination, source, &segment);
+        let about = frames::ipv4(frames::Ip::new(frames::TCP, destination.0, source.0), &[], &segment);
+        let (kind, code) = rng.pick(&[(3, 0), (3, 1), (3, 2), (3, 3), (3, 4), (4, 0), (11, 0), (12, 0)]);
+        let error = frames::icmp(kind, code, &[&[0, 0, 2, 0], &about[..28]].concat());
+        frames::ipv4(frames::Ip::new(frames::ICMP, STRANGER, destination.0), &[], &error)
+    };
+    frames::ethernet(to.mac(), STRANGER_MAC, &[], frames::IPV4, &packet)
 }

@@ -63,10 +63,13 @@ pub struct TcpScenario {
     pub router: Router,
     /// The clock.
     pub clock: ClockFaults,
-    /// Chances in thousandths of steps that a stranger puts a frame on the wire, and a SYN.
+    /// Chances in thousandths of steps that a stranger puts a frame on the wire, a SYN, and a segment that pretends to
+    /// be of a connection.
     pub strangers: u32,
     /// See `strangers`.
     pub flood: u32,
+    /// See `strangers`.
+    pub attacks: u32,
 }
 
 impl TcpScenario {
@@ -98,6 +101,7 @@ impl TcpScenario {
             clock: ClockFaults::default(),
             strangers: 0,
             flood: 0,
+            attacks: 0,
         }
     }
 
@@ -116,12 +120,15 @@ impl TcpScenario {
         };
         scenario.strangers = sometimes(&mut rng, 100);
         scenario.flood = sometimes(&mut rng, 200);
-        let most = rng.scale(1000, 100_000);
+        scenario.attacks = sometimes(&mut rng, 200);
+        let most = rng.scale(1000, 400_000);
         for host in &mut scenario.hosts {
             host.draw(&mut rng, most);
         }
-        if rng.chance(100) {
-            scenario.cross(&mut rng);
+        match rng.below(10) {
+            0 => scenario.cross(&mut rng),
+            1 => scenario.hurry(&mut rng),
+            _ => {}
         }
         scenario
     }
@@ -135,6 +142,18 @@ impl TcpScenario {
             tcp.time_wait_for = Duration::from_millis(rng.between(1, 2000));
             host.calls.ports = vec![CROSSING];
             (host.calls.count, host.calls.gap_ns) = (rng.between(1, 4) as u32, rng.scale(US, 100 * MS));
+        }
+    }
+
+    /// Has both sides open connections from a few ports, again and again, while some of the last are in TIME-WAIT.
+    pub fn hurry(&mut self, rng: &mut Rng) {
+        let ports = rng.between(1, 4) as u16;
+        for host in &mut self.hosts {
+            let Some(tcp) = &mut host.config.tcp else { continue };
+            (tcp.source_ports, tcp.guessable_numbers) = (40_000..=39_999 + ports, None);
+            tcp.time_wait_for = Duration::from_millis(rng.scale(10, 60_000));
+            host.calls.most = host.calls.most.min(5_000);
+            (host.calls.count, host.calls.gap_ns) = (rng.between(4, 24) as u32, rng.scale(US, 100 * MS));
         }
     }
 }
@@ -166,7 +185,7 @@ impl HostScenario {
         tcp.user_timeout = Duration::from_secs(rng.scale(20, 300));
         tcp.fin_wait_2 = Duration::from_secs(rng.scale(1, 60));
         tcp.time_wait_for = Duration::from_millis(rng.scale(10, 60_000));
-        tcp.ecn = rng.chance(700);
+        (tcp.ecn, tcp.ask_for_ecn) = (rng.chance(800), rng.chance(500));
         self.calls = Calls {
             count: if rng.chance(100) { 0 } else { table(rng, 1, 12) },
             gap_ns: rng.scale(US, 500 * MS),

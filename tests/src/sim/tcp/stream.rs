@@ -92,6 +92,15 @@ impl Flow {
         Self::seen_by(side, local.port(), peer.port())
     }
 
+    /// The port of a side.
+    #[must_use]
+    pub const fn port(self, side: Side) -> u16 {
+        match side {
+            Side::Near => self.near,
+            Side::Far => self.far,
+        }
+    }
+
     /// The side that sends back what it receives, if there is one.
     #[must_use]
     pub const fn echo(self) -> Option<Side> {

@@ -2,6 +2,7 @@
 //!
 //! Places are counted from the initial sequence number, which SYN takes up: text begins at 1.
 
+use super::observer::Doubts;
 use super::ranges::Ranges;
 use super::segment::Segment;
 use super::stream::{Flow, Side, differs};
@@ -32,6 +33,7 @@ pub(super) struct Track {
     key: u64,
     isn: u32,
     offer: Offer,
+    asked: bool,
     /// The place behind everything that was sent.
     sent: i64,
     /// The place of FIN.
@@ -60,6 +62,7 @@ impl Track {
             key: flow.key(from),
             isn: syn.seq,
             offer: Offer::default(),
+            asked: false,
             sent: 0,
             fin: None,
             arrived: Ranges::default(),
@@ -112,6 +115,18 @@ impl Track {
         self.edge = self.edge.max(self.offset(ack) + i64::from(window));
     }
 
+    /// The sequence number behind everything that was sent.
+    #[must_use]
+    pub(super) const fn reached(&self) -> u32 {
+        self.isn.wrapping_add(self.sent as u32)
+    }
+
+    /// Whether a SYN that answered nothing asked for it.
+    #[must_use]
+    pub(super) const fn was_asked_for(&self) -> bool {
+        self.asked
+    }
+
     /// Bytes of text that have arrived without a gap.
     #[must_use]
     pub(super) fn text_arrived(&self) -> u64 {
@@ -119,7 +134,7 @@ impl Track {
         (self.fin.map_or(reach, |fin| reach.min(fin)) - 1).max(0) as u64
     }
 
-    /// A segment of it is sent, which acknowledges `other`; `in_order` if not before one that was built earlier.
+    /// A segment of it is sent, which acknowledges `other`.
     ///
     /// # Errors
     /// Why it must not be sent.
@@ -127,19 +142,22 @@ impl Track {
         &mut self,
         segment: &Segment<'_>,
         other: Option<&mut Self>,
-        in_order: bool,
+        doubts: Doubts,
     ) -> Result<(), String> {
         let place = self.offset(segment.seq);
         if segment.syn {
             self.take_offer(segment, other.as_deref())?;
         }
         self.check_text(segment, place)?;
-        self.check_fin(segment, place + segment.len())?;
+        self.check_fin(segment, place + segment.len())
+            .or_else(|wrong| if doubts.revival { Ok(()) } else { Err(wrong) })?;
         if let Some(other) = other {
             self.check_options(segment, other)?;
-            self.check_acknowledgment(segment, other, in_order)?;
+            self.check_acknowledgment(segment, other, doubts)?;
             self.check_sack(segment, other)?;
-            self.check_congestion_marks(segment, place, other)?;
+            if !doubts.revival {
+                self.check_congestion_marks(segment, place, other)?;
+            }
             let text = segment.text.len() + segment.options_len;
             // RFC 6691, section 2; a SYN says what its sender can take.
             hold(text <= usize::from(other.offer.mss), "more than the MSS of the peer")?;
@@ -148,7 +166,11 @@ impl Track {
         }
         if let Some((value, _)) = segment.timestamps {
             let newer = self.timestamp.is_none_or(|before| value.wrapping_sub(before).cast_signed() >= 0);
-            hold(newer || !in_order, "a timestamp before that of an earlier segment")?;
+            // A SYN cookie's timestamp holds the options of the SYN, which may differ between two answers.
+            hold(
+                newer || segment.syn || doubts.disorder || doubts.revival,
+                "a timestamp before that of an earlier segment",
+            )?;
             self.timestamp = if newer { Some(value) } else { self.timestamp };
         }
         self.sent = self.sent.max(place + segment.len());
@@ -161,8 +183,10 @@ impl Track {
             window_scale: syn.window_scale,
             sack: syn.sack_permitted,
             timestamps: syn.timestamps.is_some(),
-            ecn: syn.ece && (syn.cwr || other.is_some()),
+            // Asked for once is asked for, though a SYN that is sent again may not say so (RFC 3168, section 6.1.1.1).
+            ecn: self.offer.ecn || syn.ece && (syn.cwr || other.is_some()),
         };
+        self.asked |= syn.ack.is_none();
         // An old SYN that comes late begins everything anew for the one who answers it.
         self.told = None;
         let Some(Self { offer, .. }) = other else { return Ok(()) };
@@ -208,16 +232,17 @@ impl Track {
         Ok(())
     }
 
-    fn check_acknowledgment(&mut self, segment: &Segment<'_>, other: &Self, in_order: bool) -> Result<(), String> {
+    fn check_acknowledgment(&mut self, segment: &Segment<'_>, other: &Self, doubts: Doubts) -> Result<(), String> {
         let ack = other.offset(segment.ack.unwrap_or_default());
         hold(ack <= other.arrived.reach(), "acknowledges what has not arrived")?;
         let edge = ack + (i64::from(segment.window) << self.scale(segment));
         let before = self.told.filter(|told| told.isn == other.isn);
-        if let Some(told) = before.filter(|_| in_order) {
+        if let Some(told) = before.filter(|_| !doubts.disorder && !doubts.revival) {
             hold(ack >= told.ack, "takes back an acknowledgment")?;
             let finished = other.fin.is_some_and(|fin| ack > fin);
-            // RFC 9293, section 3.8.6 (SHLD-14). The window of a SYN is not scaled, and cannot say everything.
-            hold(edge >= told.edge || finished || segment.syn, "shrinks its window")?;
+            // RFC 9293, section 3.8.6 (SHLD-14), but for what the field cannot say. That of a SYN is not scaled.
+            let step = 1 << self.shift;
+            hold(edge + step >= told.edge || finished || segment.syn, "shrinks its window")?;
         }
         let furthest = before.map_or((ack, edge), |told| (ack.max(told.ack), edge.max(told.edge)));
         self.told = Some(Told { isn: other.isn, ack: furthest.0, edge: furthest.1 });

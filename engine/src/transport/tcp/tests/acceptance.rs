@@ -3,7 +3,6 @@
 use super::*;
 use crate::base::DropReason;
 use crate::transport::tcp::End;
-use crate::wire::tcp::Flags;
 
 /// How to come to a synchronized state from ESTABLISHED, and what is next on both sides then.
 type Way = (&'static str, fn(&mut Script), u32, u32);

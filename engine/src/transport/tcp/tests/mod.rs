@@ -13,21 +13,27 @@
 //! do the timestamps of both. Times are milliseconds since the script began. What a script does not expect is a
 //! failure, and so is a segment too early or too late.
 //!
-//! After each step the books of the connections are audited ([`audit`]); when a script ends, all packet memory has to
-//! be accounted for.
+//! After each step the books are audited ([`Tcp::audit`](super::Tcp::audit)), and all packet memory is accounted for.
 
 mod application;
-mod audit;
 mod script;
 mod seg;
 
 mod acceptance;
 mod closing;
+mod congestion;
+mod duplicates;
+mod flood;
+mod games;
+mod network;
 mod opening;
 mod options;
 mod receiving;
+mod selective;
 mod sending;
 mod time_waiting;
+mod timeouts;
+mod urgent;
 
 use std::net::Ipv4Addr;
 

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::audit::audit;
-use super::seg::{Ts, pattern};
+use super::seg::Ts;
 use super::{CHUNKS, Numbers, OUR, PEER, Seg};
 use crate::base::{ChunkSize, Descriptor, DropReason, Frame, Instant, Place, Umem, UmemConfig};
 use crate::transport::tcp::isn::InitialNumbers;
@@ -69,7 +68,8 @@ pub(in super::super) struct Script {
     /// Whether the device keeps frames until it is told to be done with them, and those that it has.
     pub(super) device_keeps: bool,
     with_device: Vec<Descriptor>,
-    /// How far the peer's windows have reached, and by how many bits they are shifted.
+    /// How far we have sent, how far the peer's windows have reached, and by how many bits they are shifted.
+    end: u32,
     edge: u32,
     peer_shift: u8,
     /// Whether the peer's segments carry timestamps, and our last one.
@@ -104,6 +104,7 @@ impl Script {
             in_turn: false,
             device_keeps: false,
             with_device: Vec::new(),
+            end: 0,
             edge: 0,
             peer_shift: 0,
             timestamps: false,
@@ -131,6 +132,11 @@ impl Script {
     /// Our initial sequence number for the peer's usual port.
     pub(super) fn iss(&self) -> SeqNum {
         self.numbers(PEER.1).ours
+    }
+
+    /// How far before 2^32 both sides' numbers begin.
+    pub(super) const fn beginning(&self) -> u32 {
+        self.beginning
     }
 
     /// Since the script began.
@@ -161,7 +167,8 @@ impl Script {
         }
         self.note("<", &seg);
         let numbers = self.numbers(seg.port);
-        if seg.flags.contains(Flags::ACK) {
+        let is_future = seg.ack.wrapping_sub(self.end) as i32 > 0;
+        if seg.flags.contains(Flags::ACK) && !is_future {
             let shift = if seg.flags.contains(Flags::SYN) { 0 } else { self.peer_shift };
             let edge = seg.ack.wrapping_add(u32::from(seg.window.unwrap_or(u16::MAX)) << shift);
             self.edge = if edge.wrapping_sub(self.edge) as i32 > 0 { edge } else { self.edge };
@@ -251,7 +258,7 @@ impl Script {
                 }
             }
         }
-        audit(self);
+        self.audit();
     }
 
     fn give_to_device(&mut self, frame: Frame) {
@@ -268,6 +275,14 @@ impl Script {
         for descriptor in std::mem::take(&mut self.with_device) {
             assert!(self.umem.complete(descriptor.addr));
         }
+    }
+
+    /// All books balance, and every chunk is free, held by a connection, or with the device.
+    fn audit(&self) {
+        if let Err((_, wrong)) = self.tcp.audit(&self.umem) {
+            self.fail(&format!("it does not hold that {wrong}"));
+        }
+        assert_eq!(self.umem.free_chunks() + self.tcp.held() + self.lent(), CHUNKS, "chunks in all");
     }
 
     /// Chunks that the device has alone.
@@ -306,6 +321,9 @@ impl Script {
         let takes_room = !seg.text.is_empty() || seg.flags.contains(Flags::FIN);
         if takes_room && port == PEER.1 && seg.end().wrapping_sub(self.edge) as i32 > 0 {
             self.fail("beyond the largest window that the peer ever offered");
+        }
+        if port == PEER.1 && !seg.flags.contains(Flags::RST) && seg.end().wrapping_sub(self.end) as i32 > 0 {
+            self.end = seg.end();
         }
         self.out.push_back(Sent { at: self.time(), seg, way });
     }
@@ -416,10 +434,6 @@ impl Script {
         self
     }
 
-    pub(super) const fn is_in_turn(&self) -> bool {
-        self.in_turn
-    }
-
     // Where things stand.
 
     /// The state of the connection with the peer's usual port, by its name in the RFC.
@@ -450,7 +464,7 @@ impl Drop for Script {
         if !std::thread::panicking() {
             self.expect_nothing();
             self.device_is_done();
-            audit(self);
+            self.audit();
         }
     }
 }
