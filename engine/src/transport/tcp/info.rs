@@ -78,11 +78,6 @@ impl Tcp {
         self.tables.connections.places()
     }
 
-    /// Every connection. Looks at all of them: for tests and tools, not for every turn.
-    pub fn connections(&self, now: Instant) -> impl Iterator<Item = ConnectionInfo> {
-        (0..self.places()).filter_map(move |place| self.connection(place, now))
-    }
-
     /// The connection in a place, if there is one.
     #[must_use]
     pub fn connection(&self, place: u32, now: Instant) -> Option<ConnectionInfo> {
