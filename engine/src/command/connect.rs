@@ -28,6 +28,8 @@ use super::fail;
 /// How long a connection may take to come about, seconds: five requests of a TCP, and no longer than who waits for it
 /// at a terminal does.
 const PATIENCE_S: u64 = 30;
+/// The one queue that is used: where NICs give what they do not spread, the answers to ARP among it.
+const QUEUE: u32 = 0;
 /// How long it may take to reset the connection when we are told to stop: a few turns of a worker that sleeps.
 const STOPPING: Duration = Duration::from_millis(500);
 
@@ -49,9 +51,6 @@ pub(crate) struct Arguments {
     /// Give up if the connection is not established after so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE_S, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
-    /// Receive queue to use
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    queue: u32,
     /// How frames get from the NIC to the engine [default: auto]
     #[arg(long, value_enum)]
     mode: Option<Mode>,
@@ -68,7 +67,7 @@ enum Error {
     #[error("{0}: {1}")]
     Connection(SocketAddr, Failure),
     #[error(
-        "{0}: no answer; if there was one, it came in on another queue than --queue: {1} has several and does not \
+        "{0}: no answer; if there was one, it came in on another queue than the first: {1} has several and does not \
          tell which one it gives a connection to. Try `ethtool -L {1} combined 1`"
     )]
     OtherQueue(SocketAddr, String),
@@ -113,7 +112,7 @@ impl Arguments {
             interface: self.interface,
             address: self.address,
             gateway: self.gateway,
-            queues: Some(QueueSet::Some(vec![self.queue])),
+            queues: Some(QueueSet::Some(vec![QUEUE])),
             mode: self.mode,
             driver: self.driver,
             metrics: self.metrics,
