@@ -150,3 +150,11 @@ reasons! {
         DeviceStalled = "device_stalled",
     }
 }
+
+impl DropReason {
+    /// Whether it is about TCP: the label says so.
+    #[must_use]
+    pub fn is_of_tcp(self) -> bool {
+        self.name().starts_with("tcp_")
+    }
+}

@@ -109,6 +109,16 @@ impl Neighbors {
         Some(entry.mac)
     }
 
+    /// Hears that a neighbor does not seem to get what is sent to it: it is forgotten, so that the next frame for it has it
+    /// searched for anew. Only one that was confirmed a while ago: what was just asked for is as good as it gets.
+    pub fn doubt(&mut self, address: Ipv4Addr, now: Instant) {
+        if let Some(entry) = self.entry(address)
+            && now.since(entry.confirmed) >= RETRY
+        {
+            *entry = EMPTY;
+        }
+    }
+
     /// Takes note that a neighbor has a MAC address, if it is known or searched for; whether it is.
     pub fn confirm(&mut self, address: Ipv4Addr, mac: Mac, now: Instant) -> bool {
         let searched = self.searches.iter().position(|search| search.address == address);
@@ -325,6 +335,16 @@ mod tests {
         }
         assert!(matches!(neighbors.due(at(64)), Some(Due::GiveUp(_))));
         assert_eq!(neighbors.lookup(PEER, at(64)), None);
+    }
+
+    #[test]
+    fn a_neighbor_in_doubt_is_searched_for_anew_but_not_at_once() {
+        let mut neighbors = neighbors();
+        neighbors.learn(PEER, MAC, at(0));
+        neighbors.doubt(PEER, at(0));
+        assert_eq!(neighbors.lookup(PEER, at(0)), Some(MAC), "just confirmed");
+        neighbors.doubt(PEER, at(1));
+        assert_eq!(neighbors.lookup(PEER, at(1)), None);
     }
 
     #[test]

@@ -164,7 +164,7 @@ impl Egress {
         umem: &mut Umem,
         out: &mut Burst,
     ) {
-        let Outgoing { mut frame, class, shared } = segment;
+        let Outgoing { mut frame, class, shared, doubts_way } = segment;
         let to = Way { source: tuple.local.0, destination: tuple.remote.0, traffic_class: class };
         if !self.write_ipv4(&mut frame, umem, &to, ipv4::TCP) {
             umem.free(frame);
@@ -177,6 +177,9 @@ impl Egress {
             umem.free(frame);
             return self.unsent(UnsentReason::NoRoute);
         };
+        if doubts_way {
+            self.neighbors.doubt(next_hop, now);
+        }
         if let Some(mac) = self.neighbors.lookup(next_hop, now) {
             return self.finish(frame, mac, umem, out);
         }
@@ -250,7 +253,7 @@ impl Egress {
             return self.unsent(UnsentReason::TooLong);
         };
         header.write(room, Sum::default());
-        let segment = Outgoing { frame, class: control.class, shared: false };
+        let segment = Outgoing { frame, class: control.class, shared: false, doubts_way: false };
         self.send_segment(segment, &control.tuple, way, now, umem, out);
     }
 

@@ -93,6 +93,7 @@ impl Tcb {
             probe: Probe::No,
             window_limited: false,
             way: Mac::ZERO,
+            doubts_way: false,
             snd: Send {
                 una: iss,
                 nxt: iss,

@@ -17,6 +17,7 @@
 //!
 //! Work for a segment does not depend on the number of connections. A table that is full refuses: it never grows.
 
+mod config;
 pub mod congestion;
 mod counters;
 mod info;
@@ -38,6 +39,7 @@ mod hunger;
 mod hystart;
 mod listen;
 mod memory;
+mod outcome;
 mod prr;
 mod rack;
 mod reassembly;
@@ -55,19 +57,16 @@ mod windowed_minimum;
 #[cfg(test)]
 mod tests;
 
-use std::ops::RangeInclusive;
-use std::time::Duration;
-
-use self::congestion::Algorithm;
+pub use self::config::TcpConfig;
 pub use self::connect::ConnectFailure;
 pub use self::counters::Counters;
 pub use self::info::ConnectionInfo;
-use self::isn::{GuessableNumbers, InitialNumbers};
+use self::isn::InitialNumbers;
 use self::listen::Embryos;
 use self::memory::{Holdings, Memory};
+pub use self::outcome::{End, Events, Outgoing, Output, Trouble, Verdict};
 use self::path::PathError;
 use self::receive::Arrival;
-use self::rtt::RtoLimits;
 use self::segment::{Control, Segment};
 use self::source_port::SourcePorts;
 use self::syn_cookie::SynCookies;
@@ -96,182 +95,6 @@ const SMALL: u32 = 256;
 const QUANTUM: u32 = 16;
 /// Timers that are looked after in one call, so that a thousand that run out at once do not hold up packets.
 const EXPIRED_AT_ONCE: usize = 64;
-
-/// Everything that TCP has to be told.
-#[derive(Clone, Debug)]
-pub struct TcpConfig {
-    /// Ports that the application listens on.
-    pub ports: Vec<u16>,
-    /// Connections at most, those in handshake included.
-    pub connections: u32,
-    /// Handshakes under way at most; beyond that SYN cookies are used.
-    pub backlog: u32,
-    /// Connections in TIME-WAIT at most; beyond that the oldest gives way.
-    pub time_wait: u32,
-    /// Text received and not taken by the application, for each connection, bytes.
-    pub receive_buffer: u32,
-    /// Text to be sent and not acknowledged, for each connection, bytes.
-    pub send_buffer: u32,
-    /// Chunks of packet memory that all connections together may hold.
-    pub chunks: u32,
-    /// The largest segment that we can take: the MTU less 40.
-    pub mss: u16,
-    /// How fast connections send.
-    pub algorithm: Algorithm,
-    /// Limits of the retransmission timeout.
-    pub rto: RtoLimits,
-    /// How long data may stay unacknowledged (R2), unless the application says otherwise.
-    pub user_timeout: Duration,
-    /// How long a connection that we did not open waits for the peer's FIN after hearing nothing from it.
-    pub fin_wait_2: Duration,
-    /// Twice the maximum segment lifetime.
-    pub time_wait_for: Duration,
-    /// Whether ECN is agreed to when a peer asks for it (RFC 3168).
-    pub ecn: bool,
-    /// Whether ECN is asked for on connections that we open (Linux: tcp_ecn = 1; by default neither asks).
-    pub ask_for_ecn: bool,
-    /// The smallest MTU of a path that is believed (RFC 791: 68 is the least there is; Linux: min_pmtu, 552).
-    pub min_pmtu: u16,
-    /// Ports that connections of ours are opened from (RFC 6056).
-    pub source_ports: RangeInclusive<u16>,
-    /// Numbers to begin at that anybody can guess: for tests only, `None` on every network.
-    pub guessable_numbers: Option<GuessableNumbers>,
-}
-
-impl Default for TcpConfig {
-    /// For an Ethernet with an MTU of 1,500.
-    fn default() -> Self {
-        Self {
-            ports: Vec::new(),
-            connections: 65_536,
-            // As Linux's net.core.somaxconn.
-            backlog: 4096,
-            time_wait: 65_536,
-            // A gigabit for 8 ms, or 80 Mb/s over a path of 100 ms.
-            receive_buffer: 1 << 20,
-            send_buffer: 1 << 20,
-            chunks: 8192,
-            mss: 1460,
-            algorithm: Algorithm::Cubic,
-            rto: RtoLimits::default(),
-            // RFC 9293, section 3.8.3 (SHLD-11): R2 SHOULD correspond to at least 100 seconds.
-            user_timeout: Duration::from_secs(300),
-            // Linux: tcp_fin_timeout.
-            fin_wait_2: Duration::from_secs(60),
-            // As Linux; RFC 9293, section 3.4.2 would take an MSL of two minutes.
-            time_wait_for: Duration::from_secs(60),
-            ecn: true,
-            ask_for_ecn: false,
-            min_pmtu: 552,
-            source_ports: source_port::DEFAULT_PORTS,
-            guessable_numbers: None,
-        }
-    }
-}
-
-/// How a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum End {
-    /// With FIN both ways.
-    Finished,
-    /// By a reset of the peer.
-    Reset,
-    /// By a reset of the peer, before it was established.
-    Refused,
-    /// The peer did not answer.
-    TimedOut,
-    /// By an ICMP error, before it was established.
-    Unreachable,
-    /// By our application.
-    Aborted,
-}
-
-/// Trouble that a connection lives through (RFC 5461).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Trouble {
-    /// ICMP: unreachable.
-    Unreachable,
-    /// ICMP: parameter problem.
-    ParameterProblem,
-    /// ICMP: time exceeded.
-    TimeExceeded,
-    /// Segments are sent again and again.
-    NotResponding,
-}
-
-/// What an application has to hear of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Events {
-    /// The connection is established.
-    pub opened: bool,
-    /// Text was received.
-    pub data: bool,
-    /// The peer called text urgent.
-    pub urgent: bool,
-    /// There is room to send.
-    pub writable: bool,
-    /// The peer finished.
-    pub finished: bool,
-    /// The connection is over.
-    pub closed: Option<End>,
-}
-
-/// What became of a segment.
-#[derive(Debug)]
-#[must_use = "it may hold the segment's frame"]
-pub struct Verdict {
-    /// Whether it served a purpose.
-    pub outcome: Result<(), DropReason>,
-    /// Its frame, unless it is kept.
-    pub frame: Option<Frame>,
-    /// Whether there is something to be sent at once: [`Tcp::take_control`] gives it.
-    pub replies: bool,
-    /// The connection that it belongs to.
-    pub connection: Option<u32>,
-    /// What that connection's application has to hear of.
-    pub events: Events,
-}
-
-impl Events {
-    const NONE: Self =
-        Self { opened: false, data: false, urgent: false, writable: false, finished: false, closed: None };
-}
-
-impl Verdict {
-    #[inline]
-    const fn taken(frame: Option<Frame>) -> Self {
-        Self { outcome: Ok(()), frame, replies: false, connection: None, events: Events::NONE }
-    }
-
-    #[inline]
-    const fn dropped(frame: Frame, reason: DropReason) -> Self {
-        Self { outcome: Err(reason), frame: Some(frame), replies: false, connection: None, events: Events::NONE }
-    }
-}
-
-/// A segment on its way out: the frame starts with the TCP header.
-#[derive(Debug)]
-pub struct Outgoing {
-    /// The segment. Where it has text, the connection has the same frame on its queue.
-    pub frame: Frame,
-    /// DSCP and ECN.
-    pub class: u8,
-    /// Whether the frame also lies on a queue, so that it cannot wait on another one.
-    pub shared: bool,
-}
-
-/// What [`Tcp::poll`] gives out.
-#[derive(Debug)]
-pub enum Output {
-    /// A segment to send, and its connection, whose [`Tcp::way`] it goes.
-    Segment(Outgoing, u32),
-    /// A segment without text to build, which [`Tcp::take_control`] gives, and to send to a MAC address.
-    Control(Mac),
-    /// There is room to send on a connection: tell its application.
-    Writable(u32),
-    /// A connection is over: tell its application, then [`Tcp::close`] it.
-    Closed(u32, End),
-}
 
 /// What all connections share, beside the tables.
 #[derive(Debug)]

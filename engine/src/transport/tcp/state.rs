@@ -1,4 +1,4 @@
-//! The states of a connection (RFC 9293, section 3.3.2), of those that have a [`Tcb`](super::tcb::Tcb).
+//! The states of a connection (RFC 9293, section 3.3.2), of those that have a control block.
 //!
 //! ```text
 //!              active OPEN                       passive: LISTEN and SYN-RECEIVED live in listen.rs

@@ -242,6 +242,8 @@ pub(super) struct Tcb {
     pub(super) window_limited: bool,
     /// Where segments of the peer come from, and ours go: zero when the neighbor table has to say.
     pub(super) way: Mac,
+    /// What the neighbor table says is to be doubted, too.
+    pub(super) doubts_way: bool,
     pub(super) snd: Send,
     pub(super) rcv: Receive,
     pub(super) ts: Timestamps,

@@ -399,7 +399,12 @@ impl Tcb {
             self.acknowledged();
             self.rcv.ack_now = withheld;
         }
-        Next::Segment(Outgoing { frame, class: plan.class, shared: plan.shared })
+        Next::Segment(Outgoing {
+            frame,
+            class: plan.class,
+            shared: plan.shared,
+            doubts_way: std::mem::take(&mut self.doubts_way),
+        })
     }
 
     /// Everything received is acknowledged by a segment that is on its way.

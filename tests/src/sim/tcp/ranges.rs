@@ -16,7 +16,7 @@ impl Ranges {
         let behind = self.0.partition_point(|known| known.start <= range.end);
         let start = self.0.get(first).map_or(range.start, |known| known.start.min(range.start));
         let end = if behind > first { self.0[behind - 1].end.max(range.end) } else { range.end };
-        self.0.splice(first..behind, [start..end]);
+        self.0.splice(first..behind, std::iter::once(start..end));
     }
 
     /// Whether all of a range is in it.

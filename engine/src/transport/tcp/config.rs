@@ -1,0 +1,81 @@
+//! Everything that TCP has to be told.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::congestion::Algorithm;
+use super::isn::GuessableNumbers;
+use super::rtt::RtoLimits;
+use super::source_port;
+
+/// Everything that TCP has to be told.
+#[derive(Clone, Debug)]
+pub struct TcpConfig {
+    /// Ports that the application listens on.
+    pub ports: Vec<u16>,
+    /// Connections at most, those in handshake included.
+    pub connections: u32,
+    /// Handshakes under way at most; beyond that SYN cookies are used.
+    pub backlog: u32,
+    /// Connections in TIME-WAIT at most; beyond that the oldest gives way.
+    pub time_wait: u32,
+    /// Text received and not taken by the application, for each connection, bytes.
+    pub receive_buffer: u32,
+    /// Text to be sent and not acknowledged, for each connection, bytes.
+    pub send_buffer: u32,
+    /// Chunks of packet memory that all connections together may hold.
+    pub chunks: u32,
+    /// The largest segment that we can take: the MTU less 40.
+    pub mss: u16,
+    /// How fast connections send.
+    pub algorithm: Algorithm,
+    /// Limits of the retransmission timeout.
+    pub rto: RtoLimits,
+    /// How long data may stay unacknowledged (R2), unless the application says otherwise.
+    pub user_timeout: Duration,
+    /// How long a connection that we did not open waits for the peer's FIN after hearing nothing from it.
+    pub fin_wait_2: Duration,
+    /// Twice the maximum segment lifetime.
+    pub time_wait_for: Duration,
+    /// Whether ECN is agreed to when a peer asks for it (RFC 3168).
+    pub ecn: bool,
+    /// Whether ECN is asked for on connections that we open (Linux: tcp_ecn = 1; by default neither asks).
+    pub ask_for_ecn: bool,
+    /// The smallest MTU of a path that is believed (RFC 791: 68 is the least there is; Linux: min_pmtu, 552).
+    pub min_pmtu: u16,
+    /// Ports that connections of ours are opened from (RFC 6056).
+    pub source_ports: RangeInclusive<u16>,
+    /// Numbers to begin at that anybody can guess: for tests only, `None` on every network.
+    pub guessable_numbers: Option<GuessableNumbers>,
+}
+
+impl Default for TcpConfig {
+    /// For an Ethernet with an MTU of 1,500.
+    fn default() -> Self {
+        Self {
+            ports: Vec::new(),
+            connections: 65_536,
+            // As Linux's net.core.somaxconn.
+            backlog: 4096,
+            time_wait: 65_536,
+            // A gigabit for 8 ms, or 80 Mb/s over a path of 100 ms.
+            receive_buffer: 1 << 20,
+            send_buffer: 1 << 20,
+            chunks: 8192,
+            mss: 1460,
+            algorithm: Algorithm::Cubic,
+            rto: RtoLimits::default(),
+            // RFC 9293, section 3.8.3 (SHLD-11): R2 SHOULD correspond to at least 100 seconds.
+            user_timeout: Duration::from_secs(300),
+            // Linux: tcp_fin_timeout.
+            fin_wait_2: Duration::from_secs(60),
+            // As Linux; RFC 9293, section 3.4.2 would take an MSL of two minutes.
+            time_wait_for: Duration::from_secs(60),
+            ecn: true,
+            ask_for_ecn: false,
+            min_pmtu: 552,
+            source_ports: source_port::DEFAULT_PORTS,
+            guessable_numbers: None,
+        }
+    }
+}
