@@ -38,7 +38,7 @@ const MAX_TCP_MEMORY: Size = Size(1 << 40);
 const MIN_TCP_BUFFER: Size = Size(4 << 10);
 /// The largest window that there is (RFC 7323, section 2.3).
 const MAX_TCP_BUFFER: Size = Size(1 << 30);
-/// Tables for so many take 350 MiB of a worker, before the first of them is there.
+/// Tables for so many take 250 MiB of a worker, before the first of them is there.
 const MAX_CONNECTIONS: u32 = 1 << 22;
 
 /// Options of an endpoint.
