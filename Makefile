@@ -5,7 +5,7 @@ CARGO ?= cargo
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)")
 RUN_AS_ROOT := $(if $(SUDO),CARGO_TARGET_$(shell uname -m | tr a-z A-Z)_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)')
 
-.PHONY: demo test bench bench-tcp bench-stack lint build
+.PHONY: demo test soak-sim bench bench-tcp bench-stack lint build
 
 # Two namespaces, the engine in one, ping and datagrams from the other, a short comparison.
 demo:
@@ -21,6 +21,13 @@ test: lint
 	$(CARGO) build --locked --release -p barewire-tests --bin stack_cost
 	$(RUN_AS_ROOT) $(CARGO) test --locked --workspace
 	$(CARGO) run --locked -p barewire --example in_memory
+
+# Many seeds of both simulations, from FIRST_SEED on: 100 of TCP take a second on two cores.
+SEEDS ?= 100000
+FIRST_SEED ?= 2000
+soak-sim:
+	SEEDS=$(SEEDS) FIRST_SEED=$(FIRST_SEED) $(CARGO) test --locked -p barewire-tests --test tcp_simulator seeds -- --nocapture
+	SEEDS=$(SEEDS) $(CARGO) test --locked -p barewire-tests --test simulator seeds -- --nocapture
 
 # The comparison that the README shows: UDP, about five minutes.
 bench:

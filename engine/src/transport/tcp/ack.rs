@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Counters;
 use super::congestion::Ack;
+use super::path::BlackHole;
 use super::sack::{SackNews, seq_len_of};
 use super::segment::Segment;
 use super::tcb::{Phase, SendTimer, Tcb, mark};
@@ -80,6 +81,9 @@ impl Tcb {
             self.soft_error = None;
             self.snd.urgent &= self.snd.up.after(self.snd.una);
         }
+        if acked > 0 && self.black_hole != BlackHole::No && self.recovery.phase == Phase::Open {
+            self.try_long_segments(now);
+        }
         if acked > 0 && self.is_untroubled(segment) {
             self.grow(&news, now);
             self.arm_send_timer(now, None);
@@ -150,7 +154,7 @@ impl Tcb {
         if acked == 0 {
             return (0, 0, None);
         }
-        let (mut known, mut rtt, mut ever_again) = (0, None, false);
+        let (mut known, mut rtt, mut ever_again, mut longest) = (0, None, false, 0);
         while let Some(first) = self.snd.queue.first().filter(|&first| first != self.snd.unsent) {
             let (note, text) = umem.queued(first);
             let (seq, len) = (SeqNum::new(note.seq), seq_len_of(&note, text));
@@ -176,10 +180,14 @@ impl Tcb {
             if self.recovery.lost_hint == first {
                 self.recovery.lost_hint = Queued::NONE;
             }
+            longest = longest.max(text);
             self.snd.queued -= u32::from(text);
             self.snd.queue.release(umem);
         }
         self.snd.una = ack;
+        if self.black_hole != BlackHole::No {
+            self.has_arrived(longest);
+        }
         // RFC 7323, section 4.1: with timestamps, what was sent again can be measured too.
         let by_timestamp = ts_ecr.filter(|&ecr| ever_again && rtt.is_none() && ecr != 0).and_then(|ecr| {
             let ms = self.ts.value(now).wrapping_sub(ecr);

@@ -33,6 +33,8 @@ pub struct TcpConfig {
     pub mss: u16,
     /// How fast connections send.
     pub algorithm: Algorithm,
+    /// Whether segments are spread over the round trip, instead of sent as soon as the windows allow.
+    pub pacing: bool,
     /// Limits of the retransmission timeout.
     pub rto: RtoLimits,
     /// How long data may stay unacknowledged (R2), unless the application says otherwise.
@@ -61,8 +63,8 @@ impl Default for TcpConfig {
     /// For an Ethernet with an MTU of 1,500.
     fn default() -> Self {
         Self {
-            ports: Vec::default(),
-            listen_at: Vec::default(),
+            ports: Vec::new(),
+            listen_at: Vec::new(),
             connections: 65_536,
             // As Linux's net.core.somaxconn.
             backlog: 4096,
@@ -73,6 +75,7 @@ impl Default for TcpConfig {
             chunks: 8192,
             mss: 1460,
             algorithm: Algorithm::Cubic,
+            pacing: false,
             rto: RtoLimits::default(),
             // RFC 9293, section 3.8.3 (SHLD-11): R2 SHOULD correspond to at least 100 seconds.
             user_timeout: Duration::from_secs(300),

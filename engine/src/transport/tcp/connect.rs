@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 
 use super::congestion::Congestion;
 use super::memory::Holdings;
+use super::pacing::Pacing;
+use super::path::BlackHole;
 use super::rack::Rack;
 use super::rtt::RttEstimator;
 use super::state::State;
@@ -153,6 +155,8 @@ impl Tcb {
             },
             rtt: RttEstimator::new(config.rto),
             congestion: Congestion::new(config.algorithm, u32::from(config.mss)),
+            pacing: Pacing::default(),
+            black_hole: BlackHole::No,
             soft_error: None,
             ended: None,
             retransmits: 0,

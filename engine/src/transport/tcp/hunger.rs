@@ -1,7 +1,9 @@
 //! Connections whose applications have something to send, and that wait for packet memory to put it in.
 //!
 //! As long as anything of a connection is unacknowledged, its acknowledgment is the time to say that there is room.
-//! One that has nothing on its queue hears from no peer: it waits here, in a row, until memory is free again.
+//! One that has nothing on its queue hears from no peer: it waits here, in a row, until memory is free again. Whoever
+//! has nothing on its queue any more while others wait goes to the end of the row, or it would take what it has just
+//! given back, again and again, and the others would wait for ever.
 
 use super::Tcp;
 use super::tcb::Tcb;
@@ -27,6 +29,12 @@ impl Tcp {
             self.hungry.remove(index);
             self.ready.push(index);
         }
+    }
+
+    /// Whether a connection that could be told of room at once has to wait for its turn.
+    #[inline]
+    pub(super) fn must_wait(&self, index: u32) -> bool {
+        !self.hungry.is_empty() && self.tables.connections.get(index).is_some_and(Tcb::is_hungry)
     }
 
     /// Whether somebody waits for memory that there is.

@@ -252,6 +252,7 @@ impl Tcp {
         let before = tcb.holdings();
         let mut verdict = tcb.segment_arrives(Arrival { segment, from, frame, now }, &mut self.shared, umem);
         self.shared.memory.account(before, tcb.holdings());
+        verdict.events.writable &= !self.must_wait(index);
         verdict.connection = Some(index);
         verdict
     }

@@ -6,7 +6,7 @@
 use super::state::State;
 use super::tcb::{Tcb, mark};
 use super::{End, Shared, Trouble};
-use crate::base::Umem;
+use crate::base::{Instant, Umem};
 use crate::wire::seq::SeqNum;
 
 /// What an ICMP error about a segment of ours says.
@@ -27,11 +27,42 @@ pub enum PathError {
 /// Timeouts in a row of a full-sized segment that make the path suspect of swallowing long packets without a word
 /// (RFC 4821, section 7.7; RFC 8899 calls it a black hole).
 const BLACK_HOLE: u8 = 2;
+/// How long a black hole is believed in before long packets are tried again (RFC 8201, section 4: 10 minutes), seconds.
+const BELIEF_S: u32 = 600;
 /// MTUs to fall back to, in turn: those of common tunnels, what IPv6 guarantees, and what every host can reassemble
 /// (RFC 1191, section 7 calls such a table plateaus; Linux falls back to 1,024 at once).
 const PLATEAUS: [u16; 5] = [1400, 1280, 1024, 576, 296];
 /// Bytes of the IPv4 and TCP headers without options.
 const HEADERS: u16 = 40;
+
+/// How far the suspicion is that a router swallows long packets.
+///
+/// Bad luck looks the same: of ten packets that are lost at random, one is lost again and one of these once more. So the
+/// first time that a long segment vanishes again and again, short ones only help over it, and then long ones are tried
+/// again. If none arrives before they vanish once more, it is a black hole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum BlackHole {
+    /// There is none, as far as is known.
+    #[default]
+    No,
+    /// Segments were shortened, to get over it.
+    Suspected {
+        /// What the path took before, without headers.
+        before: u16,
+    },
+    /// Long ones are tried again.
+    Trial {
+        /// What the path took at last, without headers.
+        least: u16,
+    },
+    /// Long ones vanished again.
+    Found {
+        /// What the path took before, without headers.
+        before: u16,
+        /// When, in seconds of the clock.
+        since_s: u32,
+    },
+}
 
 impl Tcb {
     /// Digests an ICMP error that quotes a segment of ours which starts at `seq`.
@@ -74,6 +105,7 @@ impl Tcb {
             return;
         }
         shared.counters.pmtu_lowered += 1;
+        self.black_hole = BlackHole::No;
         self.set_mss(mtu - HEADERS);
         let mut next = self.snd.queue.first();
         while let Some(place) = next.filter(|&place| place != self.snd.unsent) {
@@ -87,7 +119,7 @@ impl Tcb {
     }
 
     /// After repeated timeouts of a full-sized segment: perhaps a router on the way swallows it without a word.
-    pub(super) fn probe_path(&mut self, shared: &mut Shared) {
+    pub(super) fn probe_path(&mut self, shared: &mut Shared, now: Instant) {
         let current = self.snd.mss + self.option_len() + HEADERS;
         if self.recovery.timeouts < BLACK_HOLE || !self.state.is_synchronized() || current <= shared.config.min_pmtu {
             return;
@@ -97,8 +129,41 @@ impl Tcb {
             return;
         }
         shared.counters.black_holes_suspected += 1;
-        self.set_mss(plateau_below(current).max(shared.config.min_pmtu) - HEADERS);
+        let lower = plateau_below(current).max(shared.config.min_pmtu) - HEADERS;
+        let before = current - HEADERS;
+        let next = match self.black_hole {
+            BlackHole::No => (lower, BlackHole::Suspected { before }),
+            BlackHole::Trial { least } => (least, BlackHole::Found { before, since_s: seconds(now) }),
+            known => (lower, known),
+        };
+        (_, self.black_hole) = next;
+        self.set_mss(next.0);
     }
+
+    /// What was vanishing has arrived, or time has passed: long segments are tried again.
+    pub(super) fn try_long_segments(&mut self, now: Instant) {
+        let before = match self.black_hole {
+            BlackHole::Suspected { before } => before,
+            BlackHole::Found { before, since_s } if seconds(now).wrapping_sub(since_s) >= BELIEF_S => before,
+            _ => return,
+        };
+        self.black_hole = BlackHole::Trial { least: self.snd.mss + self.option_len() };
+        self.set_mss(before);
+    }
+
+    /// A segment with so many bytes of text has arrived: if it is a long one, there is no black hole.
+    #[inline]
+    pub(super) fn has_arrived(&mut self, text: u16) {
+        if let BlackHole::Trial { least } = self.black_hole
+            && text > least - self.option_len()
+        {
+            self.black_hole = BlackHole::No;
+        }
+    }
+}
+
+const fn seconds(now: Instant) -> u32 {
+    (now.as_ns() / 1_000_000_000) as u32
 }
 
 fn plateau_below(mtu: u16) -> u16 {

@@ -14,6 +14,8 @@
 
 use super::congestion::Congestion;
 use super::memory::Holdings;
+use super::pacing::Pacing;
+use super::path::BlackHole;
 use super::rack::Rack;
 use super::reassembly::OutOfOrder;
 use super::rtt::RttEstimator;
@@ -184,6 +186,8 @@ pub(super) struct Timers {
     pub(super) ack_at: Instant,
     /// Keep-alive, FIN-WAIT-2, or the handshake.
     pub(super) idle_at: Instant,
+    /// When pacing lets the next segment go.
+    pub(super) pace_at: Instant,
     /// When something acceptable last came from the peer.
     pub(super) heard_at: Instant,
     /// When a segment with text was last sent.
@@ -261,6 +265,8 @@ pub(super) struct Tcb {
     pub(super) recovery: Recovery,
     pub(super) rtt: RttEstimator,
     pub(super) congestion: Congestion,
+    pub(super) pacing: Pacing,
+    pub(super) black_hole: BlackHole,
     pub(super) soft_error: Option<Trouble>,
     /// How it ended, until the application has heard of it.
     pub(super) ended: Option<End>,
@@ -321,8 +327,8 @@ impl Tcb {
     /// The earliest deadline.
     #[inline]
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let Timers { send_at, ack_at, idle_at, .. } = self.timers;
-        [send_at, ack_at, idle_at].into_iter().filter(|&at| at != Instant::ZERO).min()
+        let Timers { send_at, ack_at, idle_at, pace_at, .. } = self.timers;
+        [send_at, ack_at, idle_at, pace_at].into_iter().filter(|&at| at != Instant::ZERO).min()
     }
 
     /// Chunks of packet memory that the connection holds.

@@ -27,6 +27,10 @@ impl Tcb {
     /// Does what is due. How the connection ended, if it did.
     pub(super) fn expire(&mut self, now: Instant, shared: &mut Shared, umem: &mut Umem) -> Option<End> {
         let due = |at: Instant| at != Instant::ZERO && at <= now;
+        if due(self.timers.pace_at) {
+            // What waited for it is still there, and has its turn now.
+            self.timers.pace_at = Instant::ZERO;
+        }
         if due(self.timers.ack_at) {
             self.timers.ack_at = Instant::ZERO;
             self.rcv.ack_now = true;
@@ -57,6 +61,9 @@ impl Tcb {
                     return None;
                 }
                 self.probe_window(now, shared, umem);
+                if self.recovery.timeouts >= R1 {
+                    (self.way, self.doubts_way) = (Mac::ZERO, true);
+                }
             }
             SendTimer::Reordering if self.outstanding() > 0 => self.expire_reordering(now, shared, umem),
             SendTimer::LossProbe if self.outstanding() > 0 && self.probe_timeout_ns().is_some() => {
@@ -93,7 +100,7 @@ impl Tcb {
         if self.recovery.timeouts == R1 {
             self.soft_error = Some(Trouble::NotResponding);
         }
-        self.probe_path(shared);
+        self.probe_path(shared, now);
     }
 
     /// Whether nothing has moved for longer than the application wants to wait.
@@ -144,6 +151,7 @@ impl Tcb {
             return Some(End::TimedOut);
         }
         if self.keep_alive_probes > 0 {
+            // Perhaps it is only the way that is wrong.
             (self.way, self.doubts_way) = (Mac::ZERO, true);
         }
         self.keep_alive_probes += 1;

@@ -1,5 +1,6 @@
 //! What a connection sends next: lost segments, new ones, probes, acknowledgments (RFC 9293, section 3.8).
 
+use super::pacing::Rate;
 use super::sack::{seq_len, seq_len_of};
 use super::tcb::{Phase, Probe, SendTimer, Tcb, mark};
 use super::{Outgoing, Shared};
@@ -45,6 +46,20 @@ impl Tcb {
             self.probe = Probe::No;
             return self.send_control(shared, now, umem, self.snd.una + u32::MAX);
         }
+        if !self.waits_for_its_pace(shared, now) {
+            match self.next_with_text(shared, now, umem) {
+                Next::Nothing => {}
+                next => return next,
+            }
+        }
+        if self.rcv.ack_now && self.state != State::SynSent {
+            return self.send_control(shared, now, umem, self.snd.nxt);
+        }
+        Next::Nothing
+    }
+
+    /// The next segment that takes up sequence numbers: a lost one, a new one, or a probe.
+    fn next_with_text(&mut self, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
         if self.recovery.lost > self.recovery.retransmitted
             && let Some(next) = self.retransmit(shared, now, umem)
         {
@@ -68,15 +83,33 @@ impl Tcb {
             }
         }
         if std::mem::replace(&mut self.probe, Probe::No) == Probe::Loss {
-            match self.send_loss_probe(shared, now, umem) {
-                Next::Nothing => {}
-                sent => return sent,
-            }
-        }
-        if self.rcv.ack_now && self.state != State::SynSent {
-            return self.send_control(shared, now, umem, self.snd.nxt);
+            return self.send_loss_probe(shared, now, umem);
         }
         Next::Nothing
+    }
+
+    /// Whether segments are paced, and it is not yet time for the next one.
+    #[inline]
+    fn waits_for_its_pace(&mut self, shared: &Shared, now: Instant) -> bool {
+        let at = self.pacing.next_send_time();
+        let waits = shared.config.pacing && at > now;
+        if waits {
+            self.timers.pace_at = at;
+        }
+        waits
+    }
+
+    /// Takes note that so many bytes were sent.
+    #[inline]
+    fn sent(&mut self, bytes: u32, shared: &Shared, now: Instant) {
+        self.congestion.on_sent(bytes);
+        self.timers.sent_at = now;
+        if shared.config.pacing
+            && let Some(srtt) = self.rtt.srtt()
+        {
+            let rate = Rate { window: self.congestion.window(), ssthresh: self.congestion.ssthresh(), srtt };
+            self.pacing.on_sent(now, bytes, &rate);
+        }
     }
 
     /// Whether there may be something to send.
@@ -144,8 +177,7 @@ impl Tcb {
         if self.recovery.undo_ts == 0 {
             self.recovery.undo_ts = self.ts.value(now);
         }
-        self.congestion.on_sent(len);
-        self.timers.sent_at = now;
+        self.sent(len, shared, now);
         if self.timers.send_at == Instant::ZERO {
             self.arm_send_timer(now, None);
         }
@@ -209,8 +241,7 @@ impl Tcb {
         if self.snd.unsent == Queued::NONE {
             self.window_limited = false;
         }
-        self.congestion.on_sent(len);
-        self.timers.sent_at = now;
+        self.sent(len, shared, now);
         if was_idle {
             self.timers.stuck_since = now;
         }
@@ -346,7 +377,7 @@ impl Tcb {
                 note.sent_at = now;
                 note.sends = note.sends.saturating_add(1);
             });
-            self.timers.sent_at = now;
+            self.sent(len, shared, now);
         }
         next
     }

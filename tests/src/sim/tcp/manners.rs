@@ -95,5 +95,7 @@ impl Manners {
     /// The same without any delay, and with an end.
     pub const fn hurry(&mut self) {
         (self.reading, self.breath, self.patience, self.polite) = (Reading::Greedy, u64::MAX, None, false);
+        // Where there is memory for a frame or two, a piece a round trip would take its time.
+        self.writing = Writing::Pieces(20_000);
     }
 }

@@ -13,6 +13,7 @@
 
 mod app;
 mod book;
+pub mod bulk;
 mod host;
 mod manners;
 mod observer;

@@ -160,3 +160,22 @@ fn an_echo_reduces_the_window_once_in_a_round_trip() {
         s.take_all();
     }
 }
+
+/// RFC 9438, section 5.2 and the pacing of Linux: with pacing on, a window is spread over the round trip, and nothing is
+/// forgotten.
+#[test]
+fn paced_segments_are_spread_over_the_round_trip() {
+    for mut s in established_with(|config| config.pacing = true, syn().mss(MSS)) {
+        // A round trip of 100 ms is measured with one segment.
+        s.at(1000).app_sends(100).take_all();
+        s.at(1100).peer_sends(seg(1, 101)).take_all();
+        let mut sent = s.app_sends(8000).take_all().len();
+        assert_eq!(sent, 1);
+        for at in 1101..1300 {
+            let now = s.run_until(at).len();
+            assert!(now <= 2, "{now} in a millisecond");
+            sent += now;
+        }
+        assert!(sent >= 8, "all of it, within two round trips: {sent}");
+    }
+}

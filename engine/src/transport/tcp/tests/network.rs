@@ -1,7 +1,7 @@
 //! What the network says: ICMP errors (RFC 9293, section 3.9.2.2; RFC 5927), and the path's MTU (RFC 1191, RFC 4821).
 
 use super::*;
-use crate::transport::tcp::path::PathError;
+use crate::transport::tcp::path::{BlackHole, PathError};
 use crate::transport::tcp::tuple::Tuple;
 use crate::transport::tcp::{End, Trouble};
 
@@ -125,7 +125,8 @@ fn what_a_router_says_is_believed_within_limits() {
     }
 }
 
-/// RFC 4821, section 7.7: full segments that vanish again and again may be too long for a router that says nothing.
+/// RFC 4821, section 7.7: full segments that vanish again and again may be too long for a router that says nothing; or
+/// that was bad luck, so they are tried again, and only if they vanish once more they stay short, for ten minutes.
 #[test]
 fn a_black_hole_is_found_by_shorter_segments() {
     for mut s in established_by(syn().mss(1460)) {
@@ -136,6 +137,28 @@ fn a_black_hole_is_found_by_shorter_segments() {
         assert_eq!(s.counters().black_holes_suspected, 2);
         s.at(1580).peer_sends(seg(1, 1241));
         assert!(s.take_all().iter().all(|sent| sent.seg.text.len() <= 1240));
+        s.peer_sends(seg(1, 2921)).app_sends(1).take_all();
+        s.at(1590).peer_sends(seg(1, 2922)).app_sends(2920).take_all();
+        assert_eq!(s.tcb().snd.mss, 1460);
+        s.run_until(2_400);
+        assert_eq!((s.tcb().snd.mss, s.counters().black_holes_suspected > 2), (1240, true));
+        s.peer_sends(seg(1, 5842)).app_sends(1).take_all();
+        s.at(2_410).peer_sends(seg(1, 5843));
+        assert_eq!(s.tcb().snd.mss, 1240);
+        s.at(700_000).app_sends(1).expect(seg(5843, 1).len(1).psh()).peer_sends(seg(1, 5844));
+        assert_eq!(s.tcb().snd.mss, 1460);
+    }
+    // A long one arrives: it was bad luck.
+    for mut s in established_by(syn().mss(1460)) {
+        s.at(100).app_sends(2920).take_all();
+        s.at(310).expect(seg(1, 1).len(1460));
+        s.at(730).expect(seg(1, 1).len(1360)).peer_sends(seg(1, 2921));
+        s.app_sends(1).take_all();
+        s.at(740).peer_sends(seg(1, 2922)).app_sends(1460).expect(seg(2922, 1).len(1460).psh());
+        s.at(750).peer_sends(seg(1, 4382)).app_sends(2920).take_all();
+        s.run_until(1_800);
+        assert_eq!((s.tcb().snd.mss, s.tcb().black_hole), (1360, BlackHole::Suspected { before: 1460 }));
+        s.take_all();
     }
     // What is short anyway does not vanish for its length.
     for mut s in established_by(syn().mss(1460)) {

@@ -1,0 +1,116 @@
+//! The throughput of TCP, as a table: loss by round-trip time by buffer, beside what theory allows, and how fairly
+//! flows share a bottleneck. All in virtual time, so the table is the same everywhere, and a change of it is a diff of
+//! `tests/throughput.txt`.
+//!
+//! `UPDATE=1 cargo test -p barewire-tests --test throughput` writes it anew.
+
+use std::fmt::Write as _;
+use std::path::Path as FilePath;
+use std::time::Duration;
+
+use barewire::transport::tcp::congestion::Algorithm;
+use barewire_tests::sim::tcp::bulk::{Flows, Path, jain, megabits};
+
+/// Lost frames, in thousandths.
+const LOSSES: [u32; 5] = [0, 1, 10, 30, 100];
+/// Round-trip times, microseconds.
+const RTTS_US: [u64; 3] = [200, 10_000, 100_000];
+/// Buffers, KiB.
+const BUFFERS_KIB: [u32; 4] = [64, 256, 1024, 4096];
+/// A gigabit a second.
+const NS_PER_BYTE: u64 = 8;
+/// Text and frame of a full segment with timestamps.
+const TEXT: f64 = 1448.0;
+const FRAME: f64 = 1514.0;
+
+/// What a flow has that is limited by loss alone, in segments of window: the larger of CUBIC's (RFC 9438, figure 5, with
+/// C = 0.4 and beta = 0.7) and Reno's (RFC 9438, section 4.3) average.
+fn response(loss: f64, rtt: f64) -> f64 {
+    let cubic = (0.4 * (3.0 + 0.7) / (4.0 * 0.3_f64)).powf(0.25) * rtt.powf(0.75) / loss.powf(0.75);
+    cubic.max((1.5 / loss).sqrt())
+}
+
+/// The most that theory allows, Mb/s, and what limits it.
+fn bound(path: &Path) -> (f64, &'static str) {
+    let rtt = path.rtt_ns as f64 / 1e9;
+    let rate = (8e3 / path.ns_per_byte as f64 * TEXT / FRAME, "rate");
+    let buffer = (f64::from(path.buffer) * 8.0 / rtt / 1e6, "buffer");
+    let window = response(f64::from(path.loss) / 1000.0, rtt);
+    let loss = (window * TEXT * 8.0 / rtt / 1e6, "loss");
+    [rate, buffer, loss].into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).unwrap()
+}
+
+fn goodput(path: &Path) -> f64 {
+    let mut flows = Flows::new(path);
+    // Slow start is not what is measured.
+    flows.run(Duration::from_secs(5), 16 << 20);
+    let (bytes, time) = flows.run(Duration::from_secs(100), 64 << 20);
+    if std::env::var("SHOW").is_ok() {
+        println!("{path:?}\n{:?}\n{:?}", flows.counters(), flows.sender().connections(flows.now()).next());
+    }
+    megabits(bytes, time)
+}
+
+fn table() -> String {
+    let mut text = String::from("loss %   RTT ms   buffer KiB   Mb/s   bound by        % of it\n");
+    for loss in LOSSES {
+        for rtt_us in RTTS_US {
+            for kib in BUFFERS_KIB {
+                let path = Path {
+                    rtt_ns: rtt_us * 1000,
+                    ns_per_byte: NS_PER_BYTE,
+                    loss,
+                    buffer: kib << 10,
+                    flows: 1,
+                    gap_ns: 0,
+                    algorithm: Algorithm::Cubic,
+                };
+                let (bound, by) = bound(&path);
+                let is = goodput(&path);
+                let (loss, rtt) = (f64::from(loss) / 10.0, rtt_us as f64 / 1000.0);
+                let percent = is / bound * 100.0;
+                writeln!(text, "{loss:6.1}   {rtt:6.1}   {kib:10}   {is:6.1}   {bound:6.1} {by:6}   {percent:6.0}")
+                    .unwrap();
+            }
+        }
+    }
+    text
+}
+
+/// Goodput of each flow after they had time to find their parts.
+fn fairness(flows: u32, algorithm: Algorithm) -> Vec<f64> {
+    let path =
+        Path { rtt_ns: 20_000_000, ns_per_byte: 80, loss: 0, buffer: 1 << 20, flows, gap_ns: 1_000_000_000, algorithm };
+    let mut all = Flows::new(&path);
+    all.run(Duration::from_secs(30), u64::MAX);
+    let before = all.received().to_vec();
+    let (_, time) = all.run(Duration::from_secs(60), u64::MAX);
+    all.received().iter().zip(before).map(|(after, before)| megabits(after - before, time)).collect()
+}
+
+fn fairness_table() -> String {
+    let mut text = String::from("flows   algorithm   Mb/s of all   least   most   Jain\n");
+    for flows in [2, 10] {
+        for algorithm in [Algorithm::Cubic, Algorithm::Reno] {
+            let parts = fairness(flows, algorithm);
+            let sum: f64 = parts.iter().sum();
+            let least = parts.iter().copied().fold(f64::INFINITY, f64::min);
+            let most = parts.iter().copied().fold(0.0, f64::max);
+            let (name, jain) = (format!("{algorithm:?}"), jain(&parts));
+            writeln!(text, "{flows:5}   {name:9}   {sum:11.1}   {least:5.1}   {most:4.1}   {jain:.3}").unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn the_table_is_as_committed() {
+    let text = format!("{}\n{}", table(), fairness_table());
+    println!("{text}");
+    let file = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("throughput.txt");
+    if std::env::var("UPDATE").is_ok() {
+        std::fs::write(&file, &text).unwrap();
+    }
+    let committed = std::fs::read_to_string(&file).unwrap_or_default();
+    assert_eq!(committed, text, "tests/throughput.txt: UPDATE=1 cargo test -p barewire-tests --test throughput");
+}
