@@ -47,6 +47,9 @@ impl Tcb {
                 return Verdict::dropped(arrival.frame, DropReason::TcpOutOfWindow);
             }
             self.note_old_text(segment);
+            if self.is_sent_again(segment) {
+                self.way = arrival.from;
+            }
             return self.refuse_with_ack(arrival.frame, segment, DropReason::TcpOutOfWindow, shared, now);
         }
         // Second, check the RST bit.
@@ -191,6 +194,18 @@ impl Tcb {
         if segment.congestion_experienced {
             self.ecn.echo = true;
         }
+    }
+
+    /// Whether it is text that was received lately: its acknowledgment did not arrive, perhaps because it was sent the
+    /// wrong way.
+    fn is_sent_again(&self, segment: &Segment) -> bool {
+        let span = u32::from(u16::MAX);
+        segment.len > 0
+            && segment.has(Flags::ACK)
+            && (self.rcv.nxt - span).before_eq(segment.seq)
+            && segment.end().before_eq(self.rcv.nxt)
+            && segment.ack.before_eq(self.snd.nxt)
+            && segment.ack.after_eq(self.snd.una - self.snd.max_wnd.min(1 << 30))
     }
 
     /// RFC 2883, section 4: what arrived long ago and arrives again is reported.

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::base::DropReason;
+use crate::wire::ethernet::Mac;
 
 /// RFC 9293, section 3.8.6.3 (MUST-40, SHLD-18): acknowledgments are delayed, by less than half a second: 40 ms, as
 /// Linux.
@@ -87,6 +88,21 @@ fn a_duplicate_is_acknowledged_at_once() {
         s.peer_sends(seg(1, 1).len(100)).expect(seg(1, 101));
         assert_eq!(s.outcome, Err(DropReason::TcpOutOfWindow));
         s.peer_sends(seg(1, 1).len(150)).at(90).expect(seg(1, 151)).app_takes(50);
+    }
+}
+
+/// Where frames come from is where they are sent to; if that was wrong, the peer does not hear us, and sends again.
+#[test]
+fn text_that_comes_again_tells_the_way_to_the_peer() {
+    for mut s in established() {
+        s.peer_sends(seg(1, 1).len(100)).run_until(50);
+        s.tcp.tables.connections.get_mut(s.index).unwrap().way = Mac([2, 0, 0, 0, 0, 9]);
+        // An old segment from anywhere does not do.
+        s.peer_sends(seg(0x8000_0000, 1).len(100));
+        assert_ne!(s.take_all()[0].way, script::MAC);
+        s.peer_sends(seg(1, 1).len(100));
+        assert_eq!(s.take_all()[0].way, script::MAC);
+        s.app_takes(100);
     }
 }
 
