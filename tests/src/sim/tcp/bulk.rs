@@ -16,8 +16,8 @@ use super::super::scenario::stack_config;
 use super::super::wire::{Faults, Lane, Transmission};
 use super::stream::{Side, TALK};
 
-/// Chunks of each host: so many that buffers are the limit, and not memory.
-const CHUNKS: u32 = 32_768;
+/// Frames in each ring of a NIC.
+const RING: usize = 2048;
 
 /// A path between two hosts, and the flows over it.
 #[derive(Clone, Copy, Debug)]
@@ -121,18 +121,22 @@ impl Flows {
             ..Faults::default()
         };
         let rng = |n: u64| Rng::new(0xb01c ^ n);
+        // So many chunks that buffers are the limit, and not memory: a connection holds half of a pool at most, and there
+        // is one for each direction.
+        let held = 4 * path.flows * (path.buffer / 1024 + 64);
+        let chunks = held + 4 * RING as u32;
         let lossy = Faults { loss: path.loss, ..wire };
         let worker = |side: Side| {
-            let umem = UmemConfig { chunks: CHUNKS, chunk_size: ChunkSize::Bytes2048, huge_pages: false };
+            let umem = UmemConfig { chunks, chunk_size: ChunkSize::Bytes2048, huge_pages: false };
             let mut umem = Umem::new(umem).expect("memory for a simulated host");
-            let rings = Rings { fill: 2048, rx: 2048, tx: 2048, completion: 2048, reserve: 1024 };
-            let nic = Nic::open(rings, &mut umem);
+            let rings = Rings { fill: RING, rx: RING, tx: RING, completion: RING, reserve: RING as u32 / 2 };
+            let nic = Nic::open(rings, &mut umem).trusting();
             let mut config = stack_config(side.mac(), side.address(), std::iter::empty());
             config.tcp = Some(TcpConfig {
                 ports: if side == Side::Far { vec![TALK] } else { vec![] },
                 connections: 64,
                 backlog: 64,
-                chunks: CHUNKS / 2,
+                chunks: held,
                 receive_buffer: path.buffer,
                 send_buffer: path.buffer,
                 algorithm: path.algorithm,

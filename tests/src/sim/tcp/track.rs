@@ -155,7 +155,7 @@ impl Track {
             self.check_options(segment, other)?;
             self.check_acknowledgment(segment, other, doubts)?;
             self.check_sack(segment, other)?;
-            if !doubts.revival {
+            if !doubts.revival && !doubts.disorder {
                 self.check_congestion_marks(segment, place, other)?;
             }
             let text = segment.text.len() + segment.options_len;
