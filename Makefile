@@ -18,7 +18,7 @@ test: lint
 	deploy/setup.sh test
 	$(CARGO) build --locked -p barewire --no-default-features --target-dir target/pure-rust
 	$(CARGO) build --locked --workspace --bins
-	$(CARGO) build --locked --release -p barewire-tests --bin stack_cost
+	$(CARGO) build --locked --release -p barewire-tests --bin stack_cost --bin tcp_cost
 	$(RUN_AS_ROOT) $(CARGO) test --locked --workspace
 	$(CARGO) run --locked -p barewire --example in_memory
 
@@ -43,11 +43,11 @@ bench-tcp:
 	mkdir -p results
 	$(SUDO) target/release/barewire-bench compare tcp --json results/compare-tcp.json
 
-# What TCP stacks cost a request and its response, without a kernel.
+# What a request and its response cost our TCP, and smoltcp, without a kernel.
 bench-stack:
 	deploy/setup.sh build
-	$(CARGO) build --release --locked -p barewire-peer-smoltcp
-	target/release/stack_alone_smoltcp --time
+	$(CARGO) build --release --locked -p barewire-alone
+	target/release/stack_alone
 
 lint:
 	deploy/setup.sh build

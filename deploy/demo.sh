@@ -64,6 +64,11 @@ answer=$(echo "hello over AF_XDP" | ip netns exec "$client" nc -u -w 1 10.77.0.2
 [ "$answer" = "hello over AF_XDP" ] || fail "no echo came back"
 echo "sent and came back: $answer"
 
+step "A connection to the echo port, by netcat"
+answer=$(echo "hello over TCP" | ip netns exec "$client" nc -N -w 5 10.77.0.2 7)
+[ "$answer" = "hello over TCP" ] || fail "nothing came back over the connection"
+echo "sent and came back: $answer"
+
 step "Ctrl-C for the engine: it detaches and leaves the interface as it was"
 kill -INT "$engine"
 wait "$engine" || fail "the engine ended with status $?"

@@ -9,7 +9,7 @@
 //!                     application that takes less closes the window on its peer
 //! ```
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::base::{Instant, UnsentReason};
@@ -122,12 +122,19 @@ pub trait Outbox {
     /// [`SendError`]; `write` was not called then, unless the payload turned out too long.
     fn send(&mut self, from: u16, to: SocketAddr, write: impl FnOnce(&mut [u8]) -> usize) -> Result<(), SendError>;
 
-    /// Opens a connection to a peer (RFC 9293, section 3.9.1.1: an active OPEN). [`App::opened`] or [`App::closed`] tells
-    /// what came of it.
+    /// Opens a connection to a peer (RFC 9293, section 3.9.1.1: an active OPEN). [`App::opened`] or [`App::closed`]
+    /// tells what came of it.
     ///
     /// # Errors
     /// [`ConnectError`].
     fn connect(&mut self, to: SocketAddr) -> Result<ConnectionId, ConnectError>;
+
+    /// The same, from an address of ours that the application chooses (RFC 9293, section 3.9.1.1: the "local IP
+    /// address" parameter), and not by the route to the peer.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    fn connect_from(&mut self, from: IpAddr, to: SocketAddr) -> Result<ConnectionId, ConnectError>;
 
     /// A connection of this application, unless it is closed.
     fn connection(&mut self, id: ConnectionId) -> Option<impl Connection + '_>;
@@ -141,6 +148,11 @@ pub struct ConnectionId {
     /// Which of the connections that were in that place one after another.
     pub(crate) generation: u32,
 }
+
+/// The usual idle time before a keep-alive.
+///
+/// RFC 9293, section 3.8.4 (MUST-28): the interval MUST default to no less than two hours.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(2 * 3600);
 
 /// A TCP connection, as its application sees it.
 ///
@@ -176,6 +188,12 @@ pub trait Connection {
     /// Queues a copy of bytes to be sent, as many as there is room for, and says how many.
     fn send(&mut self, bytes: &[u8]) -> usize;
 
+    /// The same, and calls everything up to their end urgent.
+    ///
+    /// RFC 9293, section 3.8.5 (MUST-30): for applications that have always done so. (SHLD-13): new applications SHOULD
+    /// NOT employ the TCP urgent mechanism.
+    fn send_urgent(&mut self, bytes: &[u8]) -> usize;
+
     /// Hands out the memory of a frame, to write at most one segment's payload into, and queues what `write` says
     /// it wrote. 0, without calling `write`, if there is no room.
     fn reserve(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> usize;
@@ -200,12 +218,16 @@ pub trait Connection {
     fn set_nagle(&mut self, on: bool);
 
     /// The idle time after which the peer is asked whether it still lives; `None`, the default, for never.
+    /// [`KEEP_ALIVE`] for those who have no reason for another.
     fn set_keep_alive(&mut self, idle: Option<Duration>);
 
     /// How long data may stay unacknowledged before the connection is given up (RFC 9293: R2, USER TIMEOUT).
     fn set_user_timeout(&mut self, timeout: Duration);
 
     /// The Differentiated Services code point of segments, 0 to 63 (RFC 2474).
+    ///
+    /// RFC 9293, section 3.9.2 (SHLD-23): generally, an application SHOULD NOT change it during the course of a
+    /// connection.
     fn set_dscp(&mut self, dscp: u8);
 
     /// The last error that network and peer told of and that did not end the connection (RFC 1122, section 4.2.4.1).
@@ -213,6 +235,8 @@ pub trait Connection {
 }
 
 /// Why a connection is over.
+///
+/// RFC 9293, section 3.6 (MUST-12): whether it closed normally or was aborted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Closed {
     /// Both sides finished, and everything sent was acknowledged.
@@ -251,6 +275,9 @@ pub enum ConnectError {
     /// No host can have that address.
     #[error("no single host has that address")]
     InvalidAddress,
+    /// The address to connect from is not one of ours.
+    #[error("that is no address of ours")]
+    NotOurs,
     /// There is no way to that address.
     #[error("no connected prefix and no gateway leads there")]
     NoRoute,

@@ -38,7 +38,7 @@ const MAX_TCP_MEMORY: Size = Size(1 << 40);
 const MIN_TCP_BUFFER: Size = Size(4 << 10);
 /// The largest window that there is (RFC 7323, section 2.3).
 const MAX_TCP_BUFFER: Size = Size(1 << 30);
-/// Tables for so many take 350 MiB of a worker, before the first of them is there.
+/// Tables for so many take 250 MiB of a worker, before the first of them is there.
 const MAX_CONNECTIONS: u32 = 1 << 22;
 
 /// Options of an endpoint.
@@ -109,6 +109,10 @@ pub struct Options {
     /// How received UDP and TCP checksums are judged [default: accept-partial on virtual interfaces, else verify]
     #[arg(long, value_enum)]
     pub udp_checksum: Option<ChecksumPolicy>,
+    /// Spread TCP segments over the round trip, instead of sending them as soon as the windows allow
+    #[arg(long)]
+    #[serde(default)]
+    pub pacing: bool,
     /// Take packet memory from huge pages when there are any
     #[arg(long)]
     #[serde(default)]
@@ -148,6 +152,8 @@ pub struct Settings {
     pub ring_size: u32,
     /// How received UDP and TCP checksums are judged; `None`: as the interface's kind suggests.
     pub udp_checksum: Option<ChecksumPolicy>,
+    /// Whether TCP segments are paced.
+    pub pacing: bool,
     /// Whether to try huge pages.
     pub huge_pages: bool,
 }
@@ -247,6 +253,7 @@ impl Options {
             tcp_buffer: self.tcp_buffer.or(other.tcp_buffer),
             tcp_memory: self.tcp_memory.or(other.tcp_memory),
             udp_checksum: self.udp_checksum.or(other.udp_checksum),
+            pacing: self.pacing || other.pacing,
             huge_pages: self.huge_pages || other.huge_pages,
             config: None,
         }
@@ -288,6 +295,7 @@ impl Options {
             metrics: self.metrics.map(|metrics| endpoint("--metrics", &metrics)).transpose()?,
             ring_size,
             udp_checksum: self.udp_checksum,
+            pacing: self.pacing,
             huge_pages: self.huge_pages,
         })
     }
@@ -399,7 +407,7 @@ mod tests {
         let options = parse(
             "interface = 'bw0'\naddress = ['10.0.0.2/24', '10.0.1.2/24']\ngateway = '10.0.0.1'\nudp-port = 9\n\
              tcp-port = 9\nqueues = '0,2'\ncores = '1,3'\nmode = 'zero-copy'\ndriver = 'rings'\nidle = 'poll'\n\
-             metrics = '127.0.0.1:9100'\nring-size = 4096\nudp-checksum = 'trust'\nhuge-pages = true\n\
+             metrics = '127.0.0.1:9100'\nring-size = 4096\nudp-checksum = 'trust'\nhuge-pages = true\npacing = true\n\
              discard-port = 10\ndaytime-port = 13\nchargen-port = 19\nconnections = 100\nbacklog = 10\n\
              tcp-buffer = '64K'\ntcp-memory = '8M'",
         );
@@ -407,7 +415,7 @@ mod tests {
         assert_eq!(settings.queues, QueueSet::Some(vec![0, 2]));
         assert_eq!(settings.cores, Some(vec![1, 3]));
         assert_eq!((settings.mode, settings.idle), (Mode::ZeroCopy, IdleMode::Poll));
-        assert!(settings.huge_pages);
+        assert!(settings.huge_pages && settings.pacing);
         let ServicePorts { udp_echo, tcp_echo, discard, daytime, chargen } = settings.ports;
         assert_eq!([udp_echo, tcp_echo, discard, daytime, chargen].map(Option::unwrap), [9, 9, 10, 13, 19]);
         assert_eq!(settings.tcp, TcpLimits { connections: 100, backlog: 10, buffer: 65_536, memory: 8 << 20 });

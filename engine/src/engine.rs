@@ -471,6 +471,7 @@ fn tcp_config(settings: &Settings, plan: &Plan, mtu: u16) -> TcpConfig {
         time_wait: limits.connections,
         receive_buffer: limits.buffer,
         send_buffer: limits.buffer,
+        pacing: settings.pacing,
         chunks: tcp_chunks(settings, plan),
         mss: mtu.saturating_sub(ipv4::LEN as u16 + tcp::LEN as u16),
         ..TcpConfig::default()

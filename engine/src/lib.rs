@@ -4,7 +4,7 @@
 //! IP stack to completion over each burst, in place, in the frames that the NIC filled.
 //!
 //! ```text
-//!   app       applications: what is done with datagrams             apps, app
+//!   app       applications: what is done with what arrives          apps, app
 //!   stack     transport <- network <- link <- wire                  sans-IO: frames, time, randomness come in
 //!   worker    receive -> stack -> transmit                          where stack and device meet
 //!   device    AF_XDP rings over packet memory                       or one of yours

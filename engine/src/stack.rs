@@ -136,7 +136,8 @@ impl Inbound {
     /// request, but without the congestion mark, which belongs to the packet that carried it.
     #[inline]
     const fn way_back(&self) -> Way {
-        Way { source: self.destination, destination: self.source, traffic_class: self.traffic_class & !3 }
+        let traffic_class = self.traffic_class & !3;
+        Way { source: self.destination, destination: self.source, traffic_class, ttl: ipv4::DEFAULT_TTL }
     }
 }
 
@@ -160,6 +161,7 @@ impl<A: App> Stack<A> {
                 routes: Routes::new(addresses.prefixes(), config.gateway),
                 addresses,
                 neighbors: Neighbors::new(config.neighbors, config.secret),
+                tcp_ttl: config.tcp.as_ref().map_or(ipv4::DEFAULT_TTL, |tcp| tcp.ttl),
                 own_queue: config.own_queue.clone(),
                 counters: StackCounters::default(),
             },
@@ -507,6 +509,8 @@ fn payload<'a>(bytes: &'a [u8], inbound: &Inbound) -> &'a [u8] {
     bytes.get(inbound.payload_at..inbound.payload_at + inbound.payload_len).unwrap_or_default()
 }
 
+#[cfg(test)]
+mod tcp_rules_tests;
 #[cfg(test)]
 mod tcp_tests;
 #[cfg(test)]

@@ -283,7 +283,7 @@ fn metrics_that_cannot_be_served() {
 fn options_that_make_no_sense() {
     let lab = Lab::new(1);
     let on = |more: &[&str]| Lab::command(&[&["echo", "--interface", Veth::NEAR], more].concat());
-    let cases: [(&[&str], &[&str]); 15] = [
+    let cases: [(&[&str], &[&str]); 24] = [
         (&[], &["no address", "--address CIDR"]),
         (&["--address", "10.0.0.2"], &["--address", "10.0.0.2/24"]),
         (&["--address", "10.0.0.300/24"], &["--address", "for example 10.0.0.2/24"]),
@@ -297,6 +297,15 @@ fn options_that_make_no_sense() {
         (&["--address", Lab::ADDRESS, "--ring-size", "1000"], &["--ring-size 1000", "power of two"]),
         (&["--address", Lab::ADDRESS, "--udp-port", "0"], &["--udp-port 0", "1 to 65535"]),
         (&["--address", Lab::ADDRESS, "--udp-port", "70000"], &["--udp-port", "65535"]),
+        (&["--address", Lab::ADDRESS, "--tcp-port", "0"], &["--tcp-port 0", "1 to 65535"]),
+        (&["--address", Lab::ADDRESS, "--discard-port", "7"], &["--discard-port 7", "--udp-port"]),
+        (&["--address", Lab::ADDRESS, "--chargen-port", "x"], &["--chargen-port", "'x'"]),
+        (&["--address", Lab::ADDRESS, "--connections", "0"], &["--connections 0", "1 to 4194304"]),
+        (&["--address", Lab::ADDRESS, "--connections", "10", "--backlog", "11"], &["--backlog 11", "--connections"]),
+        (&["--address", Lab::ADDRESS, "--tcp-buffer", "1"], &["--tcp-buffer 1", "4K to 1G"]),
+        (&["--address", Lab::ADDRESS, "--tcp-buffer", "lots"], &["--tcp-buffer", "for example 65536, 512K"]),
+        (&["--address", Lab::ADDRESS, "--tcp-memory", "4K"], &["--tcp-memory 4K", "256K to 1024G"]),
+        (&["--address", Lab::ADDRESS, "--tcp-memory", "64MB"], &["--tcp-memory", "64M or 2G"]),
         (&["--address", Lab::ADDRESS, "--metrics", "9100"], &["--metrics 9100", "127.0.0.1:9100"]),
         (&["--address", Lab::ADDRESS, "--mode", "fast"], &["--mode", "fast"]),
     ];
@@ -321,6 +330,9 @@ fn configuration_files_that_cannot_be_followed() {
         ("ring-size = 1000", "power of two"),
         ("mode = 'fast'", "`zero-copy`"),
         ("queues = 'first'", "for example 0,1"),
+        ("tcp-memory = 64", "expected a string"),
+        ("tcp-memory = 'lots'", "for example 65536"),
+        ("daytime-port = 7", "it is that of --udp-port"),
         ("gateway = '10.1.0.1'", "on the link"),
         ("idle poll", "expected `=`"),
     ];
@@ -330,7 +342,7 @@ fn configuration_files_that_cannot_be_followed() {
         assert_refusal(&lab, &refusal, 2, &[]);
         // The place in a file is shown on several lines.
         assert!(refusal.stderr.contains(hint), "no {hint:?} in: {}", refusal.stderr);
-        let is_syntax = hint != "power of two" && hint != "on the link";
+        let is_syntax = !["power of two", "on the link", "it is that of --udp-port"].contains(&hint);
         let place = format!("{path}: ");
         assert_eq!(
             refusal.stderr.contains(&place) && refusal.stderr.contains("line 3"),

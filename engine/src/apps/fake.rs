@@ -1,6 +1,6 @@
 //! A connection and an outbox that are nothing but values, to test applications with.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::app::{ConnectError, Connection, ConnectionId, Outbox, SendError, SoftError};
@@ -75,6 +75,10 @@ macro_rules! connection {
                 len
             }
 
+            fn send_urgent(&mut self, bytes: &[u8]) -> usize {
+                self.send(bytes)
+            }
+
             fn reserve(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> usize {
                 let mut frame = [0; SEGMENT];
                 let room = self.room.min(SEGMENT);
@@ -139,6 +143,10 @@ impl Outbox for FakeOutbox {
     fn connect(&mut self, to: SocketAddr) -> Result<ConnectionId, ConnectError> {
         self.connects.push(to);
         self.refuse.map_or_else(|| Ok(self.connection.id()), Err)
+    }
+
+    fn connect_from(&mut self, _from: IpAddr, to: SocketAddr) -> Result<ConnectionId, ConnectError> {
+        self.connect(to)
     }
 
     fn connection(&mut self, _id: ConnectionId) -> Option<impl Connection + '_> {

@@ -79,7 +79,7 @@ const _: () = assert!(size_of::<ChunkMeta>() == 32);
 /// The memory could not be had.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "no memory for packets: {bytes} bytes in {chunks} chunks ({source}); use a smaller --ring-size, \
+    "no memory for packets: {bytes} bytes in {chunks} chunks ({source}); use a smaller --ring-size or --tcp-memory, \
      or give the process more memory (ulimit -v, the cgroup's memory.max)"
 )]
 pub struct UmemError {

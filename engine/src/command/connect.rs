@@ -19,7 +19,7 @@ use std::time::Duration;
 use barewire::apps::pipe::{Ends, Failure, Piece, Pipe};
 use barewire::apps::services::ServicePorts;
 use barewire::config::{Cidr, ConfigError, Driver, Mode, Options, QueueSet, Settings};
-use barewire::engine::{Engine, EngineError, Ready};
+use barewire::engine::{Engine, EngineError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -28,6 +28,8 @@ use super::fail;
 /// How long a connection may take to come about, seconds: five requests of a TCP, and no longer than who waits for it
 /// at a terminal does.
 const PATIENCE_S: u64 = 30;
+/// The one queue that is used: where NICs give what they do not spread, the answers to ARP among it.
+const QUEUE: u32 = 0;
 /// How long it may take to reset the connection when we are told to stop: a few turns of a worker that sleeps.
 const STOPPING: Duration = Duration::from_millis(500);
 
@@ -49,9 +51,6 @@ pub(crate) struct Arguments {
     /// Give up if the connection is not established after so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE_S, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
-    /// Receive queue to use
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    queue: u32,
     /// How frames get from the NIC to the engine [default: auto]
     #[arg(long, value_enum)]
     mode: Option<Mode>,
@@ -67,6 +66,11 @@ pub(crate) struct Arguments {
 enum Error {
     #[error("{0}: {1}")]
     Connection(SocketAddr, Failure),
+    #[error(
+        "{0}: no answer; if there was one, it came in on another queue than the first: {1} has several and does not \
+         tell which one it gives a connection to. Try `ethtool -L {1} combined 1`"
+    )]
+    OtherQueue(SocketAddr, String),
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
     #[error(transparent)]
@@ -108,7 +112,7 @@ impl Arguments {
             interface: self.interface,
             address: self.address,
             gateway: self.gateway,
-            queues: Some(QueueSet::Some(vec![self.queue])),
+            queues: Some(QueueSet::Some(vec![QUEUE])),
             mode: self.mode,
             driver: self.driver,
             metrics: self.metrics,
@@ -147,9 +151,9 @@ fn connect(peer: SocketAddr, patience: Duration, settings: &Settings) -> Result<
                 }
             }
         };
-        let pipe = Cell::new(Some(pipe));
+        let (pipe, answers_come_back) = (Cell::new(Some(pipe)), Cell::new(true));
         let app = |_| pipe.take().unwrap_or_else(|| Pipe::new(peer, patience).0);
-        Engine::run(settings, app, |ready| warn(settings, ready), end).await?;
+        Engine::run(settings, app, |ready| answers_come_back.set(ready.answers_come_back), end).await?;
         match ended {
             // Told to stop, and stopped.
             None => Ok(()),
@@ -157,6 +161,9 @@ fn connect(peer: SocketAddr, patience: Duration, settings: &Settings) -> Result<
                 written = written => output_result(written.unwrap_or(Ok(()))),
                 () = &mut told_to_stop => Ok(()),
             },
+            Some(Err(Failure::NoAnswer)) if !answers_come_back.get() => {
+                Err(Error::OtherQueue(peer, settings.interface.clone()))
+            }
             Some(Err(failure)) => Err(Error::Connection(peer, failure)),
         }
     })
@@ -167,16 +174,6 @@ fn output_result(result: io::Result<()>) -> Result<(), Error> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(Error::Output),
-    }
-}
-
-fn warn(settings: &Settings, ready: &Ready) {
-    if !ready.answers_come_back {
-        tracing::warn!(
-            "{0} does not tell to which of its queues it gives a connection: if there is no answer, \
-             try `ethtool -L {0} combined 1`",
-            settings.interface
-        );
     }
 }
 

@@ -79,7 +79,8 @@ pub enum OpenError {
     /// The kernel may not keep that much memory in place for this process.
     #[error(
         "not allowed to lock {bytes} bytes of packet memory ({step}: {source}); raise the limit (`ulimit -l \
-         unlimited`, LimitMEMLOCK= of a unit), give the command CAP_IPC_LOCK, or use a smaller --ring-size"
+         unlimited`, LimitMEMLOCK= of a unit), give the command CAP_IPC_LOCK, or use a smaller \
+         --ring-size or --tcp-memory"
     )]
     MemoryLimit {
         /// Bytes to lock.
@@ -91,8 +92,8 @@ pub enum OpenError {
     },
     /// There is no memory for the packets, in a step that the system or a library takes.
     #[error(
-        "no memory for packets: {bytes} bytes ({step}: {source}); use a smaller --ring-size, or give the process \
-         more memory (ulimit -v, the cgroup's memory.max)"
+        "no memory for packets: {bytes} bytes ({step}: {source}); use a smaller --ring-size or --tcp-memory, or \
+         give the process more memory (ulimit -v, the cgroup's memory.max)"
     )]
     NoMemory {
         /// Bytes of packet memory.

@@ -14,6 +14,9 @@ pub const MIN_REASSEMBLY_LEN: usize = 576;
 /// Checks that a datagram is whole, ours, and from somebody who can be answered. `to_everybody` says that
 /// its frame was sent to a multicast or broadcast MAC address.
 ///
+/// RFC 9293, section 3.9.2.3 (MUST-57, MUST-63): with them go SYNs that are addressed to a broadcast or multicast
+/// address, or whose source address is invalid.
+///
 /// The time to live is not looked at: RFC 1122, section 3.2.1.7 forbids a host to discard a datagram for it.
 ///
 /// # Errors

@@ -79,6 +79,10 @@ impl Connection for Conversation<'_> {
         self.tcp.send(self.index, bytes, self.umem)
     }
 
+    fn send_urgent(&mut self, bytes: &[u8]) -> usize {
+        self.tcp.send_urgent(self.index, bytes, self.umem)
+    }
+
     fn reserve(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> usize {
         self.tcp.reserve(self.index, write, self.umem)
     }

@@ -1,11 +1,11 @@
 //! The way out: headers written right to left into a frame's headroom, and what the stack sends on its own.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::app::{ConnectError, Connection, ConnectionId, Outbox, SendError};
 use crate::base::{Burst, Frame, Instant, Umem, UnsentReason};
 use crate::counters::StackCounters;
-use crate::link::address::{Addresses, Claim};
+use crate::link::address::{AddressState, Addresses, Claim};
 use crate::link::neighbor::{Due, Neighbors};
 use crate::network::icmp::ErrorMessage;
 use crate::network::ipv4::{DEFAULT_TTL, is_valid_source};
@@ -28,6 +28,8 @@ pub(super) struct Egress {
     pub(super) addresses: Addresses,
     pub(super) routes: Routes,
     pub(super) neighbors: Neighbors,
+    /// Hops that a segment of TCP may take.
+    pub(super) tcp_ttl: u8,
     /// Which flows the NIC gives to this worker's queue, if that is known.
     pub(super) own_queue: Option<OwnQueue>,
     pub(super) counters: StackCounters,
@@ -192,13 +194,14 @@ pub(super) struct Way {
     pub(super) source: Ipv4Addr,
     pub(super) destination: Ipv4Addr,
     pub(super) traffic_class: u8,
+    pub(super) ttl: u8,
 }
 
 impl Way {
     #[inline]
     const fn header(&self, protocol: u8, payload_len: u16) -> ipv4::Header {
-        let Self { source, destination, traffic_class } = *self;
-        ipv4::Header { traffic_class, payload_len, ttl: DEFAULT_TTL, protocol, source, destination }
+        let Self { source, destination, traffic_class, ttl } = *self;
+        ipv4::Header { traffic_class, payload_len, ttl, protocol, source, destination }
     }
 }
 
@@ -236,7 +239,7 @@ impl<S: Default> Outbox for Turn<'_, S> {
         let room = self.umem.room_mut(&mut frame);
         let len = write(room);
         let sum = Sum::default().add_bytes(room.get(..len).unwrap_or_default());
-        let way = Way { source, destination: *to.ip(), traffic_class: 0 };
+        let way = Way { source, destination: *to.ip(), traffic_class: 0, ttl: DEFAULT_TTL };
         let written = self.umem.set_len(&mut frame, len)
             && self.egress.write_udp(&mut frame, self.umem, &way, (from, to.port()), sum);
         if !written {
@@ -247,6 +250,23 @@ impl<S: Default> Outbox for Turn<'_, S> {
     }
 
     fn connect(&mut self, to: SocketAddr) -> Result<ConnectionId, ConnectError> {
+        self.open(None, to)
+    }
+
+    fn connect_from(&mut self, from: IpAddr, to: SocketAddr) -> Result<ConnectionId, ConnectError> {
+        self.open(Some(from), to)
+    }
+
+    fn connection(&mut self, id: ConnectionId) -> Option<impl Connection + '_> {
+        let tcp = self.tcp.as_mut()?;
+        let lives = tcp.exists(id.index) && tcp.generation(id.index) == id.generation;
+        lives.then(|| Conversation::new(tcp, self.umem, id.index, self.now))
+    }
+}
+
+impl<S: Default> Turn<'_, S> {
+    /// Opens a connection, from an address of ours that the application names or that the route to the peer suggests.
+    fn open(&mut self, from: Option<IpAddr>, to: SocketAddr) -> Result<ConnectionId, ConnectError> {
         let Some(tcp) = &mut self.tcp else { return Err(ConnectError::NoTcp) };
         let SocketAddr::V4(to) = to else { return Err(ConnectError::NoRoute) };
         let egress = &mut self.egress;
@@ -261,7 +281,16 @@ impl<S: Default> Outbox for Turn<'_, S> {
             return Err(ConnectError::NoRoute);
         }
         // RFC 9293, section 3.9.1.1 (MUST-44): the IP layer is asked to select a local address before the first SYN.
-        let local = egress.addresses.source_for(remote).ok_or(ConnectError::Later)?;
+        let local = match from {
+            None => egress.addresses.source_for(remote).ok_or(ConnectError::Later)?,
+            // RFC 9293, section 3.9.1.1 (MUST-43): the optional "local IP address" parameter MUST be supported.
+            Some(IpAddr::V4(local)) => match egress.addresses.state(local) {
+                Some(AddressState::Preferred) => local,
+                Some(AddressState::Tentative) => return Err(ConnectError::Later),
+                _ => return Err(ConnectError::NotOurs),
+            },
+            Some(IpAddr::V6(_)) => return Err(ConnectError::NotOurs),
+        };
         let queue = egress.own_queue.as_ref();
         let is_ours = |tuple: &Tuple| queue.is_none_or(|queue| queue.receives(tuple.remote, tuple.local));
         match tcp.connect(local, (remote, to.port()), is_ours, self.now, self.umem) {
@@ -273,12 +302,6 @@ impl<S: Default> Outbox for Turn<'_, S> {
             Err(ConnectFailure::NoPort) => Err(ConnectError::NoPort),
             Err(ConnectFailure::NoMemory) => Err(ConnectError::Later),
         }
-    }
-
-    fn connection(&mut self, id: ConnectionId) -> Option<impl Connection + '_> {
-        let tcp = self.tcp.as_mut()?;
-        let lives = tcp.exists(id.index) && tcp.generation(id.index) == id.generation;
-        lives.then(|| Conversation::new(tcp, self.umem, id.index, self.now))
     }
 }
 

@@ -165,7 +165,7 @@ impl Egress {
         out: &mut Burst,
     ) {
         let Outgoing { mut frame, class, shared, doubts_way } = segment;
-        let to = Way { source: tuple.local.0, destination: tuple.remote.0, traffic_class: class };
+        let to = Way { source: tuple.local.0, destination: tuple.remote.0, traffic_class: class, ttl: self.tcp_ttl };
         if !self.write_ipv4(&mut frame, umem, &to, ipv4::TCP) {
             umem.free(frame);
             return self.unsent(UnsentReason::TooLong);
@@ -263,7 +263,7 @@ impl Egress {
         let Some(room) = umem.prepend_len(frame, header.header_len() as u16) else { return false };
         header.write(room, Sum::default());
         let (source, destination) = (control.tuple.local.0, control.tuple.remote.0);
-        let way = Way { source, destination, traffic_class: control.class };
+        let way = Way { source, destination, traffic_class: control.class, ttl: self.tcp_ttl };
         self.write_ipv4(frame, umem, &way, ipv4::TCP)
     }
 

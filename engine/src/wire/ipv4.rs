@@ -69,7 +69,10 @@ pub struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// Checks version, lengths and header checksum. Options are not looked into.
+    /// Checks version, lengths and header checksum. Options are not looked into, and not passed up.
+    ///
+    /// RFC 9293, section 3.9.2 (MUST-50): a TCP implementation MUST ignore options that it does not understand: it
+    /// never hears of any.
     ///
     /// # Errors
     /// The [`DropReason`] of the first check that fails, in the order of the header's fields.

@@ -74,10 +74,12 @@ impl Tcb {
             self.rtt.sample_us(rtt_us, now);
         }
         if acked > 0 {
-            // RFC 9293, section 3.8.1 (MUST-18): Karn's algorithm: the timeout stays backed off until there is a sample.
+            // RFC 9293, section 3.8.1 (MUST-18): Karn's algorithm: the timeout stays backed off until there is a
+            // sample.
             self.recovery.timeouts = 0;
             self.timers.stuck_since = if self.outstanding() > 0 { now } else { Instant::ZERO };
             self.soft_error = None;
+            self.snd.urgent &= self.snd.up.after(self.snd.una);
         }
         if acked > 0 && self.black_hole != BlackHole::No && self.recovery.phase == Phase::Open {
             self.try_long_segments(now);
@@ -365,8 +367,8 @@ impl Tcb {
         self.recovery.sacked = (self.recovery.sacked + mss).min(behind);
         news.delivered = self.recovery.sacked.saturating_sub(news.sacked_before);
         self.recovery.duplicates = self.recovery.duplicates.saturating_add(1);
-        // RFC 6582, section 3.2: not unless more than the last recovery's end is acknowledged: what was sent again without
-        // need makes duplicates at that point.
+        // RFC 6582, section 3.2: not unless more than the last recovery's end is acknowledged: what was sent again
+        // without need makes duplicates at that point.
         let begins = matches!(self.recovery.phase, Phase::Open | Phase::Disorder | Phase::Reduced)
             && self.snd.una != self.recovery.point;
         begins && self.recovery.duplicates >= DUPLICATES && self.mark_first_lost(umem)

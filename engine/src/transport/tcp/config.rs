@@ -1,5 +1,6 @@
 //! Everything that TCP has to be told.
 
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -7,12 +8,15 @@ use super::congestion::Algorithm;
 use super::isn::GuessableNumbers;
 use super::rtt::RtoLimits;
 use super::source_port;
+use crate::network::ipv4::DEFAULT_TTL;
 
 /// Everything that TCP has to be told.
 #[derive(Clone, Debug)]
 pub struct TcpConfig {
     /// Ports that the application listens on.
     pub ports: Vec<u16>,
+    /// Addresses of ours that it listens at: all of them if this is empty.
+    pub listen_at: Vec<Ipv4Addr>,
     /// Connections at most, those in handshake included.
     pub connections: u32,
     /// Handshakes under way at most; beyond that SYN cookies are used.
@@ -29,6 +33,8 @@ pub struct TcpConfig {
     pub mss: u16,
     /// How fast connections send.
     pub algorithm: Algorithm,
+    /// Whether segments are spread over the round trip, instead of sent as soon as the windows allow.
+    pub pacing: bool,
     /// Limits of the retransmission timeout.
     pub rto: RtoLimits,
     /// How long data may stay unacknowledged (R2), unless the application says otherwise.
@@ -41,6 +47,10 @@ pub struct TcpConfig {
     pub ecn: bool,
     /// Whether ECN is asked for on connections that we open (Linux: tcp_ecn = 1; by default neither asks).
     pub ask_for_ecn: bool,
+    /// Hops that a segment may take.
+    ///
+    /// RFC 9293, section 3.9.2 (MUST-49): the TTL value used to send TCP segments MUST be configurable.
+    pub ttl: u8,
     /// The smallest MTU of a path that is believed (RFC 791: 68 is the least there is; Linux: min_pmtu, 552).
     pub min_pmtu: u16,
     /// Ports that connections of ours are opened from (RFC 6056).
@@ -54,6 +64,7 @@ impl Default for TcpConfig {
     fn default() -> Self {
         Self {
             ports: Vec::new(),
+            listen_at: Vec::new(),
             connections: 65_536,
             // As Linux's net.core.somaxconn.
             backlog: 4096,
@@ -64,6 +75,7 @@ impl Default for TcpConfig {
             chunks: 8192,
             mss: 1460,
             algorithm: Algorithm::Cubic,
+            pacing: false,
             rto: RtoLimits::default(),
             // RFC 9293, section 3.8.3 (SHLD-11): R2 SHOULD correspond to at least 100 seconds.
             user_timeout: Duration::from_secs(300),
@@ -73,6 +85,7 @@ impl Default for TcpConfig {
             time_wait_for: Duration::from_secs(60),
             ecn: true,
             ask_for_ecn: false,
+            ttl: DEFAULT_TTL,
             min_pmtu: 552,
             source_ports: source_port::DEFAULT_PORTS,
             guessable_numbers: None,

@@ -211,6 +211,9 @@ impl Congestion {
         }
     }
 
+    /// RFC 9293, section 3.8.2 (MUST-19): slow start below ssthresh, congestion avoidance above. (MAY-18): by CUBIC,
+    /// which is of the standards track, too.
+    ///
     /// Grows the window by an acknowledgment of new data. Not in recovery; and not after an ECN-Echo, until what
     /// was in flight then is acknowledged.
     pub fn on_ack(&mut self, ack: &Ack) {
@@ -377,9 +380,9 @@ impl Congestion {
         true
     }
 
-    /// Data is to be sent after nothing was in flight for `idle`, however short. After an RTO of that the window halves, and with every
-    /// further one, but not below the initial one (Linux: tcp_slow_start_after_idle), so that an old window is not
-    /// sent in one burst (RFC 5681, section 4.1, which drops to the initial window at once).
+    /// Data is to be sent after nothing was in flight for `idle`, however short. After an RTO of that the window
+    /// halves, and with every further one, but not below the initial one (Linux: tcp_slow_start_after_idle), so that an
+    /// old window is not sent in one burst (RFC 5681, section 4.1, which drops to the initial window at once).
     pub fn on_idle(&mut self, idle: Duration, rto: Duration, mss: u32) {
         if self.state != State::Open {
             return;

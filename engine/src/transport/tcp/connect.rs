@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::congestion::Congestion;
 use super::memory::Holdings;
+use super::pacing::Pacing;
 use super::path::BlackHole;
 use super::rack::Rack;
 use super::rtt::RttEstimator;
@@ -110,6 +111,8 @@ impl Tcb {
                 peer_mss: 0,
                 shift: 0,
                 scaled: false,
+                up: iss,
+                urgent: false,
             },
             rcv: Receive {
                 nxt: SeqNum::default(),
@@ -152,6 +155,7 @@ impl Tcb {
             },
             rtt: RttEstimator::new(config.rto),
             congestion: Congestion::new(config.algorithm, u32::from(config.mss)),
+            pacing: Pacing::default(),
             black_hole: BlackHole::No,
             soft_error: None,
             ended: None,

@@ -57,6 +57,8 @@ mod windowed_minimum;
 #[cfg(test)]
 mod tests;
 
+use std::net::Ipv4Addr;
+
 pub use self::config::TcpConfig;
 pub use self::connect::ConnectFailure;
 pub use self::counters::Counters;
@@ -231,7 +233,7 @@ impl Tcp {
             Some((Kind::Connection, index)) => self.in_connection(index, segment, from, frame, now, umem),
             Some((Kind::Embryo, index)) => self.in_handshake(index, segment, from, frame, now, umem),
             Some((Kind::TimeWait, index)) => self.in_time_wait(index, segment, from, frame, now),
-            None if self.ports.contains(segment.tuple.local.1) => self.in_listen(segment, from, frame, now, umem),
+            None if self.listens_at(segment.tuple.local) => self.in_listen(segment, from, frame, now, umem),
             None => self.in_closed(segment, frame),
         }
     }
@@ -271,7 +273,7 @@ impl Tcp {
             time_wait::Outcome::Dropped(reason, Some(reply)) => self.shared.answered(frame, reason, reply),
             time_wait::Outcome::Reopened(iss) => {
                 self.forget_time_wait(index);
-                if !self.ports.contains(segment.tuple.local.1) {
+                if !self.listens_at(segment.tuple.local) {
                     return self.in_closed(segment, frame);
                 }
                 self.shared.counters.time_wait_reopened += 1;
@@ -477,11 +479,15 @@ impl Tcp {
             .min()
     }
 
-    /// Whether somebody listens on a port.
+    /// Whether somebody listens at an address and port of ours.
+    ///
+    /// RFC 9293, section 3.9.1.1 (MUST-41, MUST-42): connections, whatever state they are in, and ports that are listened
+    /// on know nothing of each other. (MUST-43): a passive OPEN may name the local address, too.
     #[inline]
     #[must_use]
-    pub fn listens_on(&self, port: u16) -> bool {
-        self.ports.contains(port)
+    pub fn listens_at(&self, (address, port): (Ipv4Addr, u16)) -> bool {
+        let at = &self.shared.config.listen_at;
+        self.ports.contains(port) && (at.is_empty() || at.contains(&address))
     }
 
     /// What was counted.

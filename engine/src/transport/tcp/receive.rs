@@ -47,6 +47,9 @@ impl Tcb {
                 return Verdict::dropped(arrival.frame, DropReason::TcpOutOfWindow);
             }
             self.note_old_text(segment);
+            if self.is_sent_again(segment) {
+                self.way = arrival.from;
+            }
             return self.refuse_with_ack(arrival.frame, segment, DropReason::TcpOutOfWindow, shared, now);
         }
         // Second, check the RST bit.
@@ -90,7 +93,8 @@ impl Tcb {
             return self.refuse_with_ack(frame, segment, DropReason::TcpBadAck, shared, now);
         }
         if segment.ack.before(self.snd.una) && self.snd.una.since(segment.ack) > self.snd.max_wnd {
-            // RFC 5961, section 5.2: SND.UNA - MAX.SND.WND =< SEG.ACK, or else it is discarded and an ACK sent back.
+            // RFC 9293, section 3.10.7.4 (MAY-12): RFC 5961, section 5.2: SND.UNA - MAX.SND.WND =< SEG.ACK, or else it
+            // is discarded and an ACK sent back.
             return self.refuse_with_ack(frame, segment, DropReason::TcpBadAck, shared, now);
         }
         if segment.ack.after_eq(self.snd.una) {
@@ -178,7 +182,8 @@ impl Tcb {
         now.since(self.ts.recent_at) > STALE_TIMESTAMP
     }
 
-    /// RFC 3168, section 6.1.3: a mark is echoed in every acknowledgment until the sender says CWR.
+    /// RFC 9293, section 3.8.2 (SHLD-8): ECN; RFC 3168, section 6.1.3: a mark is echoed in every acknowledgment until
+    /// the sender says CWR.
     fn take_congestion_mark(&mut self, segment: &Segment) {
         if !self.ecn.on {
             return;
@@ -189,6 +194,18 @@ impl Tcb {
         if segment.congestion_experienced {
             self.ecn.echo = true;
         }
+    }
+
+    /// Whether it is text that was received lately: its acknowledgment did not arrive, perhaps because it was sent the
+    /// wrong way.
+    fn is_sent_again(&self, segment: &Segment) -> bool {
+        let span = u32::from(u16::MAX);
+        segment.len > 0
+            && segment.has(Flags::ACK)
+            && (self.rcv.nxt - span).before_eq(segment.seq)
+            && segment.end().before_eq(self.rcv.nxt)
+            && segment.ack.before_eq(self.snd.nxt)
+            && segment.ack.after_eq(self.snd.una - self.snd.max_wnd.min(1 << 30))
     }
 
     /// RFC 2883, section 4: what arrived long ago and arrives again is reported.
@@ -233,7 +250,11 @@ impl Tcb {
         self.challenges <= CHALLENGES
     }
 
-    /// RFC 5961, section 3.2: a reset counts if it is exactly the next number; elsewhere in the window it is challenged.
+    /// RFC 5961, section 3.2: a reset counts if it is exactly the next number; elsewhere in the window it is
+    /// challenged.
+    ///
+    /// RFC 9293, section 3.5.3 (SHLD-2): a received RST segment may include data, which nobody looks at. Section 3.6
+    /// (MUST-12): the application is told that the connection was aborted.
     fn take_reset(&mut self, frame: Frame, segment: &Segment, shared: &mut Shared, now: Instant) -> Verdict {
         if segment.seq != self.rcv.nxt {
             shared.counters.challenges += 1;
@@ -271,10 +292,12 @@ impl Tcb {
         is_over.then_some(End::Finished)
     }
 
-    /// RFC 9293, section 3.10.7.4, sixth: RCV.UP <- max(RCV.UP, SEG.UP). Whether it is news that urgent data lies ahead
-    /// (MUST-30 to MUST-32); the text itself stays in line (RFC 6093).
+    /// RFC 9293, section 3.10.7.4, sixth: RCV.UP <- max(RCV.UP, SEG.UP). Whether it is news that urgent data lies
+    /// ahead; the text itself stays in line (RFC 6093).
     ///
-    /// RFC 9293, section 3.8.5 (MUST-62): the pointer names the octet behind the urgent data.
+    /// RFC 9293, section 3.8.5 (MUST-30, MUST-32): the application is told when there was no urgent data before, and
+    /// whenever the pointer advances. (MUST-31, MUST-62): the pointer names the octet behind the urgent data, of any
+    /// length.
     fn take_urgent(&mut self, segment: &Segment) -> bool {
         let up = segment.seq + u32::from(segment.urgent);
         let is_news = self.state.takes_text() && up.after(self.rcv.nxt) && (!self.rcv.urgent || up.after(self.rcv.up));
@@ -339,6 +362,9 @@ impl Tcb {
     }
 
     /// Text behind a gap: held, and the peer told at once (RFC 5681, section 4.2).
+    ///
+    /// RFC 9293, section 3.10.7.4 (SHLD-31, MAY-13): segments with higher beginning sequence numbers SHOULD be held;
+    /// each is answered by an acknowledgment of RCV.NXT.
     fn take_out_of_order(&mut self, frame: Frame, events: Events, shared: &mut Shared, umem: &mut Umem) -> Verdict {
         self.rcv.ack_now = true;
         if shared.memory.receive.is_short() {
@@ -379,8 +405,8 @@ impl Tcb {
             (seq, cut) = (seq + old, old > 0);
         }
         // A segment that goes beyond the window is not cut to pieces: what is left of a window that closes is less than
-        // a segment (silly-window avoidance keeps it from opening by less), and such a segment probes it. A FIN needs no
-        // buffer: the number that it takes up may lie just beyond.
+        // a segment (silly-window avoidance keeps it from opening by less), and such a segment probes it. A FIN needs
+        // no buffer: the number that it takes up may lie just beyond.
         let room = (nxt + wnd).since(seq).min(wnd);
         if u32::from(frame.len()) > room {
             return None;
@@ -436,6 +462,9 @@ impl Tcb {
     }
 
     /// The peer's FIN is in order.
+    ///
+    /// RFC 9293, section 3.6 (MUST-12): the application is told that the peer finished, and when both have, that the
+    /// connection closed normally.
     fn peer_finished(&mut self, now: Instant) {
         self.rcv.ack_now = true;
         self.state = self.state.fin_received();

@@ -82,6 +82,8 @@ impl RttEstimator {
         }
     }
 
+    /// RFC 9293, section 3.8.1 (MUST-18): the RTO is computed by RFC 6298.
+    ///
     /// Takes a measured round-trip time in, and ends the back-off: Karn's algorithm keeps the timeout backed
     /// off until there is a sample of data that was not sent twice.
     pub fn sample(&mut self, rtt: Duration, now: Instant) {
@@ -139,6 +141,8 @@ impl RttEstimator {
     }
 
     /// The timer expired.
+    ///
+    /// RFC 9293, section 3.8.2 (MUST-19): exponential back-off of the retransmission timeout.
     ///
     /// > The host MUST set RTO <- RTO * 2 ("back off the timer"). (RFC 6298, section 5.5)
     pub fn back_off(&mut self) {

@@ -14,6 +14,7 @@
 
 use super::congestion::Congestion;
 use super::memory::Holdings;
+use super::pacing::Pacing;
 use super::path::BlackHole;
 use super::rack::Rack;
 use super::reassembly::OutOfOrder;
@@ -51,6 +52,8 @@ pub(super) struct Send {
     /// SND.NXT: the next to be sent. It never goes back: what is lost is marked in the queue.
     pub(super) nxt: SeqNum,
     /// SND.WND, in bytes.
+    ///
+    /// RFC 9293, section 3.1 (REC-1): 32-bit fields for the windows, and 32-bit computations.
     pub(super) wnd: u32,
     /// SND.WL1 and SND.WL2: the segment that the window is from.
     pub(super) wl1: SeqNum,
@@ -72,6 +75,9 @@ pub(super) struct Send {
     /// Snd.Wind.Shift, and whether both sides scale (RFC 7323, section 2).
     pub(super) shift: u8,
     pub(super) scaled: bool,
+    /// SND.UP, and whether it lies ahead of what is acknowledged.
+    pub(super) up: SeqNum,
+    pub(super) urgent: bool,
 }
 
 /// The receive sequence space.
@@ -98,6 +104,9 @@ pub(super) struct Receive {
     /// Segments with text since the last acknowledgment.
     pub(super) unacked_segments: u8,
     /// Whether an acknowledgment has to go out in this turn.
+    ///
+    /// RFC 9293, section 3.10.7.4 (MUST-58, MUST-59): acknowledgments are aggregated: this is set while the segments of
+    /// a turn are processed, and heeded when all of them are.
     pub(super) ack_now: bool,
 }
 
@@ -177,6 +186,8 @@ pub(super) struct Timers {
     pub(super) ack_at: Instant,
     /// Keep-alive, FIN-WAIT-2, or the handshake.
     pub(super) idle_at: Instant,
+    /// When pacing lets the next segment go.
+    pub(super) pace_at: Instant,
     /// When something acceptable last came from the peer.
     pub(super) heard_at: Instant,
     /// When a segment with text was last sent.
@@ -254,6 +265,7 @@ pub(super) struct Tcb {
     pub(super) recovery: Recovery,
     pub(super) rtt: RttEstimator,
     pub(super) congestion: Congestion,
+    pub(super) pacing: Pacing,
     pub(super) black_hole: BlackHole,
     pub(super) soft_error: Option<Trouble>,
     /// How it ended, until the application has heard of it.
@@ -293,8 +305,8 @@ impl Tcb {
 
     /// Bytes that the peer's window lets us send beyond SND.NXT.
     ///
-    /// RFC 9293, section 3.8.6 (MUST-34): the usable window may become negative when the window shrinks: it is 0
-    /// then, and nothing is taken back.
+    /// RFC 9293, section 3.8.6 (MUST-34, SHLD-15): the usable window may become negative when the window shrinks: it is
+    /// 0 then, so that nothing new is sent, and nothing is taken back.
     #[inline]
     pub(super) fn usable_window(&self) -> u32 {
         self.snd.wnd.saturating_sub(self.outstanding())
@@ -315,8 +327,8 @@ impl Tcb {
     /// The earliest deadline.
     #[inline]
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let Timers { send_at, ack_at, idle_at, .. } = self.timers;
-        [send_at, ack_at, idle_at].into_iter().filter(|&at| at != Instant::ZERO).min()
+        let Timers { send_at, ack_at, idle_at, pace_at, .. } = self.timers;
+        [send_at, ack_at, idle_at, pace_at].into_iter().filter(|&at| at != Instant::ZERO).min()
     }
 
     /// Chunks of packet memory that the connection holds.

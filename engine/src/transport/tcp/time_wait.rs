@@ -127,8 +127,9 @@ impl TimeWaits {
             return Outcome::Dropped(DropReason::TcpReset, None);
         }
         if segment.has(Flags::SYN) && !segment.has(Flags::ACK) {
-            // RFC 6191, section 2: a SYN opens a new connection if its timestamp is newer, or, without one, if its
-            // number lies above all of the old connection's.
+            // RFC 9293, section 3.6.1 (SHLD-4, MAY-2): timestamps reduce TIME-WAIT. RFC 6191, section 2: a SYN opens a
+            // new connection if its timestamp is newer, or, without one, if its number lies above all of the old
+            // connection's.
             let same_ts = timestamp.is_none_or(|value| value == entry.ts_recent);
             if newer_ts || (same_ts && segment.seq.after(entry.rcv_nxt)) {
                 // The old connection's numbers stay below those of the new one.

@@ -10,8 +10,8 @@ use crate::wire::ethernet::Mac;
 
 /// Retransmissions after which the network is asked for another way, and the application can learn of trouble.
 ///
-/// RFC 9293, section 3.8.3 (MUST-20, SHLD-9): R1 and R2 MUST be used; the value of R1 SHOULD correspond to at least 3
-/// retransmissions.
+/// RFC 9293, section 3.8.3 (MUST-20, SHLD-9, SHLD-10): R1 and R2 MUST be used; the value of R1 SHOULD correspond to at
+/// least 3 retransmissions.
 const R1: u8 = 3;
 /// Time between keep-alives that are not answered, and how many of them end a connection (Linux: tcp_keepalive_intvl
 /// and tcp_keepalive_probes).
@@ -27,6 +27,10 @@ impl Tcb {
     /// Does what is due. How the connection ended, if it did.
     pub(super) fn expire(&mut self, now: Instant, shared: &mut Shared, umem: &mut Umem) -> Option<End> {
         let due = |at: Instant| at != Instant::ZERO && at <= now;
+        if due(self.timers.pace_at) {
+            // What waited for it is still there, and has its turn now.
+            self.timers.pace_at = Instant::ZERO;
+        }
         if due(self.timers.ack_at) {
             self.timers.ack_at = Instant::ZERO;
             self.rcv.ack_now = true;
@@ -88,8 +92,9 @@ impl Tcb {
     fn expire_retransmission(&mut self, now: Instant, shared: &mut Shared, umem: &mut Umem) {
         self.time_out(now, umem, &mut shared.counters);
         if self.recovery.timeouts >= R1 || self.state == State::SynSent {
-            // RFC 9293, section 3.8.3 (MUST-20): reaching R1, pass negative advice to IP: here the neighbor's MAC address
-            // is forgotten, and asked for again. Of a SYN's only the neighbor table knows, so it is doubted at once.
+            // RFC 9293, section 3.8.3 (MUST-20): reaching R1, pass negative advice to IP: here the neighbor's MAC
+            // address is forgotten, and asked for again. Of a SYN's only the neighbor table knows, so it is doubted at
+            // once.
             (self.way, self.doubts_way) = (Mac::ZERO, true);
         }
         if self.recovery.timeouts == R1 {
@@ -101,8 +106,8 @@ impl Tcb {
     /// Whether nothing has moved for longer than the application wants to wait.
     ///
     /// RFC 9293, section 3.8.3 (MUST-20, MUST-21, MUST-22): R2, which the application can set, closes the connection. A
-    /// peer that keeps its window closed but answers is no reason (MUST-37), nor one that closes it before what is under
-    /// way (SHLD-17): hearing from it counts as progress then.
+    /// peer that keeps its window closed but answers is no reason (MUST-37), nor one that closes it before what is
+    /// under way (SHLD-17): hearing from it counts as progress then.
     fn is_given_up(&self, now: Instant) -> bool {
         let limit = match self.state {
             State::SynSent | State::SynReceived => SYN_TIMEOUT,
@@ -126,21 +131,21 @@ impl Tcb {
         self.keep_alive(now, shared)
     }
 
-    /// RFC 9293, section 3.8.4: keep-alives.
+    /// RFC 9293, section 3.8.4 (MAY-5, SHLD-12): keep-alives, without data.
     fn keep_alive(&mut self, now: Instant, shared: &mut Shared) -> Option<End> {
         let idle = Duration::from_secs(u64::from(self.wishes.keep_alive_s));
         if idle.is_zero() {
             return None;
         }
         let due = self.timers.heard_at + idle + KEEP_ALIVE_INTERVAL * u32::from(self.keep_alive_probes);
-        // RFC 9293, section 3.8.4 (MUST-26): keep-alives MUST only be sent when no sent data is outstanding, and no data or
-        // acknowledgment packets have been received for the connection within an interval.
+        // RFC 9293, section 3.8.4 (MUST-26): keep-alives MUST only be sent when no sent data is outstanding, and no
+        // data or acknowledgment packets have been received for the connection within an interval.
         if self.outstanding() > 0 || due > now {
             self.timers.idle_at = if due > now { due } else { now + Duration::from_secs(1) };
             return None;
         }
-        // RFC 9293, section 3.8.4 (MUST-29): a TCP MUST NOT interpret failure to respond to any specific probe as a dead
-        // connection: it takes nine.
+        // RFC 9293, section 3.8.4 (MUST-29): a TCP MUST NOT interpret failure to respond to any specific probe as a
+        // dead connection: it takes nine.
         if self.keep_alive_probes >= KEEP_ALIVE_PROBES {
             shared.counters.timed_out += 1;
             return Some(End::TimedOut);

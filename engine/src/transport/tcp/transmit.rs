@@ -1,5 +1,6 @@
 //! What a connection sends next: lost segments, new ones, probes, acknowledgments (RFC 9293, section 3.8).
 
+use super::pacing::Rate;
 use super::sack::{seq_len, seq_len_of};
 use super::tcb::{Phase, Probe, SendTimer, Tcb, mark};
 use super::{Outgoing, Shared};
@@ -45,6 +46,20 @@ impl Tcb {
             self.probe = Probe::No;
             return self.send_control(shared, now, umem, self.snd.una + u32::MAX);
         }
+        if !self.waits_for_its_pace(shared, now) {
+            match self.next_with_text(shared, now, umem) {
+                Next::Nothing => {}
+                next => return next,
+            }
+        }
+        if self.rcv.ack_now && self.state != State::SynSent {
+            return self.send_control(shared, now, umem, self.snd.nxt);
+        }
+        Next::Nothing
+    }
+
+    /// The next segment that takes up sequence numbers: a lost one, a new one, or a probe.
+    fn next_with_text(&mut self, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
         if self.recovery.lost > self.recovery.retransmitted
             && let Some(next) = self.retransmit(shared, now, umem)
         {
@@ -68,15 +83,33 @@ impl Tcb {
             }
         }
         if std::mem::replace(&mut self.probe, Probe::No) == Probe::Loss {
-            match self.send_loss_probe(shared, now, umem) {
-                Next::Nothing => {}
-                sent => return sent,
-            }
-        }
-        if self.rcv.ack_now && self.state != State::SynSent {
-            return self.send_control(shared, now, umem, self.snd.nxt);
+            return self.send_loss_probe(shared, now, umem);
         }
         Next::Nothing
+    }
+
+    /// Whether segments are paced, and it is not yet time for the next one.
+    #[inline]
+    fn waits_for_its_pace(&mut self, shared: &Shared, now: Instant) -> bool {
+        let at = self.pacing.next_send_time();
+        let waits = shared.config.pacing && at > now;
+        if waits {
+            self.timers.pace_at = at;
+        }
+        waits
+    }
+
+    /// Takes note that so many bytes were sent.
+    #[inline]
+    fn sent(&mut self, bytes: u32, shared: &Shared, now: Instant) {
+        self.congestion.on_sent(bytes);
+        self.timers.sent_at = now;
+        if shared.config.pacing
+            && let Some(srtt) = self.rtt.srtt()
+        {
+            let rate = Rate { window: self.congestion.window(), ssthresh: self.congestion.ssthresh(), srtt };
+            self.pacing.on_sent(now, bytes, &rate);
+        }
     }
 
     /// Whether there may be something to send.
@@ -90,6 +123,8 @@ impl Tcb {
     }
 
     /// Sends the first lost segment again, if the congestion window allows.
+    ///
+    /// RFC 9293, section 3.8.6 (SHLD-16, MAY-7): the peer's window, which may have shrunk, is not looked at.
     fn retransmit(&mut self, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Option<Next> {
         let place = self.first_lost(umem)?;
         let in_flight = self.in_flight();
@@ -142,8 +177,7 @@ impl Tcb {
         if self.recovery.undo_ts == 0 {
             self.recovery.undo_ts = self.ts.value(now);
         }
-        self.congestion.on_sent(len);
-        self.timers.sent_at = now;
+        self.sent(len, shared, now);
         if self.timers.send_at == Instant::ZERO {
             self.arm_send_timer(now, None);
         }
@@ -207,13 +241,12 @@ impl Tcb {
         if self.snd.unsent == Queued::NONE {
             self.window_limited = false;
         }
-        self.congestion.on_sent(len);
-        self.timers.sent_at = now;
+        self.sent(len, shared, now);
         if was_idle {
             self.timers.stuck_since = now;
         }
-        // RFC 6298, section 5.1: the timer is started if it does not run; and RFC 8985, section 7.2: every new segment puts
-        // the probe off, but that which is one.
+        // RFC 6298, section 5.1: the timer is started if it does not run; and RFC 8985, section 7.2: every new segment
+        // puts the probe off, but that which is one.
         let probes = self.probe != Probe::Loss && self.probe_timeout_ns().is_some_and(|pto| pto < self.rtt.rto_ns());
         if was_idle || probes || self.timers.send_at == Instant::ZERO {
             self.arm_send_timer(now, None);
@@ -237,8 +270,11 @@ impl Tcb {
         if in_flight > 0 && in_flight + segment.min(usable) > self.congestion.window() {
             return Hold::Congestion;
         }
-        // RFC 9293, section 3.7.4 (SHLD-7, MUST-17): Nagle's algorithm, unless the application has disabled it: what
-        // is less than a segment and the last there is waits until everything is acknowledged.
+        // RFC 9293, section 3.7.4 (SHLD-7, MUST-17, MAY-16): Nagle's algorithm, unless the application has disabled it:
+        // what is less than a segment and the last there is waits until everything is acknowledged.
+        //
+        // RFC 9293, section 3.9.1.2 (MUST-60): data MUST NOT be buffered indefinitely: what is under way is acknowledged, or
+        // the connection is given up.
         let is_last = umem.next(place).is_none();
         let finishes = umem.note(place).marks & (mark::FIN | mark::SYN) != 0;
         if self.wishes.nagle && is_last && len < mss && !finishes && self.outstanding() > 0 {
@@ -285,8 +321,8 @@ impl Tcb {
         if note.marks & mark::FIN != 0 {
             flags = flags | Flags::FIN;
         }
-        // RFC 9293, section 3.9.1.2 (MUST-61): the sender MUST set the PSH bit in the last buffered segment. A FIN alone
-        // is not text that is buffered.
+        // RFC 9293, section 3.9.1.2 (MUST-61): the sender MUST set the PSH bit in the last buffered segment. A FIN
+        // alone is not text that is buffered.
         let is_last = umem.next(place).is_none_or(|next| umem.queued_len(next) == 0);
         if len > 0 && (is_last || note.marks & mark::PSH != 0) {
             flags = flags | Flags::PSH;
@@ -341,7 +377,7 @@ impl Tcb {
                 note.sent_at = now;
                 note.sends = note.sends.saturating_add(1);
             });
-            self.timers.sent_at = now;
+            self.sent(len, shared, now);
         }
         next
     }
@@ -378,6 +414,10 @@ impl Tcb {
         if self.ecn.echo && !is_syn {
             flags = flags | Flags::ECE;
         }
+        let urgent = if self.snd.urgent { self.urgent_pointer(plan.seq) } else { None };
+        if urgent.is_some() {
+            flags = flags | Flags::URG;
+        }
         let acknowledges = flags.contains(Flags::ACK);
         let header = Header {
             source: self.tuple.local,
@@ -386,7 +426,7 @@ impl Tcb {
             acknowledgment: if acknowledges { self.rcv.nxt } else { SeqNum::default() },
             flags,
             window,
-            urgent: 0,
+            urgent: urgent.unwrap_or(0),
             options: &options,
             payload_len: plan.text,
         };
@@ -407,6 +447,15 @@ impl Tcb {
         })
     }
 
+    /// The urgent pointer of a segment that starts at `seq`, if urgent data lies ahead.
+    ///
+    /// RFC 9293, section 3.8.5 (MUST-30, MUST-31): the urgent mechanism. What lies farther ahead than the field can say
+    /// is named by later segments.
+    fn urgent_pointer(&self, seq: SeqNum) -> Option<u16> {
+        let ahead = self.snd.up.since(seq);
+        self.snd.up.after(seq).then(|| u16::try_from(ahead).unwrap_or(u16::MAX))
+    }
+
     /// Everything received is acknowledged by a segment that is on its way.
     #[inline]
     pub(super) const fn acknowledged(&mut self) {
@@ -417,7 +466,8 @@ impl Tcb {
 
     /// Options of a segment without SYN, with so many bytes of text: the more text, the fewer SACK blocks.
     ///
-    /// RFC 9293, section 3.7.1 (MUST-16): Eff.snd.MSS is what is left when all of the options are taken off.
+    /// RFC 9293, section 3.7.1 (MUST-16): Eff.snd.MSS is what is left when all of the options are taken off. Section
+    /// 3.2 (MUST-65): there is no MSS option among them.
     #[inline]
     pub(super) fn options(&mut self, now: Instant, text: u16) -> Options {
         let mut options = Options::default();
@@ -439,7 +489,8 @@ impl Tcb {
         let answers = self.state != State::SynSent;
         let ts = !answers || self.ts.on;
         Options {
-            // RFC 9293, section 3.7.1 (MUST-14, MUST-67): the MSS option is sent, and is what IP can take in.
+            // RFC 9293, section 3.7.1 (MUST-14, MUST-67, SHLD-5, MAY-3): the MSS option is sent, and is what IP can
+            // take in.
             mss: Some(shared.config.mss),
             window_scale: (!answers || self.snd.scaled).then_some(self.rcv.shift_offered),
             sack_permitted: !answers || self.sack_ok,
@@ -479,8 +530,8 @@ impl Tcb {
 
     /// Nothing is under way, and the peer's window keeps everything back: it has to be probed.
     ///
-    /// RFC 9293, section 3.8.6.1 (MUST-36, SHLD-29): the probing of zero (offered) windows MUST be supported; the first
-    /// probe is sent when the window was closed for the retransmission timeout.
+    /// RFC 9293, section 3.8.6.1 (MUST-35, MUST-36, SHLD-29): the probing of zero (offered) windows MUST be supported;
+    /// the first probe is sent when the window was closed for the retransmission timeout.
     fn wait_for_window(&mut self, now: Instant) {
         if self.outstanding() > 0 || self.timers.send_at != Instant::ZERO {
             return;
@@ -491,6 +542,8 @@ impl Tcb {
         (self.timers.send_at, self.timers.send_kind) = (now + self.rtt.rto(), SendTimer::WindowProbe);
     }
 
+    /// RFC 9293, section 3.8.6.1 (SHLD-30): the interval between successive probes increases exponentially.
+    ///
     /// The window stayed closed, or too small for a segment, for the time that the timer was set to: the second is
     /// overridden (RFC 9293, section 3.8.6.2.1), the first probed.
     pub(super) fn probe_window(&mut self, now: Instant, shared: &mut Shared, umem: &mut Umem) {

@@ -75,6 +75,8 @@ impl Tcp {
     }
 
     /// The last trouble that the connection lives through.
+    ///
+    /// RFC 9293, section 3.9.1.8 (MUST-47, SHLD-20): soft errors are reported to the application, if it asks.
     #[must_use]
     pub fn trouble(&self, index: u32) -> Option<Trouble> {
         self.tables.connections.get(index)?.soft_error
@@ -93,6 +95,17 @@ impl Tcp {
     /// Queues a copy of bytes; says how many.
     pub fn send(&mut self, index: u32, bytes: &[u8], umem: &mut Umem) -> usize {
         self.with(index, umem, |tcb, shared, umem| tcb.send(bytes, shared, umem))
+    }
+
+    /// The same, and calls everything up to their end urgent.
+    pub fn send_urgent(&mut self, index: u32, bytes: &[u8], umem: &mut Umem) -> usize {
+        self.with(index, umem, |tcb, shared, umem| {
+            let sent = tcb.send(bytes, shared, umem);
+            if sent > 0 {
+                tcb.mark_urgent(umem);
+            }
+            sent
+        })
     }
 
     /// Hands out a frame to write into, and queues it; says how many bytes were written.
@@ -159,7 +172,8 @@ impl Tcp {
 
     /// How long data may stay unacknowledged.
     ///
-    /// RFC 9293, section 3.8.3 (MUST-21): an application MUST be able to set the value for R2 for a particular connection.
+    /// RFC 9293, section 3.8.3 (MUST-21): an application MUST be able to set the value for R2 for a particular
+    /// connection.
     pub fn set_user_timeout(&mut self, index: u32, timeout: Duration) {
         if let Some(tcb) = self.tables.connections.get_mut(index) {
             tcb.wishes.user_timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX).max(1);
@@ -168,8 +182,8 @@ impl Tcp {
 
     /// The Differentiated Services code point of the connection's segments.
     ///
-    /// RFC 9293, section 3.9.1.9 (MUST-48): the application layer MUST be able to specify the Differentiated Services
-    /// field for segments that are sent on a connection.
+    /// RFC 9293, section 3.9.1.9 (MUST-48, SHLD-21, SHLD-22): the application layer MUST be able to specify the
+    /// Differentiated Services field for segments that are sent on a connection.
     pub fn set_dscp(&mut self, index: u32, dscp: u8) {
         if let Some(tcb) = self.tables.connections.get_mut(index) {
             tcb.wishes.class = dscp << 2;
@@ -321,6 +335,17 @@ impl Tcb {
         sent
     }
 
+    /// Everything that is queued is urgent.
+    ///
+    /// RFC 9293, section 3.8.5 (MUST-31, MUST-62): of any length; the pointer names the octet behind the urgent data.
+    fn mark_urgent(&mut self, umem: &Umem) {
+        let syn = self.snd.unsent.some().is_some_and(|first| umem.note(first).marks & mark::SYN != 0);
+        (self.snd.up, self.snd.urgent) = (self.snd.nxt + self.snd.unsent_len + u32::from(syn), true);
+    }
+
+    /// RFC 9293, section 3.9.1.2 (SHLD-27, SHLD-28): what is sent piece by piece is collected for segments of full
+    /// size.
+    ///
     /// Appends bytes to the last frame, if that was not sent yet and they are few enough for its segment.
     fn extend_last(&mut self, bytes: &[u8], umem: &mut Umem) -> bool {
         let Some(last) = self.snd.queue.last().filter(|_| self.snd.unsent != Queued::NONE) else { return false };

@@ -78,7 +78,8 @@ fn a_syn_is_challenged_in_every_state_wherever_it_lies() {
     });
 }
 
-/// RFC 9293, section 3.10.7.4, first: if an incoming segment is not acceptable, an acknowledgment should be sent in reply.
+/// RFC 9293, section 3.10.7.4, first: if an incoming segment is not acceptable, an acknowledgment should be sent in
+/// reply.
 #[test]
 fn what_lies_outside_the_window_is_acknowledged_and_does_nothing() {
     in_every_state(|mut s, name, snd_nxt, rcv_nxt| {

@@ -53,6 +53,16 @@ impl Script {
         sent
     }
 
+    /// The application queues so many bytes and calls them urgent.
+    pub(super) fn app_sends_urgently(&mut self, len: u32) -> &mut Self {
+        let bytes: Vec<u8> = (1 + self.queued..).take(len as usize).map(pattern).collect();
+        let sent = self.tcp.send_urgent(self.index, &bytes, &mut self.umem) as u32;
+        assert_eq!(sent, len);
+        self.note("-", &format!("application sends {len} urgently"));
+        self.queued += sent;
+        self.done()
+    }
+
     /// The application takes so many bytes, which have to be there and to be right.
     #[track_caller]
     pub(super) fn app_takes(&mut self, len: u32) -> &mut Self {

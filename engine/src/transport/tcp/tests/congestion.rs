@@ -40,6 +40,25 @@ fn in_slow_start_the_window_doubles_in_a_round_trip() {
     }
 }
 
+/// Where that is wanted, a window is spread over half of a round trip of 10 ms; of a millisecond's segments may go at
+/// once.
+#[test]
+fn paced_segments_follow_each_other_at_a_distance() {
+    for mut s in established_with(|config| config.pacing = true, syn().mss(MSS)) {
+        s.at(100).app_sends(10_000);
+        assert_eq!(s.take_all().len(), 3);
+        for n in 1..=7 {
+            s.at_us(100_000 + 500 * u64::from(n)).expect(seg(2001 + 1000 * n, 1).len(1000).with(last_has_psh(n)));
+        }
+        s.at(110).peer_sends(seg(1, 10_001));
+    }
+}
+
+/// PSH for the last of ten.
+fn last_has_psh(n: u32) -> Flags {
+    if n == 7 { Flags::PSH } else { Flags::default() }
+}
+
 /// RFC 9293, section 3.8.2 (MUST-19): congestion avoidance: above ssthresh a segment in a round trip. (MAY-18: CUBIC
 /// instead of Reno, unless it is configured otherwise.)
 #[test]
@@ -79,8 +98,8 @@ fn a_window_that_is_not_used_up_does_not_grow() {
     }
 }
 
-/// RFC 5681, section 4.1, as Linux does it: after an idle time the window halves with every timeout's time, but not below
-/// the initial one.
+/// RFC 5681, section 4.1, as Linux does it: after an idle time the window halves with every timeout's time, but not
+/// below the initial one.
 #[test]
 fn after_an_idle_time_the_window_is_smaller() {
     for (idle, halvings) in [(200, 0), (300, 1), (5000, 9)] {
@@ -128,6 +147,25 @@ fn ecn_is_agreed_to_and_text_is_sent_as_capable() {
     }
 }
 
+/// RFC 3168, section 6.1.1: asked for by both bits in our SYN, and agreed on if the answer has one of them; section
+/// 6.1.1.1: what is not answered is sent again without.
+#[test]
+fn ecn_is_asked_for_where_that_is_wanted() {
+    let asking = || scripts_with(|config| (config.ports, config.ask_for_ecn) = (Vec::new(), true));
+    let both = Flags::ECE | Flags::CWR;
+    for (answer, agreed) in [(Flags::ECE, true), (Flags::default(), false), (both, false)] {
+        for mut s in asking() {
+            s.app_connects().unwrap();
+            s.expect(our_syn().with(both)).peer_sends(syn_ack().mss(MSS).with(answer)).expect(seg(1, 1));
+            s.app_sends(10).expect(seg(1, 1).len(10).psh().class(if agreed { ECT0 } else { 0 }));
+        }
+    }
+    for mut s in asking() {
+        s.app_connects().unwrap();
+        s.expect(our_syn().with(both)).at(1000).expect(our_syn().first_ts(1000));
+    }
+}
+
 /// RFC 3168, section 6.1.3: a mark is echoed in every acknowledgment until the sender says that it heard.
 #[test]
 fn a_mark_is_echoed_until_the_peer_reduces() {
@@ -158,5 +196,24 @@ fn an_echo_reduces_the_window_once_in_a_round_trip() {
         s.at(120).peer_sends(seg(1, 11_001).with(Flags::ECE));
         assert_eq!(s.counters().ecn_reductions, 2);
         s.take_all();
+    }
+}
+
+/// RFC 9438, section 5.2 and the pacing of Linux: with pacing on, a window is spread over the round trip, and nothing is
+/// forgotten.
+#[test]
+fn paced_segments_are_spread_over_the_round_trip() {
+    for mut s in established_with(|config| config.pacing = true, syn().mss(MSS)) {
+        // A round trip of 100 ms is measured with one segment.
+        s.at(1000).app_sends(100).take_all();
+        s.at(1100).peer_sends(seg(1, 101)).take_all();
+        let mut sent = s.app_sends(8000).take_all().len();
+        assert_eq!(sent, 1);
+        for at in 1101..1300 {
+            let now = s.run_until(at).len();
+            assert!(now <= 2, "{now} in a millisecond");
+            sent += now;
+        }
+        assert!(sent >= 8, "all of it, within two round trips: {sent}");
     }
 }

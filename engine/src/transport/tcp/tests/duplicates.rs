@@ -7,8 +7,8 @@ fn reno() -> impl Iterator<Item = Script> {
     established_with(|config| config.algorithm = Algorithm::Reno, syn().mss(MSS))
 }
 
-/// Ten segments under way of `len` bytes queued; the first was lost, and the others arrive and are acknowledged, one in a
-/// millisecond from 110 ms on.
+/// Ten segments under way of `len` bytes queued; the first was lost, and the others arrive and are acknowledged, one in
+/// a millisecond from 110 ms on.
 fn after_a_loss(len: u32, duplicates: u64) -> impl Iterator<Item = Script> {
     reno().map(move |mut s| {
         s.at(100).app_sends(len);
@@ -83,7 +83,8 @@ fn duplicates_at_the_point_where_a_recovery_ended_begin_no_other() {
     }
 }
 
-/// RFC 5681, section 2: a duplicate has no text and no FIN, leaves the window as it was, and comes while text is under way.
+/// RFC 5681, section 2: a duplicate has no text and no FIN, leaves the window as it was, and comes while text is under
+/// way.
 #[test]
 fn what_looks_like_a_duplicate_and_is_none_makes_no_loss() {
     for mut s in after_a_loss(10_000, 0) {
@@ -99,7 +100,8 @@ fn what_looks_like_a_duplicate_and_is_none_makes_no_loss() {
     }
 }
 
-/// RFC 5681, section 3.1, and RFC 9293, section 3.8.2 (MUST-19): after a timeout one segment, and slow start from there.
+/// RFC 5681, section 3.1, and RFC 9293, section 3.8.2 (MUST-19): after a timeout one segment, and slow start from
+/// there.
 #[test]
 fn a_timeout_starts_over_with_one_segment() {
     for mut s in after_a_loss(20_000, 0) {

@@ -1,4 +1,5 @@
-//! Limits: the backlog and what takes its place, the table of connections, and how often we answer what we do not accept.
+//! Limits: the backlog and what takes its place, the table of connections, and how often we answer what we do not
+//! accept.
 
 use super::*;
 use crate::base::DropReason;
@@ -121,7 +122,8 @@ fn a_cookie_is_sent_once() {
     }
 }
 
-/// RFC 9293, section 3.10.1: with no room for another connection: here the request is dropped, and may come again later.
+/// RFC 9293, section 3.10.1: with no room for another connection: here the request is dropped, and may come again
+/// later.
 #[test]
 fn connections_have_a_limit_and_handshakes_count() {
     for mut s in scripts() {

@@ -1,6 +1,6 @@
 //! A peer that sends whatever comes to its mind, and an application that does the same. Whatever happens, the books of
-//! the connections balance after every step ([`Tcp::audit`](crate::transport::tcp::Tcp::audit)), no more is sent than the peer ever had room for, and in
-//! the end nothing is left.
+//! the connections balance after every step ([`Tcp::audit`](crate::transport::tcp::Tcp::audit)), no more is sent than
+//! the peer ever had room for, and in the end nothing is left.
 
 use std::time::Duration;
 

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Sequence numbers are relative: 0 is the SYN, 1 the first byte of text. Absolute, both sides begin shortly before
-//! 2^32, so every script that sends more than a byte wraps, in the handshake, in the first segments, or later on; and so
-//! do the timestamps of both. Times are milliseconds since the script began. What a script does not expect is a
+//! 2^32, so every script that sends more than a byte wraps, in the handshake, in the first segments, or later on; and
+//! so do the timestamps of both. Times are milliseconds since the script began. What a script does not expect is a
 //! failure, and so is a segment too early or too late.
 //!
 //! After each step the books are audited ([`Tcp::audit`](super::Tcp::audit)), and all packet memory is accounted for.

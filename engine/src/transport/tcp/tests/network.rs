@@ -16,8 +16,8 @@ impl Script {
     }
 }
 
-/// RFC 9293, section 3.9.2.2 (MUST-54, MUST-56, SHLD-25) and 3.9.1.8 (MUST-47): soft errors go to the connection that they
-/// are about, which lives on, and whose application can learn of them.
+/// RFC 9293, section 3.9.2.2 (MUST-54, MUST-56, SHLD-25) and 3.9.1.8 (MUST-47): soft errors go to the connection that
+/// they are about, which lives on, and whose application can learn of them.
 #[test]
 fn soft_errors_are_told_of_and_end_nothing() {
     let errors = [
@@ -44,8 +44,8 @@ fn soft_errors_are_told_of_and_end_nothing() {
     }
 }
 
-/// RFC 9293, section 3.9.2.2 (SHLD-26): hard errors abort a connection that is not established yet. RFC 5927, section 6: one
-/// that is lives on, for anybody could have sent them.
+/// RFC 9293, section 3.9.2.2 (SHLD-26): hard errors abort a connection that is not established yet. RFC 5927, section
+/// 6: one that is lives on, for anybody could have sent them.
 #[test]
 fn hard_errors_end_a_connection_only_before_it_is_established() {
     for mut s in callers() {

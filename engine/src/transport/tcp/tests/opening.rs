@@ -93,8 +93,8 @@ fn a_reset_in_syn_received_leads_back_to_where_it_came_from() {
     }
 }
 
-/// RFC 9293, section 3.8.3 (MUST-22, MUST-23): a SYN is sent again with the timeout doubled each time, for three minutes
-/// at least, and then the application is told.
+/// RFC 9293, section 3.8.3 (MUST-22, MUST-23): a SYN is sent again with the timeout doubled each time, for three
+/// minutes at least, and then the application is told.
 #[test]
 fn a_syn_is_sent_again_for_three_minutes() {
     for mut s in callers() {

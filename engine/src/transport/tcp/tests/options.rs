@@ -71,6 +71,8 @@ fn of_what_we_offer_what_the_peer_does_not_answer_is_off() {
 }
 
 /// RFC 7323, section 2.2: the window field of a segment with SYN is never scaled; afterwards it is, both ways.
+///
+/// RFC 9293, section 3.1 (REC-1): windows are computed with 32 bits.
 #[test]
 fn windows_are_scaled_after_the_handshake() {
     let large = |config: &mut TcpConfig| (config.receive_buffer, config.chunks) = (1 << 20, 4096);
@@ -101,11 +103,13 @@ fn a_shift_is_14_at_most() {
         s.peer_sends(syn().raw(&[2, 4, 0x03, 0xe8, 3, 3, 15, 1])).expect(syn_ack().mss(1460).scale(0));
         s.peer_sends(seg(1, 1).window(1));
         assert_eq!(s.tcb().snd.wnd, 1 << 14);
+        s.peer_sends(seg(1, 1).window(u16::MAX));
+        assert_eq!(s.tcb().snd.wnd, 0x3fff_c000);
     }
 }
 
-/// RFC 9293, section 3.1 (MUST-4 to MUST-7): end of list, no-operation and MSS are understood; what is not implemented is
-/// skipped; an illegal length does no harm; and options may come in any segment.
+/// RFC 9293, section 3.1 (MUST-4 to MUST-7): end of list, no-operation and MSS are understood; what is not implemented
+/// is skipped; an illegal length does no harm; and options may come in any segment.
 #[test]
 fn options_that_are_unknown_or_broken_do_no_harm() {
     let mss = [2, 4, 0x03, 0xe8];
@@ -141,7 +145,8 @@ fn with_timestamps() -> impl Iterator<Item = Script> {
     established_by(syn().mss(1012).first_ts(0))
 }
 
-/// RFC 7323, section 3.2: once agreed on, every segment but a reset carries them, ours with the time, and the peer's last.
+/// RFC 7323, section 3.2: once agreed on, every segment but a reset carries them, ours with the time, and the peer's
+/// last.
 #[test]
 fn timestamps_tell_the_time_and_echo_the_peers() {
     for mut s in scripts() {

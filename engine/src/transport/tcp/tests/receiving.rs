@@ -3,8 +3,10 @@
 
 use super::*;
 use crate::base::DropReason;
+use crate::wire::ethernet::Mac;
 
-/// RFC 9293, section 3.8.6.3 (MUST-40, SHLD-18): acknowledgments are delayed, by less than half a second: 40 ms, as Linux.
+/// RFC 9293, section 3.8.6.3 (MUST-40, SHLD-18): acknowledgments are delayed, by less than half a second: 40 ms, as
+/// Linux.
 #[test]
 fn an_acknowledgment_waits_for_40_ms_at_most() {
     for mut s in established() {
@@ -38,7 +40,8 @@ fn an_answer_carries_the_acknowledgment() {
     }
 }
 
-/// RFC 9293, section 3.10.7.4 (MUST-58, MUST-59): a series of queued segments is processed whole before any is acknowledged.
+/// RFC 9293, section 3.10.7.4 (MUST-58, MUST-59): a series of queued segments is processed whole before any is
+/// acknowledged.
 #[test]
 fn segments_of_one_turn_are_acknowledged_together() {
     for mut s in established() {
@@ -48,6 +51,11 @@ fn segments_of_one_turn_are_acknowledged_together() {
             }
         });
         s.expect(seg(1, 10_001)).app_takes(10_000).expect_nothing();
+        // So are old ones.
+        s.turn(|s| {
+            s.peer_sends(seg(1, 1).len(1000)).peer_sends(seg(1001, 1).len(1000)).peer_sends(rst(10_002));
+        });
+        s.expect(seg(1, 10_001)).expect_nothing();
         // And with an answer, if there is one.
         s.turn(|s| {
             s.peer_sends(seg(10_001, 1).len(1000)).peer_sends(seg(11_001, 1).len(1000)).app_takes(2000).app_sends(10);
@@ -80,6 +88,21 @@ fn a_duplicate_is_acknowledged_at_once() {
         s.peer_sends(seg(1, 1).len(100)).expect(seg(1, 101));
         assert_eq!(s.outcome, Err(DropReason::TcpOutOfWindow));
         s.peer_sends(seg(1, 1).len(150)).at(90).expect(seg(1, 151)).app_takes(50);
+    }
+}
+
+/// Where frames come from is where they are sent to; if that was wrong, the peer does not hear us, and sends again.
+#[test]
+fn text_that_comes_again_tells_the_way_to_the_peer() {
+    for mut s in established() {
+        s.peer_sends(seg(1, 1).len(100)).run_until(50);
+        s.tcp.tables.connections.get_mut(s.index).unwrap().way = Mac([2, 0, 0, 0, 0, 9]);
+        // An old segment from anywhere does not do.
+        s.peer_sends(seg(0x8000_0000, 1).len(100));
+        assert_ne!(s.take_all()[0].way, script::MAC);
+        s.peer_sends(seg(1, 1).len(100));
+        assert_eq!(s.take_all()[0].way, script::MAC);
+        s.app_takes(100);
     }
 }
 
@@ -128,8 +151,8 @@ fn beside_timestamps_there_is_room_for_three_blocks() {
     }
 }
 
-/// RFC 9293, section 3.8.6.2.2 (MUST-39): the right edge stays where it is until it can move by a segment, or by half of
-/// the buffer.
+/// RFC 9293, section 3.8.6.2.2 (MUST-39): the right edge stays where it is until it can move by a segment, or by half
+/// of the buffer.
 #[test]
 fn a_closed_window_opens_by_a_segment_at_least() {
     for mut s in established_with(|config| config.receive_buffer = 10_000, syn().mss(MSS)) {
@@ -160,8 +183,8 @@ fn a_closed_window_opens_by_a_segment_at_least() {
     }
 }
 
-/// RFC 9293, section 3.8.6 (SHLD-14): the right edge never moves to the left, but for the rounding of a scaled window (RFC
-/// 7323, section 2.4), which the peer may ignore: what it was told before is taken all the same.
+/// RFC 9293, section 3.8.6 (SHLD-14): the right edge never moves to the left, but for the rounding of a scaled window
+/// (RFC 7323, section 2.4), which the peer may ignore: what it was told before is taken all the same.
 #[test]
 fn the_right_edge_of_the_window_never_moves_back() {
     for (syn, buffer, shift) in [(syn().mss(MSS), 65_535, 0), (syn().mss(MSS).scale(7), 300_000, 3)] {

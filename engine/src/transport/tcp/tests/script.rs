@@ -443,7 +443,7 @@ impl Script {
             Some((Kind::Connection, index)) => self.tcp.tables.connections.get(index).unwrap().state.name(),
             Some((Kind::Embryo, _)) => "SYN-RECEIVED",
             Some((Kind::TimeWait, _)) => "TIME-WAIT",
-            None if self.tcp.listens_on(OUR.1) => "LISTEN",
+            None if self.tcp.listens_at(OUR) => "LISTEN",
             None => "CLOSED",
         }
     }

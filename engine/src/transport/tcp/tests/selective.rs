@@ -15,7 +15,8 @@ fn ten_under_way(len: u32) -> impl Iterator<Item = Script> {
     })
 }
 
-/// RFC 8985, section 6.2, step 4: with three segments reported behind it, a segment is lost without a reordering window.
+/// RFC 8985, section 6.2, step 4: with three segments reported behind it, a segment is lost without a reordering
+/// window.
 #[test]
 fn three_segments_behind_a_gap_make_a_loss() {
     for mut s in ten_under_way(10_000) {
@@ -87,8 +88,8 @@ fn a_lost_retransmission_is_found_by_what_was_sent_after_it() {
     }
 }
 
-/// RFC 2018, section 8: after a timeout, what the peer reported is not sent again, unless it turns out that it went back
-/// on its word: the segment at the left edge is always sent.
+/// RFC 2018, section 8: after a timeout, what the peer reported is not sent again, unless it turns out that it went
+/// back on its word: the segment at the left edge is always sent.
 #[test]
 fn a_timeout_believes_reports_but_not_that_of_the_first_segment() {
     for mut s in ten_under_way(10_000) {
@@ -121,8 +122,8 @@ fn reports_about_what_was_never_sent_or_is_long_acknowledged_say_nothing() {
     }
 }
 
-/// RFC 8985, section 7: the end of a flight has nothing behind it: after two round trips its last segment is sent again,
-/// and tells what is missing before it.
+/// RFC 8985, section 7: the end of a flight has nothing behind it: after two round trips its last segment is sent
+/// again, and tells what is missing before it.
 #[test]
 fn a_lost_tail_is_probed_and_repaired_without_a_timeout() {
     for mut s in with_sack() {

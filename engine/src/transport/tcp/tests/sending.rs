@@ -50,8 +50,8 @@ fn without_nagle_everything_goes_at_once() {
     }
 }
 
-/// RFC 9293, section 3.8.6.2.1 (MUST-38): less than a segment is not sent because the window has no room for more, until
-/// an override time is over.
+/// RFC 9293, section 3.8.6.2.1 (MUST-38): less than a segment is not sent because the window has no room for more,
+/// until an override time is over.
 #[test]
 fn a_window_too_small_for_a_segment_is_used_only_after_a_time() {
     for mut s in established() {
@@ -83,8 +83,8 @@ fn a_window_that_holds_all_there_is_is_used() {
     }
 }
 
-/// RFC 9293, section 3.8.6.1 (MUST-36, SHLD-29, SHLD-30): the first probe when the window was closed for the retransmission
-/// timeout, the others after twice the time each.
+/// RFC 9293, section 3.8.6.1 (MUST-36, SHLD-29, SHLD-30): the first probe when the window was closed for the
+/// retransmission timeout, the others after twice the time each.
 #[test]
 fn a_window_of_zero_is_probed_with_longer_and_longer_pauses() {
     for mut s in established() {
@@ -139,8 +139,8 @@ fn a_window_update_that_was_lost_is_made_good_by_a_probe() {
     }
 }
 
-/// RFC 9293, section 3.8.6 (MUST-34, SHLD-15, SHLD-16): the window may shrink behind what was sent: nothing new is sent,
-/// and what was sent is sent again as usual.
+/// RFC 9293, section 3.8.6 (MUST-34, SHLD-15, SHLD-16): the window may shrink behind what was sent: nothing new is
+/// sent, and what was sent is sent again as usual.
 #[test]
 fn a_window_that_shrinks_holds_new_text_back_and_not_retransmissions() {
     for mut s in established() {
@@ -154,8 +154,8 @@ fn a_window_that_shrinks_holds_new_text_back_and_not_retransmissions() {
     }
 }
 
-/// RFC 9293, section 3.8.6 (MUST-35, SHLD-17): a window that shrinks to zero is probed, by what was sent and is behind it
-/// now, and the connection is not given up because that is not acknowledged.
+/// RFC 9293, section 3.8.6 (MUST-35, SHLD-17): a window that shrinks to zero is probed, by what was sent and is behind
+/// it now, and the connection is not given up because that is not acknowledged.
 #[test]
 fn a_window_that_shrinks_to_zero_is_probed_for_ever() {
     for mut s in established() {
