@@ -28,6 +28,8 @@ counters! {
     aborted,
     /// Connections that were given up because the peer did not answer.
     timed_out,
+    /// Connections that were given up because others waited for the memory which they held without getting rid of any.
+    given_up_for_others,
     /// Connection requests received on ports that somebody listens on.
     syns_received,
     /// Connection requests answered by a SYN cookie, because the backlog was full.

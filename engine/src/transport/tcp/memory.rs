@@ -22,11 +22,13 @@ pub(super) struct Holdings {
 pub(super) struct Pool {
     limit: u32,
     held: u32,
+    /// Connections wait for their first chunk: no other gets more than the least meanwhile.
+    pub(super) contended: bool,
 }
 
 impl Pool {
     const fn new(limit: u32) -> Self {
-        Self { limit, held: 0 }
+        Self { limit, held: 0, contended: false }
     }
 
     /// Chunks that a connection may take in addition to the `held` ones that it has.
@@ -34,6 +36,7 @@ impl Pool {
     pub(super) fn allowance(&self, held: u32) -> u32 {
         match self.limit.saturating_sub(self.held) {
             0 => 0,
+            left if self.contended => LEAST.saturating_sub(held).min(left),
             left => left.max(LEAST).saturating_sub(held).min(left),
         }
     }

@@ -63,6 +63,7 @@ use std::net::Ipv4Addr;
 pub use self::config::TcpConfig;
 pub use self::connect::ConnectFailure;
 pub use self::counters::Counters;
+use self::hunger::Hungry;
 pub use self::info::ConnectionInfo;
 use self::isn::InitialNumbers;
 use self::listen::Embryos;
@@ -168,7 +169,7 @@ pub struct Tcp {
     wheel: TimerWheel,
     ready: ReadyList,
     /// Those that wait for packet memory, see hunger.rs.
-    hungry: ReadyList,
+    hungry: Hungry,
     /// Segments that the first of the ready list may send before it is another's turn.
     quantum: u32,
     source_ports: SourcePorts,
@@ -215,7 +216,7 @@ impl Tcp {
             },
             wheel: TimerWheel::new(config.connections, now),
             ready: ReadyList::new(config.connections),
-            hungry: ReadyList::new(config.connections),
+            hungry: Hungry::new(config.connections),
             quantum: QUANTUM,
             source_ports: SourcePorts::new(config.source_ports.clone(), port_key),
             syn_guard: SynGuard::new(),
@@ -413,7 +414,7 @@ impl Tcp {
 
     /// Looks after timers that ran out, of some connections at a time: once a turn.
     pub fn expire(&mut self, now: Instant, umem: &mut Umem) {
-        self.feed(umem);
+        self.feed(now, umem);
         for _ in 0..EXPIRED_AT_ONCE {
             let Some(index) = self.wheel.expire(now) else { break };
             let Some(tcb) = self.tables.connections.get_mut(index) else { continue };
@@ -472,11 +473,14 @@ impl Tcp {
     /// When [`poll`](Self::poll) has something next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        if !self.ready.is_empty() || self.can_feed() {
+        if !self.ready.is_empty() {
             return Some(Instant::ZERO);
         }
         let embryos = self.tables.embryos.wheel.next_deadline();
-        [self.wheel.next_deadline(), embryos, self.tables.time_waits.next_deadline()].into_iter().flatten().min()
+        [self.wheel.next_deadline(), embryos, self.tables.time_waits.next_deadline(), self.next_meal()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether somebody listens at an address and port of ours.

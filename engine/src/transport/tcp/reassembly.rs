@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A new frame usually belongs at the end, which is found at once; otherwise the queue is walked, which the limit on
-//! a connection's chunks keeps short. Where data overlaps, what was there first stays (as RFC 9293 leaves open).
+//! a connection's chunks keeps short. Where data overlaps, what was there first stays, unless a new frame covers all of
+//! it, or it overlaps what is next in order (RFC 9293 leaves it open; so does Linux).
 
 use super::tcb::mark;
 use crate::base::{Frame, FrameQueue, Queued, Umem};

@@ -17,6 +17,7 @@ pub mod bulk;
 mod host;
 mod manners;
 mod observer;
+pub mod peer;
 mod ranges;
 mod run;
 mod scenario;
