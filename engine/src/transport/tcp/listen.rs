@@ -253,6 +253,10 @@ impl Tcp {
         if !segment.has(Flags::ACK) {
             return Verdict::dropped(frame, DropReason::TcpNoAck);
         }
+        if opening.ts_recent.is_some() && segment.options.timestamps.is_none() {
+            // RFC 7323, section 3.2. A connection made of it would not take it, and wait for a handshake that is over.
+            return Verdict::dropped(frame, DropReason::TcpNoTimestamp);
+        }
         if segment.ack != opening.iss + 1 {
             self.shared.counters.resets_sent += 1;
             return self.shared.answered(frame, DropReason::TcpBadAck, Control::reset_for(segment));

@@ -38,8 +38,12 @@ pub mod port {
     pub const SINK: u16 = 9;
     /// What is received stays where it is.
     pub const DEAF: u16 = 10;
+    /// A few bytes are sent, and that is all.
+    pub const BRIEF: u16 = 13;
     /// As many bytes as can be are sent.
     pub const SOURCE: u16 = 19;
+    /// All of them.
+    pub const ALL: [u16; 5] = [ECHO, SINK, DEAF, BRIEF, SOURCE];
 }
 
 /// Bytes of a stream that are remembered.
@@ -92,8 +96,13 @@ impl App for Services {
             *seen = Seen { opened: seen.opened + 1, ..Seen::default() };
         }
         connection.set_nagle(false);
-        if connection.local().port() == port::SOURCE {
-            while connection.reserve(|out| out.len()) > 0 {}
+        match connection.local().port() {
+            port::SOURCE => while connection.reserve(|out| out.len()) > 0 {},
+            port::BRIEF => {
+                connection.send(b"in brief");
+                connection.finish();
+            }
+            _ => {}
         }
     }
 
@@ -205,8 +214,7 @@ impl Host {
     pub fn new(tcp: TcpConfig, chunks: u32) -> Self {
         let now = Instant::from_ns(1_000_000_000);
         let mut config = stack_config(Side::Far.mac(), Side::Far.address(), std::iter::empty());
-        let ports = vec![port::ECHO, port::SINK, port::DEAF, port::SOURCE];
-        config.tcp = Some(TcpConfig { ports, chunks: chunks / 2, ..tcp });
+        config.tcp = Some(TcpConfig { ports: port::ALL.to_vec(), chunks: chunks / 2, ..tcp });
         let umem = UmemConfig { chunks, chunk_size: ChunkSize::Bytes2048, huge_pages: false };
         let app = Services { remembers: true, ..Services::default() };
         Self {
