@@ -123,7 +123,8 @@ fn a_flood_of_requests_keeps_nobody_out() {
         let flood = Flood::start(socket, target, PER_SECOND);
         let ended = AtomicBool::new(false);
         let flooded = thread::scope(|scope| {
-            (0..4).for_each(|_| drop(scope.spawn(|| attempts.make(&lab, &ended))));
+            // In a flood a request is answered when it comes again, a second later: so many at a time are 100 in all.
+            (0..64).for_each(|_| drop(scope.spawn(|| attempts.make(&lab, &ended))));
             let flooded = stream.goodput(PHASE);
             ended.store(true, Ordering::Relaxed);
             flooded

@@ -102,6 +102,8 @@ reasons! {
         TcpNoConnection = "tcp_no_connection",
         /// A connection request beyond the limit of connections.
         TcpConnectionsFull = "tcp_connections_full",
+        /// A connection request in a flood of them, which is answered only when it comes again.
+        TcpSynFlood = "tcp_syn_flood",
         /// A TCP segment no part of which lies in the receive window.
         TcpOutOfWindow = "tcp_out_of_window",
         /// A TCP segment whose text was all received before.

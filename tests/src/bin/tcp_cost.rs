@@ -67,7 +67,7 @@ fn main() -> ExitCode {
         ["--packets", packets, name] => {
             let path = PATHS.iter().find(|path| path.name == name);
             let (Ok(packets), Some(path)) = (packets.parse::<u64>(), path) else { return usage() };
-            run(path, packets / path.connections.min(BURST as u32) as u64);
+            run(path, packets / u64::from(path.connections.min(BURST as u32)));
             ExitCode::SUCCESS
         }
         _ => usage(),

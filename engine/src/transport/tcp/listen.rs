@@ -140,6 +140,7 @@ impl Tcp {
                 self.tables.embryos.slab.remove(index);
                 Verdict::dropped(frame, DropReason::TcpConnectionsFull)
             }
+            Err(_) if !self.syn_guard.admits(hash, now) => Verdict::dropped(frame, DropReason::TcpSynFlood),
             Err(_) => {
                 self.tables.embryos.cookies_until = now + COOKIES_LAST;
                 self.shared.counters.cookies_sent += 1;

@@ -46,6 +46,7 @@ mod reassembly;
 mod receive;
 mod reno;
 mod sack;
+mod syn_guard;
 mod tcb;
 mod time_wait;
 mod timers;
@@ -73,6 +74,7 @@ use self::receive::Arrival;
 use self::segment::{Control, Segment};
 use self::source_port::SourcePorts;
 use self::syn_cookie::SynCookies;
+use self::syn_guard::SynGuard;
 use self::tcb::{Tcb, clock};
 use self::time_wait::TimeWaits;
 use self::transmit::Next;
@@ -171,6 +173,7 @@ pub struct Tcp {
     /// Segments that the first of the ready list may send before it is another's turn.
     quantum: u32,
     source_ports: SourcePorts,
+    syn_guard: SynGuard,
 }
 
 /// Who is known, in which state.
@@ -216,6 +219,7 @@ impl Tcp {
             hungry: Hungry::new(config.connections),
             quantum: QUANTUM,
             source_ports: SourcePorts::new(config.source_ports.clone(), port_key),
+            syn_guard: SynGuard::new(),
             shared: Shared {
                 counters: Counters::default(),
                 memory: Memory::new(config.chunks),
