@@ -64,7 +64,9 @@ impl Tcp {
     /// turn to send. Once a turn.
     pub(super) fn feed(&mut self, now: Instant, umem: &Umem) {
         self.shared.memory.send.contended = !self.hungry.is_empty();
-        for _ in 0..self.hungry.row.len().min(FED_AT_ONCE) {
+        // No more of them than there are chunks, or most would come for nothing.
+        let portions = self.shared.memory.send.left().clamp(1, FED_AT_ONCE);
+        for _ in 0..self.hungry.row.len().min(portions) {
             let Some(index) = self.hungry.row.first() else { return };
             let Some(tcb) = self.tables.connections.get_mut(index).filter(|tcb| tcb.is_hungry()) else {
                 self.hungry.remove(index);

@@ -34,11 +34,17 @@ impl Pool {
     /// Chunks that a connection may take in addition to the `held` ones that it has.
     #[inline]
     pub(super) fn allowance(&self, held: u32) -> u32 {
-        match self.limit.saturating_sub(self.held) {
+        match self.left() {
             0 => 0,
             left if self.contended => LEAST.saturating_sub(held).min(left),
             left => left.max(LEAST).saturating_sub(held).min(left),
         }
+    }
+
+    /// Chunks that nobody holds.
+    #[inline]
+    pub(super) const fn left(&self) -> u32 {
+        self.limit.saturating_sub(self.held)
     }
 
     /// Whether so little is left that data behind gaps has to give way: an eighth.
