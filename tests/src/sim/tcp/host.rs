@@ -240,11 +240,11 @@ impl<D: Virtual> TcpHost<D> {
         let most = 3 * (limits.chunks + connections);
         assert!(tcp.held() <= most, "{name}: {} chunks are held, of {}", tcp.held(), limits.chunks);
         let (_, out) = self.worker.in_bursts();
-        // What frees memory at the end of a turn leaves something to do for the next.
+        // What frees memory at the end of a turn leaves something to do for the next, and that may again.
         let hindered = self.burst + out as u64 >= BURST as u64 || umem.free_chunks() == 0;
         let overdue = tcp.next_deadline().is_some_and(|at| at <= now) && !hindered;
         self.overdue = if overdue { self.overdue + 1 } else { 0 };
-        assert!(self.overdue < 3, "{name}: something is due at {now:?}, and was not done");
+        assert!(self.overdue < 10, "{name}: something is due at {now:?}, and was not done");
         self.check_connections(now);
     }
 
