@@ -53,9 +53,9 @@ fn check_transport(source: [u8; 4], destination: [u8; 4], segment: Option<&Trans
             same("ICMP checksum", icmp.checksum(), right)
         }
         Some(TransportSlice::Tcp(tcp)) => {
+            check_tcp(tcp)?;
             let right = tcp.to_header().calc_checksum_ipv4_raw(source, destination, tcp.payload());
-            same("TCP checksum", tcp.checksum(), right.map_err(|error| error.to_string())?)?;
-            check_tcp(tcp)
+            same("TCP checksum", tcp.checksum(), right.map_err(|error| error.to_string())?)
         }
         other => Err(format!("neither UDP, ICMP nor TCP: {other:?}")),
     }
