@@ -250,7 +250,7 @@ impl Saboteur {
                     bytes[at..at + 2].copy_from_slice(&1460_u16.to_be_bytes());
                 }
                 Defect::OtherTextReceived if self.strikes(parts.text >= 16) => {
-                    bytes[text_at..text_at + 16].rotate_left(2)
+                    bytes[text_at..text_at + 16].rotate_left(2);
                 }
                 Defect::OldTextReceived if self.strikes(parts.text >= 16) => add(bytes, TCP_AT + 4, 1),
                 Defect::AcknowledgmentOfAllReceived if plain => {
