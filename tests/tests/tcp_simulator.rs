@@ -24,8 +24,9 @@ fn variable(name: &str, default: u64) -> u64 {
 /// What TCP counts and no two stacks of ours bring about: see tcp_peer.rs for it.
 const NEVER_COUNTED: [&str; 0] = [];
 /// Reasons that frames are not dropped for: NICs make no chains, nobody claims an address, and no TCP of ours sends what
-/// these are about.
-const NEVER_DROPPED: [DropReason; 5] = [
+/// these are about, or floods anybody.
+const NEVER_DROPPED: [DropReason; 6] = [
+    DropReason::TcpSynFlood,
     DropReason::FrameTooLong,
     DropReason::ArpConflict,
     DropReason::TcpPortZero,
