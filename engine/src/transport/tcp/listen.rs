@@ -11,7 +11,7 @@ use super::state::State;
 use super::syn_cookie::{CookieOptions, decode_timestamp, encode_timestamp};
 use super::tcb::{Tcb, clock};
 use super::tuple::Tuple;
-use super::{Events, Kind, Shared, Tcp, Verdict};
+use super::{Kind, Shared, Tcp, Verdict};
 use crate::base::{DropReason, Frame, Instant, Umem};
 use crate::structure::slab::Slab;
 use crate::structure::timer_wheel::TimerWheel;
@@ -376,6 +376,3 @@ fn handshake_ack(opening: &Opening, shared: &Shared, now: Instant) -> Control {
     let window = answer.window.div_ceil(1 << answer.options.window_scale.unwrap_or(0));
     Control { seq: opening.iss + 1, flags: Flags::ACK, window, options, ..answer }
 }
-
-/// Nothing for an application yet.
-const _: fn() -> Events = Events::default;

@@ -75,7 +75,7 @@ use self::segment::{Control, Segment};
 use self::source_port::SourcePorts;
 use self::syn_cookie::SynCookies;
 use self::syn_guard::SynGuard;
-use self::tcb::{Tcb, clock};
+use self::tcb::Tcb;
 use self::time_wait::TimeWaits;
 use self::transmit::Next;
 use self::tuple::Tuple;
@@ -510,11 +510,5 @@ impl Tcp {
     #[must_use]
     pub const fn population(&self) -> (u32, u32, u32) {
         (self.tables.connections.len(), self.tables.embryos.slab.len(), self.tables.time_waits.len())
-    }
-
-    /// The timestamp that a segment sent at `now` would have without a connection's offset, for tests.
-    #[must_use]
-    pub const fn timestamp_clock(now: Instant) -> u32 {
-        clock(now)
     }
 }
