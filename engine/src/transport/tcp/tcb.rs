@@ -38,10 +38,8 @@ pub(super) mod mark {
     pub(in super::super) const SYN: u8 = 8;
     /// The segment carries FIN.
     pub(in super::super) const FIN: u8 = 16;
-    /// The application's write ended here: the segment carries PSH.
-    pub(in super::super) const PSH: u8 = 32;
     /// It was sent again at least once: its acknowledgment tells no round-trip time (Karn's algorithm).
-    pub(in super::super) const EVER_RETRANSMITTED: u8 = 64;
+    pub(in super::super) const EVER_RETRANSMITTED: u8 = 32;
 }
 
 /// The send sequence space.

@@ -232,7 +232,7 @@ impl Tcb {
         }
         umem.annotate(place, |note| {
             (note.seq, note.sent_at, note.sends) = (seq.value(), now, 1);
-            note.marks &= mark::SYN | mark::FIN | mark::PSH;
+            note.marks &= mark::SYN | mark::FIN;
         });
         shared.counters.sent += u64::from(umem.note(place).marks & mark::SYN == 0);
         self.snd.nxt += len;
@@ -305,7 +305,7 @@ impl Tcb {
         umem.note_mut(&rest).seq = note.seq.wrapping_add(most);
         let behind = self.snd.queue.insert_after(umem, Some(place), rest);
         umem.truncate(place, at);
-        umem.annotate(place, |note| note.marks &= !(mark::FIN | mark::PSH));
+        umem.annotate(place, |note| note.marks &= !mark::FIN);
         super::reassembly::sum_anew(umem, place);
         super::reassembly::sum_anew(umem, behind);
         true
@@ -324,7 +324,7 @@ impl Tcb {
         // RFC 9293, section 3.9.1.2 (MUST-61): the sender MUST set the PSH bit in the last buffered segment. A FIN
         // alone is not text that is buffered.
         let is_last = umem.next(place).is_none_or(|next| umem.queued_len(next) == 0);
-        if len > 0 && (is_last || note.marks & mark::PSH != 0) {
+        if len > 0 && is_last {
             flags = flags | Flags::PSH;
         }
         let mut class = self.wishes.class;
