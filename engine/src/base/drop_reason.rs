@@ -68,6 +68,22 @@ reasons! {
         Ipv4Broadcast = "ipv4_broadcast",
         /// Addressed to us alone, but in a frame to everybody (RFC 1122, section 3.3.6).
         Ipv4LinkBroadcast = "ipv4_link_broadcast",
+        /// Destination is not an address of ours.
+        Ipv6OtherDestination = "ipv6_other_destination",
+        /// To a group that we are not in.
+        Ipv6OtherGroup = "ipv6_other_group",
+        /// Addressed to us alone, but in a frame to everybody.
+        Ipv6LinkBroadcast = "ipv6_link_broadcast",
+        /// Source address that no host may send from: unspecified, multicast, loopback, or our own.
+        Ipv6SourceInvalid = "ipv6_source_invalid",
+        /// An IPv6 fragment; reassembly is not done.
+        Ipv6Fragment = "ipv6_fragment",
+        /// Neighbor discovery about others' addresses that taught nothing.
+        NdpNotForUs = "ndp_not_for_us",
+        /// Neighbor discovery that asks nothing of a host: solicitations of routers, redirects.
+        NdpIgnored = "ndp_ignored",
+        /// Neighbor discovery that claims an address of ours for another host.
+        NdpConflict = "ndp_conflict",
         /// A fragment; reassembly is not done.
         Ipv4Fragment = "ipv4_fragment",
         /// Our address is still being probed for duplicates.
@@ -96,6 +112,8 @@ reasons! {
         TcpChecksum = "tcp_checksum",
         /// TCP from or to port zero, which no connection has.
         TcpPortZero = "tcp_port_zero",
+        /// TCP to several hosts at once, which no connection is.
+        TcpToGroup = "tcp_to_group",
         /// A TCP segment for a port that nobody listens on (answered with a reset, unless it is one).
         TcpPortClosed = "tcp_port_closed",
         /// A TCP segment for a port that somebody listens on, which belongs to no connection and asks for none.

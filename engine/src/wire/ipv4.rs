@@ -14,6 +14,9 @@ use crate::base::DropReason;
 /// Bytes of a header without options.
 pub const LEN: usize = 20;
 
+/// Where the field stands that names the protocol, bytes from the header's start.
+pub const PROTOCOL_AT: usize = 9;
+
 /// ICMP.
 pub const ICMP: u8 = 1;
 /// TCP.
@@ -185,7 +188,7 @@ impl Header {
         // Summed up from the fields: reading back what was just written would stall on the stores.
         let checksum = Sum::default()
             .add_values([version_and_class, total_len, DONT_FRAGMENT, ttl_and_protocol])
-            .add_addresses([self.source, self.destination])
+            .add_ipv4([self.source, self.destination])
             .checksum();
         out[..2].copy_from_slice(&version_and_class.to_be_bytes());
         out[2..4].copy_from_slice(&total_len.to_be_bytes());

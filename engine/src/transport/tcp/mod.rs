@@ -58,8 +58,6 @@ mod windowed_minimum;
 #[cfg(test)]
 mod tests;
 
-use std::net::Ipv4Addr;
-
 pub use self::config::TcpConfig;
 pub use self::connect::ConnectFailure;
 pub use self::counters::Counters;
@@ -86,11 +84,16 @@ use crate::structure::slab::Slab;
 use crate::structure::timer_wheel::TimerWheel;
 use crate::transport::udp::Ports;
 use crate::wire::ethernet::Mac;
+use crate::wire::ip::IpAddress;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::Flags;
 
-/// RFC 9293, section 3.7.1 (MUST-15): if an MSS option is not received, a default send MSS of 536 is assumed.
-const DEFAULT_MSS: u16 = 536;
+/// RFC 9293, section 3.7.1 (MUST-15): if an MSS option is not received, a default send MSS of 536 is assumed for IPv4, and
+/// of 1220 for IPv6.
+const fn default_mss(is_v4: bool) -> u16 {
+    if is_v4 { 576 - 40 } else { 1280 - 60 }
+}
+
 /// The smallest send MSS that a peer can impose (Linux: tcp_min_snd_mss): with less, a peer could make us cut a
 /// megabyte into a million packets (CVE-2019-11479).
 const SMALLEST_MSS: u16 = 48;
@@ -489,7 +492,7 @@ impl Tcp {
     /// on know nothing of each other. (MUST-43): a passive OPEN may name the local address, too.
     #[inline]
     #[must_use]
-    pub fn listens_at(&self, (address, port): (Ipv4Addr, u16)) -> bool {
+    pub fn listens_at(&self, (address, port): (IpAddress, u16)) -> bool {
         let at = &self.shared.config.listen_at;
         self.ports.contains(port) && (at.is_empty() || at.contains(&address))
     }
