@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use super::ip::IpAddress;
+
 /// Bytes from which on a sum is worth a call.
 const BLOCK: usize = 64;
 
@@ -120,6 +122,20 @@ pub fn pseudo_header(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, len:
     Sum::default().add_addresses([source, destination]).add_values([u16::from(protocol), len])
 }
 
+/// Sum of the pseudo header over either version of IP (RFC 8200, section 8.1). `len` is the length of the transport
+/// header and payload in bytes.
+///
+/// What an IPv4 address begins with as an [`IpAddress`] adds 0xffff, which is nothing to a one's complement sum.
+#[inline]
+#[must_use]
+pub fn pseudo_header_ip(source: IpAddress, destination: IpAddress, protocol: u8, len: u32) -> Sum {
+    Sum::default()
+        .add_bytes(source.octets())
+        .add_bytes(destination.octets())
+        .add_words([len])
+        .add_values([u16::from(protocol)])
+}
+
 /// A checksum after one 16-bit word under it changed from `old` to `new` (RFC 1624, equation 3).
 #[inline]
 #[must_use]
@@ -155,6 +171,28 @@ mod tests {
             assert_eq!(Sum::default().add_bytes(&bytes[..len]).fold(), word_by_word(&bytes[..len]), "{len}");
         }
         assert_eq!(Sum::default().add_bytes(&[0xff; 1500]).fold(), 0xffff);
+    }
+
+    #[test]
+    fn the_pseudo_header_of_ipv4_sums_up_to_the_same_in_either_form() {
+        let addresses = [[0, 0, 0, 0], [10, 0, 0, 1], [192, 168, 255, 254], [255; 4]].map(Ipv4Addr::from);
+        for (source, destination) in addresses.iter().flat_map(|a| addresses.iter().map(move |b| (*a, *b))) {
+            for len in [0, 8, 1480, u16::MAX] {
+                let old = pseudo_header(source, destination, 17, len).fold();
+                let new = pseudo_header_ip(source.into(), destination.into(), 17, len.into()).fold();
+                assert_eq!(new, old, "{source} {destination} {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_pseudo_header_of_ipv6_is_that_of_rfc_8200() {
+        let (source, destination) = ("2001:db8::1:fffe", "ff02::1:ff00:42");
+        let [source, destination] = [source, destination].map(|text| text.parse::<std::net::Ipv6Addr>().unwrap());
+        let len = 0x0001_2345_u32;
+        let bytes = [&source.octets()[..], &destination.octets(), &len.to_be_bytes(), &[0, 0, 0, 58]].concat();
+        let sum = pseudo_header_ip(source.into(), destination.into(), 58, len);
+        assert_eq!(sum.fold(), word_by_word(&bytes));
     }
 
     #[test]
