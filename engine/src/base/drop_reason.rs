@@ -86,6 +86,32 @@ reasons! {
         NdpConflict = "ndp_conflict",
         /// A fragment; reassembly is not done.
         Ipv4Fragment = "ipv4_fragment",
+        /// Fewer bytes than an IPv6 header.
+        Ipv6Truncated = "ipv6_truncated",
+        /// Version field is not 6.
+        Ipv6Version = "ipv6_version",
+        /// Payload length beyond the frame.
+        Ipv6PayloadLength = "ipv6_payload_length",
+        /// An IPv4 address in an IPv6 header, as `::ffff:a.b.c.d`, which stands for no IPv6 host.
+        Ipv6MappedAddress = "ipv6_mapped_address",
+        /// An extension header that reaches beyond the packet.
+        Ipv6ExtensionTruncated = "ipv6_extension_truncated",
+        /// More extension headers than any use needs.
+        Ipv6ExtensionsTooMany = "ipv6_extensions_too_many",
+        /// Hop-by-hop options behind another extension header (answered with "parameter problem").
+        Ipv6HopByHopMisplaced = "ipv6_hop_by_hop_misplaced",
+        /// An IPv6 option that reaches beyond its header, or is not as long as its kind always is.
+        Ipv6OptionMalformed = "ipv6_option_malformed",
+        /// An IPv6 option that is unknown and may not be skipped (answered, if it asks for it).
+        Ipv6OptionUnknown = "ipv6_option_unknown",
+        /// A routing header that wants the packet sent on (answered with "parameter problem").
+        Ipv6RoutingHeader = "ipv6_routing_header",
+        /// An IPv6 fragment in whose place nothing of its length can be (answered with "parameter problem").
+        Ipv6FragmentLength = "ipv6_fragment_length",
+        /// A first fragment without all headers, which would go past filters (answered with "parameter problem").
+        Ipv6FirstFragmentIncomplete = "ipv6_first_fragment_incomplete",
+        /// An IPv6 packet that says to carry nothing.
+        Ipv6NoNextHeader = "ipv6_no_next_header",
         /// Our address is still being probed for duplicates.
         AddressTentative = "address_tentative",
         /// A protocol that nobody here speaks (answered with "protocol unreachable" within the rate limit).
@@ -96,6 +122,14 @@ reasons! {
         IcmpChecksum = "icmp_checksum",
         /// ICMP of a type that asks nothing of us.
         IcmpIgnored = "icmp_ignored",
+        /// Neighbor Discovery that came over a router: its hop limit is not 255.
+        NdpHopLimit = "ndp_hop_limit",
+        /// Neighbor Discovery in a fragment (RFC 6980).
+        NdpFragment = "ndp_fragment",
+        /// Neighbor Discovery that breaks a rule of RFC 4861 about what is valid.
+        NdpMalformed = "ndp_malformed",
+        /// Neighbor Discovery with a link-layer address that no host has: zero or a group.
+        NdpMacInvalid = "ndp_mac_invalid",
         /// Fewer bytes than a UDP header.
         UdpTruncated = "udp_truncated",
         /// UDP length below 8 or beyond the IP payload.

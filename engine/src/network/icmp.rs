@@ -159,7 +159,7 @@ fn quoted_v4(bytes: &[u8]) -> Option<Quoted> {
 fn quoted_v6(bytes: &[u8]) -> Option<Quoted> {
     let (header, rest) = bytes.split_first_chunk::<{ ipv6::LEN }>()?;
     let (protocol, rest) = match ipv6::next_header(header) {
-        ipv6::FRAGMENT => (*rest.first()?, rest.get(ipv6::FRAGMENT_LEN..)?),
+        ipv6::FRAGMENT => (*rest.first()?, rest.get(ipv6::extension::FRAGMENT_LEN..)?),
         protocol => (protocol, rest),
     };
     let transport = *rest.first_chunk::<8>()?;
@@ -171,11 +171,8 @@ fn quoted_v6(bytes: &[u8]) -> Option<Quoted> {
 /// host can take (RFC 1812, section 4.3.2.3, as Linux does; RFC 4443, section 2.4 (c)).
 #[must_use]
 pub fn quoted_len(datagram_len: usize, is_v4: bool) -> usize {
-    let room = if is_v4 {
-        MIN_REASSEMBLY_LEN - ipv4::LEN - icmpv4::LEN
-    } else {
-        usize::from(ipv6::MIN_MTU) - ipv6::LEN - icmpv6::LEN
-    };
+    let room =
+        if is_v4 { MIN_REASSEMBLY_LEN - ipv4::LEN - icmpv4::LEN } else { ipv6::MIN_MTU - ipv6::LEN - icmpv6::LEN };
     datagram_len.min(room)
 }
 

@@ -6,8 +6,6 @@ use crate::base::DropReason;
 use crate::link::address::{AddressState, Addresses};
 use crate::wire::ipv4::Packet;
 
-/// Hops of a datagram of ours (RFC 1700 and Linux: 64).
-pub const DEFAULT_TTL: u8 = 64;
 /// Bytes that every host can reassemble (RFC 1122, section 3.3.2), and to which ICMP errors are clamped.
 pub const MIN_REASSEMBLY_LEN: usize = 576;
 

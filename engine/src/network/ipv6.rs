@@ -81,13 +81,9 @@ mod tests {
 
     #[test]
     fn ours_is_what_is_sent_to_our_address_and_to_our_groups() {
-        for (destination, group) in [
-            ("fd00::2", false),
-            ("ff02::1", true),
-            ("ff01::1", true),
-            ("ff02::1:ff00:2", true),
-            ("ff15::7", true),
-        ] {
+        for (destination, group) in
+            [("fd00::2", false), ("ff02::1", true), ("ff01::1", true), ("ff02::1:ff00:2", true), ("ff15::7", true)]
+        {
             assert_eq!(verdict(Probing::Off, "fd00::1", destination, group), Ok(()), "{destination}");
         }
         assert_eq!(verdict(Probing::Off, "::", "ff02::1:ff00:2", true), Ok(()), "a probe for duplicates");

@@ -54,7 +54,14 @@ impl Egress {
 
     /// Sends an IP packet that answers `inbound`: by the route to where that came from, or straight back if the neighbor
     /// is not known and cannot be searched for.
-    pub(super) fn send_back(&mut self, inbound: &Inbound, frame: Frame, now: Instant, umem: &mut Umem, out: &mut Burst) {
+    pub(super) fn send_back(
+        &mut self,
+        inbound: &Inbound,
+        frame: Frame,
+        now: Instant,
+        umem: &mut Umem,
+        out: &mut Burst,
+    ) {
         let ethernet::Header { source, tags, .. } = inbound.ethernet;
         let Some(next_hop) = self.routes.next_hop(inbound.source) else {
             umem.free(frame);

@@ -4,9 +4,9 @@ use crate::app::App;
 use crate::base::{Burst, DropReason, Frame, Instant, Umem};
 use crate::network::icmp::Problem;
 use crate::network::{ipv4, ipv6};
+use crate::wire;
 use crate::wire::ethernet;
 use crate::wire::ipv6::extension::{self, ChainError};
-use crate::wire;
 
 use super::{Inbound, Outcome, Stack};
 

@@ -95,9 +95,8 @@ impl<A: App> Stack<A> {
     ) -> Outcome {
         let to = if to_all { wire::ndp::ALL_NODES.into() } else { inbound.source };
         let message = self.egress.advertisement(target, !to_all);
-        let write = |out: &mut [u8], source, destination| {
-            wire::ndp::write_advertisement(out, &message, source, destination)
-        };
+        let write =
+            |out: &mut [u8], source, destination| wire::ndp::write_advertisement(out, &message, source, destination);
         if !umem.set_len(frame, 0) || !self.egress.write_ndp(frame, umem, target.into(), to, write) {
             return Outcome::Delivered;
         }

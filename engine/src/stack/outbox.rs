@@ -76,7 +76,11 @@ impl<S: Default> Turn<'_, S> {
         let remote = IpAddress::from(to.ip());
         // RFC 9293, section 3.9.1.1 (MUST-46): a TCP MUST reject as an error a local OPEN call for an invalid remote IP
         // address, such as a broadcast or multicast address.
-        if egress.addresses.is_directed_broadcast(remote) || !is_valid_source(remote) || to.port() == 0 || egress.addresses.state(remote).is_some() {
+        if egress.addresses.is_directed_broadcast(remote)
+            || !is_valid_source(remote)
+            || to.port() == 0
+            || egress.addresses.state(remote).is_some()
+        {
             return Err(ConnectError::InvalidAddress);
         }
         if egress.routes.next_hop(remote).is_none() {

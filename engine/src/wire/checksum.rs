@@ -171,6 +171,17 @@ mod tests {
     }
 
     #[test]
+    fn the_pseudo_header_of_ipv6_is_that_of_rfc_8200() {
+        let (source, destination) = ("2001:db8::1:fffe", "ff02::1:ff00:42");
+        let [source, destination] = [source, destination].map(|text| text.parse::<std::net::Ipv6Addr>().unwrap());
+        let len = 0x2345;
+        let bytes =
+            [&source.octets()[..], &destination.octets(), &u32::from(len).to_be_bytes(), &[0, 0, 0, 58]].concat();
+        let sum = pseudo_header(source.into(), destination.into(), 58, len);
+        assert_eq!(sum.fold(), word_by_word(&bytes));
+    }
+
+    #[test]
     fn an_update_equals_a_new_sum() {
         let (before, after) = ([8, 0, 0, 0, 0x12, 0x34, 9, 9], [0, 0, 0, 0, 0x12, 0x34, 9, 9]);
         let old = Sum::default().add_bytes(&before).checksum();

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use super::be16;
+use super::ip::IpAddress;
 use crate::base::DropReason;
 
 /// Bytes of a header without tags.
@@ -41,6 +42,14 @@ impl Mac {
     #[must_use]
     pub const fn is_multicast(self) -> bool {
         self.0[0] & 1 != 0
+    }
+
+    /// The address that frames to an IP `group` go to: 01:00:5e and the group's lower 23 bits (RFC 1112, section 6.4),
+    /// or 33:33 and its lower 32 (RFC 2464, section 7).
+    #[must_use]
+    pub fn of_group(group: IpAddress) -> Self {
+        let [.., a, b, c, d] = *group.octets();
+        if group.is_v4() { Self([0x01, 0x00, 0x5e, b & 0x7f, c, d]) } else { Self([0x33, 0x33, a, b, c, d]) }
     }
 }
 
@@ -197,6 +206,14 @@ mod tests {
             assert!(packet.write(&mut out));
             assert_eq!(out, frame);
         }
+    }
+
+    #[test]
+    fn groups_have_the_macs_of_their_family() {
+        let mac = |group: &str| Mac::of_group(group.parse::<std::net::IpAddr>().unwrap().into()).to_string();
+        assert_eq!(mac("224.0.0.1"), "01:00:5e:00:00:01");
+        assert_eq!(mac("239.255.1.2"), "01:00:5e:7f:01:02");
+        assert_eq!(mac("ff02::1:ff12:3456"), "33:33:ff:12:34:56");
     }
 
     #[test]

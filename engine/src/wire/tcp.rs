@@ -6,14 +6,14 @@
 //!  | options 0..40 | payload
 //! ```
 
-use core::fmt;
-use core::ops::BitOr;
 use super::checksum::{Sum, pseudo_header};
 use super::ip::IpAddress;
 use super::ipv4::TCP;
 use super::seq::SeqNum;
 use super::{be16, four};
 use crate::base::DropReason;
+use core::fmt;
+use core::ops::BitOr;
 
 mod options;
 

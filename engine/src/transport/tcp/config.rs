@@ -8,7 +8,7 @@ use super::isn::GuessableNumbers;
 use super::rtt::RtoLimits;
 use super::source_port;
 use super::tuple::Tuple;
-use crate::network::ipv4::DEFAULT_TTL;
+use crate::network::DEFAULT_HOP_LIMIT;
 use crate::wire::ip::IpAddress;
 use crate::wire::ipv6::MIN_MTU;
 
@@ -76,7 +76,7 @@ impl TcpConfig {
     /// RFC 8201, section 4: a node MUST NOT reduce its estimate below the IPv6 minimum link MTU.
     #[must_use]
     pub fn min_pmtu(&self, tuple: &Tuple) -> u16 {
-        if tuple.remote.0.is_v4() { self.min_pmtu } else { MIN_MTU }
+        if tuple.remote.0.is_v4() { self.min_pmtu } else { MIN_MTU as u16 }
     }
 }
 
@@ -106,7 +106,7 @@ impl Default for TcpConfig {
             time_wait_for: Duration::from_secs(60),
             ecn: true,
             ask_for_ecn: false,
-            ttl: DEFAULT_TTL,
+            ttl: DEFAULT_HOP_LIMIT,
             min_pmtu: 552,
             source_ports: source_port::DEFAULT_PORTS,
             guessable_numbers: None,

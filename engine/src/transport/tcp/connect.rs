@@ -12,6 +12,7 @@ use super::tuple::Tuple;
 use super::{Kind, Shared, Tcp, window};
 use crate::base::{FrameQueue, Instant, Note, Queued, Umem};
 use crate::wire::ethernet::Mac;
+use crate::wire::ip::IpAddress;
 use crate::wire::seq::SeqNum;
 
 /// Why a connection could not be opened.
