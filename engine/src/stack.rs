@@ -158,7 +158,7 @@ impl<A: App> Stack<A> {
             egress: Egress {
                 mac: config.mac,
                 mtu: config.mtu,
-                routes: Routes::new(addresses.prefixes(), config.gateway),
+                routes: routes(&addresses, config.gateway),
                 addresses,
                 neighbors: Neighbors::new(config.neighbors, config.secret),
                 tcp_ttl: config.tcp.as_ref().map_or(ipv4::DEFAULT_TTL, |tcp| tcp.ttl),
@@ -439,7 +439,7 @@ impl<A: App> Stack<A> {
     /// no neighbor has to be looked up, and none searched for.
     #[inline]
     fn send_back(&mut self, inbound: &Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
-        if self.egress.routes.next_hop(inbound.source).is_none() {
+        if self.egress.routes.next_hop(inbound.source.into()).is_none() {
             return self.unanswered(UnsentReason::NoRoute);
         }
         let ethernet::Header { source, tags, .. } = inbound.ethernet;
@@ -489,6 +489,11 @@ impl<A: App> Stack<A> {
         // When nobody takes events out, the oldest ones are the ones to keep.
         let _ = self.events.try_push(event);
     }
+}
+
+/// The ways out that addresses and a gateway are.
+fn routes(addresses: &Addresses, gateway: Option<Ipv4Addr>) -> Routes {
+    Routes::new(addresses.prefixes().map(Into::into), gateway.map(Into::into).as_slice())
 }
 
 /// What an ICMP error means to a connection; `None` for one that no transport has to know of.

@@ -5,3 +5,4 @@ pub mod ipv4;
 pub mod rate_limit;
 pub mod route;
 pub mod rss;
+pub mod source_address;

@@ -15,6 +15,7 @@ use crate::transport::tcp::tuple::Tuple;
 use crate::transport::tcp::{ConnectFailure, Tcp};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, Mac, Tags};
+use crate::wire::ip::IpAddress;
 use crate::wire::{arp, icmpv4, ipv4, udp};
 
 use super::connection::{Conversation, id};
@@ -228,7 +229,7 @@ pub(super) struct Turn<'a, S> {
 impl<S: Default> Outbox for Turn<'_, S> {
     fn send(&mut self, from: u16, to: SocketAddr, write: impl FnOnce(&mut [u8]) -> usize) -> Result<(), SendError> {
         let SocketAddr::V4(to) = to else { return Err(self.unsent(UnsentReason::NoRoute)) };
-        let Some(next_hop) = self.egress.routes.next_hop(*to.ip()) else {
+        let Some(next_hop) = self.egress.routes.next_hop((*to.ip()).into()).and_then(IpAddress::to_v4) else {
             return Err(self.unsent(UnsentReason::NoRoute));
         };
         let Some(source) = self.egress.addresses.source_for(*to.ip()) else { return Err(SendError::Later) };
@@ -277,7 +278,7 @@ impl<S: Default> Turn<'_, S> {
         if is_group || !is_valid_source(remote) || to.port() == 0 || egress.addresses.state(remote).is_some() {
             return Err(ConnectError::InvalidAddress);
         }
-        if egress.routes.next_hop(remote).is_none() {
+        if egress.routes.next_hop(remote.into()).is_none() {
             return Err(ConnectError::NoRoute);
         }
         // RFC 9293, section 3.9.1.1 (MUST-44): the IP layer is asked to select a local address before the first SYN.

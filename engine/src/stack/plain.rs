@@ -114,7 +114,7 @@ impl<A: App> Stack<A> {
         }
         let (source, destination) = (ip::source(ip), ip::destination(ip));
         let known = ipv4::is_for_us(source, destination, &self.egress.addresses)
-            && self.egress.routes.next_hop(source).is_some()
+            && self.egress.routes.next_hop(source.into()).is_some()
             && wire::udp::source_port(udp) != 0
             && self.udp_ports.contains(wire::udp::destination_port(udp));
         let payload = room.get(..udp_len.checked_sub(wire::udp::LEN)?)?;

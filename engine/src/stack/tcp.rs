@@ -9,6 +9,7 @@ use crate::transport::tcp::tuple::Tuple;
 use crate::transport::tcp::{End, Events, Outgoing, Output, Tcp};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, Mac, Tags};
+use crate::wire::ip::IpAddress;
 use crate::wire::{ipv4, tcp};
 
 use super::connection::{Conversation, id};
@@ -173,7 +174,7 @@ impl Egress {
         if way != Mac::ZERO {
             return self.finish(frame, way, umem, out);
         }
-        let Some(next_hop) = self.routes.next_hop(tuple.remote.0) else {
+        let Some(next_hop) = self.routes.next_hop(tuple.remote.0.into()).and_then(IpAddress::to_v4) else {
             umem.free(frame);
             return self.unsent(UnsentReason::NoRoute);
         };
@@ -222,7 +223,7 @@ impl Egress {
         umem: &mut Umem,
         out: &mut Burst,
     ) {
-        if self.routes.next_hop(control.tuple.remote.0).is_none() {
+        if self.routes.next_hop(control.tuple.remote.0.into()).is_none() {
             umem.free(frame);
             return self.unsent(UnsentReason::NoRoute);
         }
