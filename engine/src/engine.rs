@@ -15,7 +15,7 @@ mod http;
 mod metrics;
 pub mod plan;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -39,7 +39,7 @@ use crate::stack::{Stack, StackConfig};
 use crate::steer::{Steer, SteerConfig, SteerError, XdpMode};
 use crate::transport::tcp::TcpConfig;
 use crate::wire::ethernet::Mac;
-use crate::wire::{ipv4, tcp};
+use crate::wire::ip::IpAddress;
 use crate::worker::{Idle, Worker};
 use housekeeping::{Common, Housekeeping, News, SharedReport, Word};
 use plan::{Placement, Plan, PlanError};
@@ -85,7 +85,7 @@ pub enum EngineError {
     )]
     Duplicate {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddress,
         /// Who has it.
         mac: Mac,
         /// Name of the interface.
@@ -443,8 +443,8 @@ fn stack_config(
     StackConfig {
         mac: facts.mac,
         mtu,
-        addresses: settings.addresses.clone(),
-        gateway: settings.gateway,
+        addresses: settings.addresses.iter().map(|&prefix| prefix.into()).collect(),
+        gateways: settings.gateway.map(Into::into).into_iter().collect(),
         probing,
         udp_ports: settings.ports.udp().map(|(port, _)| port).collect(),
         checksum: plan.checksum,
@@ -473,7 +473,7 @@ fn tcp_config(settings: &Settings, plan: &Plan, mtu: u16) -> TcpConfig {
         send_buffer: limits.buffer,
         pacing: settings.pacing,
         chunks: tcp_chunks(settings, plan),
-        mss: mtu.saturating_sub(ipv4::LEN as u16 + tcp::LEN as u16),
+        mtu,
         ..TcpConfig::default()
     }
 }

@@ -25,8 +25,6 @@ mod plain;
 mod tcp;
 mod udp;
 
-use std::net::IpAddr;
-
 use arrayvec::ArrayVec;
 use ipnet::IpNet;
 
@@ -34,7 +32,7 @@ use crate::app::App;
 use crate::base::{Burst, DropReason, Frame, Instant, Umem, UnsentReason};
 use crate::counters::StackCounters;
 use crate::link::address::{Addresses, Probing};
-use crate::link::neighbor::{NeighborConfig, Neighbors};
+use crate::link::neighbor::{Advertisement, NeighborConfig, Neighbors};
 use crate::network::DEFAULT_HOP_LIMIT;
 use crate::network::rate_limit::RateLimit;
 use crate::network::route::Routes;
@@ -56,7 +54,7 @@ pub struct StackConfig {
     /// Addresses of ours, each with the prefix of its link.
     pub addresses: Vec<IpNet>,
     /// The ways to everything that is not on a link of ours.
-    pub gateways: Vec<IpAddr>,
+    pub gateways: Vec<IpAddress>,
     /// Who finds out whether the addresses are free. Of several workers with the same addresses one leads.
     pub probing: Probing,
     /// Ports that the application listens on.
@@ -179,7 +177,7 @@ impl<A: App> Stack<A> {
                 mtu: config.mtu,
                 routes: Routes::new(addresses.prefixes(), &config.gateways),
                 addresses,
-                neighbors: Neighbors::new(config.neighbors, config.secret),
+                neighbors: Neighbors::new(&config.neighbors, config.secret),
                 tcp_hop_limit: config.tcp.as_ref().map_or(DEFAULT_HOP_LIMIT, |tcp| tcp.ttl),
                 own_queue: config.own_queue.clone(),
                 counters: StackCounters::default(),
@@ -270,7 +268,7 @@ impl<A: App> Stack<A> {
 
     /// Hears of a neighbor from another worker: it is entered if it is known or searched for here.
     pub fn confirm_neighbor(&mut self, address: IpAddress, mac: Mac, now: Instant) {
-        self.egress.neighbors.confirm(address, mac, now);
+        self.egress.neighbors.advertised(address, Advertisement::arp_reply(mac), now);
     }
 
     /// Counts frames of the last bursts that the device did not take.

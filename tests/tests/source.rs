@@ -101,10 +101,12 @@ const BANNED: &[(&[&str], &str)] = &[
 /// What may stand nowhere in a file of the packet path.
 const BANNED_EVERYWHERE: &[&str] = &["Mutex", "RwLock"];
 
-/// Functions that run before the first packet, and may do all that. Those named `new` may allocate anyway.
+/// Functions that run before the first packet or beside the path, and may do all that. Those named `new` may allocate
+/// anyway.
 const START: &[(&str, &str, &str)] = &[
     ("engine/src/base/umem.rs", "from_driver", "takes over a driver's memory, with what keeps it mapped"),
     ("engine/src/base/umem.rs", "with_memory", "makes the metadata of all chunks"),
+    ("engine/src/network/route.rs", "of", "makes a table, which is then swapped with the one in use"),
     ("engine/src/transport/tcp/config.rs", "default", "a list of ports to be filled in"),
 ];
 

@@ -133,7 +133,7 @@ mod tests {
         fn new(probing: Probing) -> Self {
             Self {
                 addresses: Addresses::new(&["fd00::2/64".parse().unwrap()], probing, Instant::ZERO),
-                neighbors: Neighbors::new(NeighborConfig::default(), [1, 2]),
+                neighbors: Neighbors::new(&NeighborConfig::default(), [1, 2]),
             }
         }
 

@@ -159,7 +159,7 @@ fn quoted_v4(bytes: &[u8]) -> Option<Quoted> {
 fn quoted_v6(bytes: &[u8]) -> Option<Quoted> {
     let (header, rest) = bytes.split_first_chunk::<{ ipv6::LEN }>()?;
     let (protocol, rest) = match ipv6::next_header(header) {
-        ipv6::FRAGMENT => (*rest.first()?, rest.get(ipv6::extension::FRAGMENT_LEN..)?),
+        ipv6::FRAGMENT => (*rest.first()?, rest.get(ipv6::FRAGMENT_LEN..)?),
         protocol => (protocol, rest),
     };
     let transport = *rest.first_chunk::<8>()?;

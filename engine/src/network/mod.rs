@@ -8,6 +8,7 @@ pub mod ipv6;
 pub mod rate_limit;
 pub mod route;
 pub mod rss;
+pub mod source_address;
 
 /// Hops of a packet of ours (RFC 1700 and Linux: 64).
 pub const DEFAULT_HOP_LIMIT: u8 = 64;

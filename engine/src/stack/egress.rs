@@ -121,7 +121,7 @@ impl Egress {
     /// Puts out frames whose neighbor was found.
     pub(super) fn flush_found(&mut self, umem: &mut Umem, out: &mut Burst) {
         while out.room() > 0 {
-            let Some((mut frame, mac)) = self.neighbors.next_found(umem) else { return };
+            let Some((mut frame, _, mac)) = self.neighbors.next_found(umem) else { return };
             if self.write_ethernet(&mut frame, umem, mac, Tags::default()) {
                 self.forward(frame, umem, out);
             } else {

@@ -6,7 +6,7 @@ use crate::network::icmp::Problem;
 use crate::network::{ipv4, ipv6};
 use crate::wire;
 use crate::wire::ethernet;
-use crate::wire::ipv6::extension::{self, ChainError};
+use crate::wire::ipv6::ChainError;
 
 use super::{Inbound, Outcome, Stack};
 
@@ -121,7 +121,7 @@ impl<A: App> Stack<A> {
             source: source.into(),
             destination: destination.into(),
         };
-        let upper = extension::walk(&packet).map_err(|error| match error {
+        let upper = wire::ipv6::walk(&packet).map_err(|error| match error {
             ChainError::Drop(reason) => Refusal::Drop(reason),
             ChainError::Problem { code, pointer, reason, even_to_multicast } => {
                 let problem = Problem::Header { code, pointer, even_to_group: even_to_multicast };

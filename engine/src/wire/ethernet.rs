@@ -159,6 +159,13 @@ impl Header {
     }
 }
 
+/// Receiver.
+#[inline]
+#[must_use]
+pub const fn destination(header: &[u8; LEN]) -> Mac {
+    Mac([header[0], header[1], header[2], header[3], header[4], header[5]])
+}
+
 /// Sender.
 #[inline]
 #[must_use]
@@ -173,10 +180,10 @@ pub fn is_plain_ipv4(header: &[u8; LEN], ours: Mac) -> bool {
     header[..6] == ours.0 && header[6] & 1 == 0 && be16(header, 12) == IPV4
 }
 
-/// Makes the header of an untagged frame to us that of the answer.
+/// Makes the header of an untagged frame to us that of the answer, to `to`.
 #[inline]
-pub fn turn_round(header: &mut [u8; LEN], ours: Mac) {
-    header.copy_within(6..12, 0);
+pub fn turn_round(header: &mut [u8; LEN], ours: Mac, to: Mac) {
+    header[..6].copy_from_slice(&to.0);
     header[6..12].copy_from_slice(&ours.0);
 }
 

@@ -125,7 +125,7 @@ mod tests {
         let mut bytes = [0; 12];
         let (header, quoted) = bytes.split_first_chunk_mut::<LEN>().unwrap();
         quoted.copy_from_slice(&[1, 2, 3, 4]);
-        write_error(header, UNREACHABLE, PORT_UNREACHABLE, quoted);
+        write_error(header, UNREACHABLE, PORT_UNREACHABLE, 0, quoted);
         let packet = Packet::parse(&bytes).unwrap();
         assert_eq!((packet.kind(), packet.code()), (UNREACHABLE, PORT_UNREACHABLE));
         assert_eq!(Packet::parse(&bytes[..7]).unwrap_err(), DropReason::IcmpTruncated);

@@ -35,6 +35,13 @@ pub const fn total_len(header: &[u8; LEN]) -> u16 {
     be16(header, 2)
 }
 
+/// Hops left.
+#[inline]
+#[must_use]
+pub const fn ttl(header: &[u8; LEN]) -> u8 {
+    header[8]
+}
+
 /// Sender.
 #[inline]
 #[must_use]
@@ -126,7 +133,7 @@ impl<'a> Packet<'a> {
     #[inline]
     #[must_use]
     pub const fn ttl(&self) -> u8 {
-        self.header[8]
+        ttl(self.header)
     }
 
     /// What the payload is.

@@ -12,7 +12,9 @@ use std::net::Ipv6Addr;
 use super::be16;
 pub use super::ipv4::{TCP, UDP};
 use crate::base::DropReason;
-pub use extension::{ChainError, FragmentHeader, MAX_EXTENSIONS, ROUTER_ALERT, Upper, walk};
+pub use extension::{
+    ChainError, FRAGMENT_LEN, FragmentHeader, MAX_EXTENSIONS, ROUTER_ALERT, Upper, carries_icmp_error, walk,
+};
 
 /// Bytes of the header without extensions.
 pub const LEN: usize = 40;

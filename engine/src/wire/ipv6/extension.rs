@@ -14,7 +14,9 @@ use super::{
     ROUTING, TCP,
 };
 use crate::base::DropReason;
-use crate::wire::icmpv6::{ERRONEOUS_FIELD, INCOMPLETE_FIRST_FRAGMENT, UNKNOWN_NEXT_HEADER, UNKNOWN_OPTION};
+use crate::wire::icmpv6::{
+    ERRONEOUS_FIELD, FIRST_INFORMATIONAL, INCOMPLETE_FIRST_FRAGMENT, UNKNOWN_NEXT_HEADER, UNKNOWN_OPTION,
+};
 use crate::wire::{be16, four};
 
 /// Extension headers that a packet may have. RFC 8200, section 4.1, has use for seven: each once, and destination
