@@ -30,7 +30,7 @@ use crate::base::{Burst, DropReason, Frame, Instant, Umem, UnsentReason};
 use crate::counters::StackCounters;
 use crate::link::address::{Addresses, Conflict, Probing};
 use crate::link::arp;
-use crate::link::neighbor::{NeighborConfig, Neighbors};
+use crate::link::neighbor::{Advertisement, NeighborConfig, Neighbors};
 use crate::network::icmp::{self, ErrorMessage};
 use crate::network::ipv4;
 use crate::network::rate_limit::RateLimit;
@@ -160,7 +160,7 @@ impl<A: App> Stack<A> {
                 mtu: config.mtu,
                 routes: Routes::new(addresses.prefixes(), config.gateway),
                 addresses,
-                neighbors: Neighbors::new(config.neighbors, config.secret),
+                neighbors: Neighbors::new(&config.neighbors, config.secret),
                 tcp_ttl: config.tcp.as_ref().map_or(ipv4::DEFAULT_TTL, |tcp| tcp.ttl),
                 own_queue: config.own_queue.clone(),
                 counters: StackCounters::default(),
@@ -242,7 +242,7 @@ impl<A: App> Stack<A> {
 
     /// Hears of a neighbor from another worker: it is entered if it is known or searched for here.
     pub fn confirm_neighbor(&mut self, address: Ipv4Addr, mac: Mac, now: Instant) {
-        self.egress.neighbors.confirm(address, mac, now);
+        self.egress.neighbors.advertised(address.into(), Advertisement::arp_reply(mac), now);
     }
 
     /// Counts frames of the last bursts that the device did not take.

@@ -15,6 +15,7 @@ use crate::transport::tcp::tuple::Tuple;
 use crate::transport::tcp::{ConnectFailure, Tcp};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, Mac, Tags};
+use crate::wire::ip::IpAddress;
 use crate::wire::{arp, icmpv4, ipv4, udp};
 
 use super::connection::{Conversation, id};
@@ -60,7 +61,7 @@ impl Egress {
     /// Puts out frames whose neighbor was found.
     pub(super) fn flush_found(&mut self, umem: &mut Umem, out: &mut Burst) {
         while out.room() > 0 {
-            let Some((mut frame, mac)) = self.neighbors.next_found(umem) else { return };
+            let Some((mut frame, _, mac)) = self.neighbors.next_found(umem) else { return };
             if self.write_ethernet(&mut frame, umem, mac, Tags::default(), ethernet::IPV4) {
                 self.forward(frame, umem, out);
             } else {
@@ -86,14 +87,39 @@ impl Egress {
             && let Some(due) = self.neighbors.due(now)
         {
             match due {
-                Due::Ask(target, to) => {
+                Due::Solicit { address, to } => {
+                    let (Some(target), to) = (address.to_v4(), to.unwrap_or(Mac::BROADCAST)) else { continue };
                     let sender = self.addresses.source_for(target).unwrap_or(Ipv4Addr::UNSPECIFIED);
                     self.ask(sender, target, to, umem, out);
                 }
-                Due::GiveUp(mut waiting) => {
+                Due::GiveUp(_, mut waiting) => {
                     let frames = waiting.clear(umem);
                     self.counters.unsent(UnsentReason::NeighborUnreachable, u64::from(frames));
                 }
+            }
+        }
+    }
+
+    /// Lets a packet wait until its neighbor is found, in the place of an older one if it must.
+    pub(super) fn let_wait(
+        &mut self,
+        next_hop: IpAddress,
+        frame: Frame,
+        umem: &mut Umem,
+        now: Instant,
+    ) -> Result<(), UnsentReason> {
+        match self.neighbors.wait(next_hop, frame, umem, now) {
+            Ok(pushed_out) => {
+                self.counters.originated += 1;
+                if let Some(older) = pushed_out {
+                    umem.free(older);
+                    self.counters.unsent(UnsentReason::NeighborQueueFull, 1);
+                }
+                Ok(())
+            }
+            Err((frame, reason)) => {
+                umem.free(frame);
+                Err(reason)
             }
         }
     }
@@ -309,7 +335,7 @@ impl<S> Turn<'_, S> {
     /// Sends a finished IPv4 packet to a neighbor, or lets it wait until the neighbor is found.
     fn send_via(&mut self, next_hop: Ipv4Addr, mut frame: Frame) -> Result<(), SendError> {
         let Self { now, egress, umem, out, .. } = self;
-        match egress.neighbors.lookup(next_hop, *now) {
+        match egress.neighbors.resolve(next_hop.into(), *now) {
             Some(mac) if egress.write_ethernet(&mut frame, umem, mac, Tags::default(), ethernet::IPV4) => {
                 egress.push(frame, umem, out);
             }
@@ -318,11 +344,9 @@ impl<S> Turn<'_, S> {
                 return Err(self.unsent(UnsentReason::TooLong));
             }
             None => {
-                if let Err((frame, reason)) = egress.neighbors.wait(next_hop, frame, umem, *now) {
-                    umem.free(frame);
+                if let Err(reason) = egress.let_wait(next_hop.into(), frame, umem, *now) {
                     return Err(self.unsent(reason));
                 }
-                egress.counters.originated += 1;
             }
         }
         self.egress.counters.udp_originated += 1;

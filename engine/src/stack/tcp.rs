@@ -178,9 +178,9 @@ impl Egress {
             return self.unsent(UnsentReason::NoRoute);
         };
         if doubts_way {
-            self.neighbors.doubt(next_hop, now);
+            self.neighbors.doubt(next_hop.into(), now);
         }
-        if let Some(mac) = self.neighbors.lookup(next_hop, now) {
+        if let Some(mac) = self.neighbors.resolve(next_hop.into(), now) {
             return self.finish(frame, mac, umem, out);
         }
         // It cannot wait on two queues at once: what waits for the neighbor is a copy.
@@ -193,12 +193,8 @@ impl Egress {
                 copy
             }
         };
-        match self.neighbors.wait(next_hop, waiting, umem, now) {
-            Ok(()) => self.counters.originated += 1,
-            Err((frame, reason)) => {
-                umem.free(frame);
-                self.unsent(reason);
-            }
+        if let Err(reason) = self.let_wait(next_hop.into(), waiting, umem, now) {
+            self.unsent(reason);
         }
     }
 
