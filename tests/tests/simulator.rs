@@ -81,5 +81,7 @@ fn assert_covered(total: &Outcome) {
         assert_eq!(is_seen, !NEVER_UNSENT.contains(&reason), "unsent: {}", reason.name());
     }
     assert!(total.contested > 20 && total.dropped_by_nic > 1000);
-    assert!(total.answered > total.accepted / 2, "{} of {} were answered", total.answered, total.accepted);
+    // Where a neighbor is searched for long, most of what is taken gives way to what comes after it.
+    let sent = total.accepted - total.unsent[UnsentReason::NeighborQueueFull as usize];
+    assert!(total.answered > sent / 2, "{} of {sent} were answered", total.answered);
 }

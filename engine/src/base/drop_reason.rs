@@ -190,7 +190,7 @@ reasons! {
         NoRoute = "no_route",
         /// The neighbor did not answer in time.
         NeighborUnreachable = "neighbor_unreachable",
-        /// Too many frames wait for the neighbor already.
+        /// It waited for a neighbor and gave way to a newer one: too many waited for that neighbor, or for all.
         NeighborQueueFull = "neighbor_queue_full",
         /// Too many neighbors are being looked for already.
         NeighborTableFull = "neighbor_table_full",
