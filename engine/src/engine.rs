@@ -15,7 +15,7 @@ mod http;
 mod metrics;
 pub mod plan;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,6 +23,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
+use ipnet::{IpNet, Ipv4Net};
 use tokio::sync::mpsc;
 
 use crate::app::App;
@@ -33,6 +34,7 @@ use crate::device::XskRs;
 use crate::device::{AfXdp, BindMode, Device, Granted, OpenError, RingSizes, SocketConfig};
 use crate::link::address::Probing;
 use crate::link::neighbor::NeighborConfig;
+use crate::network::route::{Route, Routes};
 use crate::network::rss::{OwnQueue, Rss};
 use crate::nic::{FactsError, LinkFacts};
 use crate::stack::{Stack, StackConfig};
@@ -250,12 +252,14 @@ impl Engine {
             engine.steer.heartbeat(placement.queue)?.beat(crate::clock::now())?;
         }
         for address in &settings.addresses {
-            engine.steer.own(IpAddr::V4(address.addr()))?;
+            engine.steer.own(address.addr())?;
         }
+        let routes = routes(settings, Vec::new());
         for (index, (socket, placement)) in sockets.into_iter().zip(&plan.workers).enumerate() {
             let probing = if index == 0 { Probing::Lead } else { Probing::Follow };
             let config = stack_config(settings, &facts, &plan, placement.queue, probing, secret);
-            let stack = Stack::new(&config, make_app(placement.queue), crate::clock::now());
+            let mut stack = Stack::new(&config, make_app(placement.queue), crate::clock::now());
+            stack.set_routes(routes.clone());
             engine.spawn(index, *placement, socket, stack, idle(settings.idle), tell.clone())?;
         }
         Ok(engine)
@@ -443,8 +447,8 @@ fn stack_config(
     StackConfig {
         mac: facts.mac,
         mtu,
-        addresses: settings.addresses.clone(),
-        gateway: settings.gateway,
+        addresses: settings.addresses.iter().filter_map(v4_prefix).collect(),
+        gateway: settings.gateways.iter().find_map(|gateway| gateway.to_v4()),
         probing,
         udp_ports: settings.ports.udp().map(|(port, _)| port).collect(),
         checksum: plan.checksum,
@@ -452,6 +456,19 @@ fn stack_config(
         own_queue: own_queue(facts, queue),
         neighbors: NeighborConfig::default(),
         secret,
+    }
+}
+
+/// The ways out that were asked for, and those of the kernel that are followed.
+fn routes(settings: &Settings, kernel: Vec<Route>) -> Routes {
+    let connected = settings.addresses.iter().copied();
+    Routes::new(connected, &settings.gateways).with(settings.routes.iter().copied().chain(kernel).collect())
+}
+
+fn v4_prefix(prefix: &IpNet) -> Option<Ipv4Net> {
+    match prefix {
+        IpNet::V4(prefix) => Some(*prefix),
+        IpNet::V6(_) => None,
     }
 }
 

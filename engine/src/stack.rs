@@ -245,6 +245,11 @@ impl<A: App> Stack<A> {
         self.egress.neighbors.confirm(address, mac, now);
     }
 
+    /// Takes other ways out.
+    pub fn set_routes(&mut self, routes: Routes) {
+        self.egress.routes = routes;
+    }
+
     /// Counts frames of the last bursts that the device did not take.
     pub const fn count_unsent(&mut self, reason: UnsentReason, frames: u64) {
         self.egress.counters.unsent(reason, frames);

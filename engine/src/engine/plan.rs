@@ -106,7 +106,7 @@ impl Plan {
     /// [`PlanError`].
     pub fn new(settings: &Settings, facts: &LinkFacts, cores: &[usize]) -> Result<Self, PlanError> {
         for address in &settings.addresses {
-            let address = address.addr().into();
+            let address = address.addr();
             if facts.kernel_addresses.contains(&address) {
                 return Err(PlanError::KernelHasAddress { address });
             }
