@@ -3,17 +3,21 @@
 //! Flags win over the file. Everything is checked here for what can be checked without looking at the
 //! machine; [`plan`](crate::engine::plan) does the rest.
 
+mod routing;
 mod values;
 
-use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::apps::services::ServicePorts;
+use crate::network::route::Route;
 use crate::transport::tcp::TcpConfig;
 use crate::transport::udp::ChecksumPolicy;
+use crate::wire::ip::IpAddress;
+pub use routing::{RouteSource, StaticRoute};
 pub use values::{Cidr, CoreList, Driver, IdleMode, Mode, QueueSet, Size};
 
 /// Port of the echo service (RFC 862).
@@ -52,9 +56,16 @@ pub struct Options {
     /// one's kernel included. May be given several times
     #[arg(long, value_name = "CIDR")]
     pub address: Vec<Cidr>,
-    /// Router for everything that is not on the link
+    /// Router for everything that is not on the link: one for IPv4, one for IPv6, which may be a link-local address
     #[arg(long, value_name = "ADDR")]
-    pub gateway: Option<Ipv4Addr>,
+    #[serde(deserialize_with = "routing::one_or_many")]
+    pub gateway: Vec<IpAddr>,
+    /// Another router, for what has a prefix. May be given several times
+    #[arg(long, value_name = "PREFIX via ADDR")]
+    pub route: Vec<StaticRoute>,
+    /// Where routes come from [default: configured]
+    #[arg(long, value_enum)]
+    pub routes: Option<RouteSource>,
     /// UDP port of the echo service [default: 7]
     #[arg(long, value_name = "PORT")]
     pub udp_port: Option<u16>,
@@ -129,9 +140,13 @@ pub struct Settings {
     /// Network interface.
     pub interface: String,
     /// Addresses of the engine; at least one.
-    pub addresses: Vec<Ipv4Net>,
-    /// Router.
-    pub gateway: Option<Ipv4Addr>,
+    pub addresses: Vec<IpNet>,
+    /// Routers for everything that is not on the link; one a family at most.
+    pub gateways: Vec<IpAddress>,
+    /// Further routes.
+    pub routes: Vec<Route>,
+    /// Whether the kernel's routes are followed too.
+    pub route_source: RouteSource,
     /// Ports that are served.
     pub ports: ServicePorts,
     /// Bounds of TCP.
@@ -235,7 +250,9 @@ impl Options {
         Self {
             interface: self.interface.or(other.interface),
             address: if self.address.is_empty() { other.address } else { self.address },
-            gateway: self.gateway.or(other.gateway),
+            gateway: if self.gateway.is_empty() { other.gateway } else { self.gateway },
+            route: if self.route.is_empty() { other.route } else { self.route },
+            routes: self.routes.or(other.routes),
             udp_port: self.udp_port.or(other.udp_port),
             tcp_port: self.tcp_port.or(other.tcp_port),
             discard_port: self.discard_port.or(other.discard_port),
@@ -262,7 +279,7 @@ impl Options {
     fn settings(self) -> Result<Settings, ConfigError> {
         let (ports, tcp) = (self.ports()?, self.tcp_limits()?);
         let interface = self.interface.ok_or(ConfigError::Missing { what: "interface", flag: "--interface IF" })?;
-        let addresses: Vec<Ipv4Net> = self.address.iter().map(|cidr| cidr.0).collect();
+        let addresses: Vec<IpNet> = self.address.iter().map(|cidr| cidr.0).collect();
         if addresses.is_empty() {
             return Err(ConfigError::Missing { what: "address", flag: "--address CIDR, such as 10.0.0.2/24" });
         }
@@ -271,11 +288,8 @@ impl Options {
                 return Err(invalid("--address", address, "it is given twice"));
             }
         }
-        if let Some(gateway) = self.gateway
-            && !addresses.iter().any(|prefix| prefix.contains(&gateway) && prefix.addr() != gateway)
-        {
-            return Err(invalid("--gateway", gateway, "a router must be on the link of one of the addresses"));
-        }
+        routing::check_gateways(&addresses, &self.gateway)?;
+        let routes = routing::routes(&addresses, &self.route)?;
         let ring_size = self.ring_size.unwrap_or(RING_SIZE);
         if !ring_size.is_power_of_two() || !(MIN_RING_SIZE..=MAX_RING_SIZE).contains(&ring_size) {
             let why = format!("a ring has a power of two from {MIN_RING_SIZE} to {MAX_RING_SIZE} entries");
@@ -284,7 +298,9 @@ impl Options {
         Ok(Settings {
             interface,
             addresses,
-            gateway: self.gateway,
+            gateways: self.gateway.into_iter().map(Into::into).collect(),
+            routes,
+            route_source: self.routes.unwrap_or_default(),
             ports,
             tcp,
             queues: self.queues.unwrap_or_default(),
@@ -405,13 +421,16 @@ mod tests {
     #[test]
     fn every_option_can_stand_in_a_file() {
         let options = parse(
-            "interface = 'bw0'\naddress = ['10.0.0.2/24', '10.0.1.2/24']\ngateway = '10.0.0.1'\nudp-port = 9\n\
+            "interface = 'bw0'\naddress = ['10.0.0.2/24', '10.0.1.2/24']\ngateway = ['10.0.0.1']\nudp-port = 9\n\
              tcp-port = 9\nqueues = '0,2'\ncores = '1,3'\nmode = 'zero-copy'\ndriver = 'rings'\nidle = 'poll'\n\
              metrics = '127.0.0.1:9100'\nring-size = 4096\nudp-checksum = 'trust'\nhuge-pages = true\npacing = true\n\
              discard-port = 10\ndaytime-port = 13\nchargen-port = 19\nconnections = 100\nbacklog = 10\n\
-             tcp-buffer = '64K'\ntcp-memory = '8M'",
+             tcp-buffer = '64K'\ntcp-memory = '8M'\nroute = ['192.0.2.0/24 via 10.0.1.1']\nroutes = 'kernel'",
         );
         let settings = options.settings().unwrap();
+        assert_eq!(settings.gateways, [IpAddress::v4([10, 0, 0, 1].into())]);
+        let route = Route::via("192.0.2.0/24".parse().unwrap(), IpAddress::v4([10, 0, 1, 1].into()));
+        assert_eq!((settings.routes, settings.route_source), (vec![route], RouteSource::Kernel));
         assert_eq!(settings.queues, QueueSet::Some(vec![0, 2]));
         assert_eq!(settings.cores, Some(vec![1, 3]));
         assert_eq!((settings.mode, settings.idle), (Mode::ZeroCopy, IdleMode::Poll));
@@ -444,6 +463,11 @@ mod tests {
         assert!(with("ring-size = 1000").contains("power of two"));
         assert!(with("gateway = '10.1.0.1'").contains("on the link"));
         assert!(with("gateway = '10.0.0.2'").contains("on the link"), "ourselves");
+        assert!(with("gateway = 'fe80::1'").contains("one more --address"));
+        assert!(with("gateway = ['10.0.0.1', '10.0.0.3']").contains("second one for IPv4"));
+        assert!(with("route = ['192.0.2.0/24 via 10.1.0.1']").contains("--route 192.0.2.0/24 via 10.1.0.1: a router"));
+        let twice = "route = ['192.0.2.0/24 via 10.0.0.1', '192.0.2.0/24 via 10.0.0.3']";
+        assert!(with(twice).contains("to that prefix already"));
         assert!(with("metrics = 'nowhere'").contains("HOST:PORT"));
         let twice = parse("interface = 'bw0'\naddress = ['10.0.0.2/24', '10.0.0.2/16']");
         assert!(message(twice).contains("twice"));

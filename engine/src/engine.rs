@@ -15,7 +15,7 @@ mod http;
 mod metrics;
 pub mod plan;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,6 +33,7 @@ use crate::device::XskRs;
 use crate::device::{AfXdp, BindMode, Device, Granted, OpenError, RingSizes, SocketConfig};
 use crate::link::address::Probing;
 use crate::link::neighbor::NeighborConfig;
+use crate::network::route::{Route, Routes};
 use crate::network::rss::{OwnQueue, Rss};
 use crate::nic::{FactsError, LinkFacts};
 use crate::stack::{Stack, StackConfig};
@@ -249,13 +250,15 @@ impl Engine {
             engine.steer.set_socket(placement.queue, socket.fd())?;
             engine.steer.heartbeat(placement.queue)?.beat(crate::clock::now())?;
         }
-        for address in &settings.addresses {
-            engine.steer.own(IpAddr::V4(address.addr()))?;
+        for address in &plan.addresses {
+            engine.steer.own(address.addr())?;
         }
+        let routes = routes(settings, Vec::new());
         for (index, (socket, placement)) in sockets.into_iter().zip(&plan.workers).enumerate() {
             let probing = if index == 0 { Probing::Lead } else { Probing::Follow };
             let config = stack_config(settings, &facts, &plan, placement.queue, probing, secret);
-            let stack = Stack::new(&config, make_app(placement.queue), crate::clock::now());
+            let mut stack = Stack::new(&config, make_app(placement.queue), crate::clock::now());
+            stack.set_routes(routes.clone());
             engine.spawn(index, *placement, socket, stack, idle(settings.idle), tell.clone())?;
         }
         Ok(engine)
@@ -443,8 +446,9 @@ fn stack_config(
     StackConfig {
         mac: facts.mac,
         mtu,
-        addresses: settings.addresses.iter().map(|&prefix| prefix.into()).collect(),
-        gateways: settings.gateway.map(Into::into).into_iter().collect(),
+        addresses: plan.addresses.clone(),
+        gateways: settings.gateways.clone(),
+        routes: settings.routes.clone(),
         probing,
         udp_ports: settings.ports.udp().map(|(port, _)| port).collect(),
         checksum: plan.checksum,
@@ -453,6 +457,12 @@ fn stack_config(
         neighbors: NeighborConfig::default(),
         secret,
     }
+}
+
+/// The ways out that were asked for, and those of the kernel that are followed.
+fn routes(settings: &Settings, kernel: Vec<Route>) -> Routes {
+    let connected = settings.addresses.iter().copied();
+    Routes::new(connected, &settings.gateways).with(settings.routes.iter().copied().chain(kernel).collect())
 }
 
 /// What is known of the flows that the NIC gives to `queue`.

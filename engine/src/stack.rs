@@ -35,7 +35,7 @@ use crate::link::address::{Addresses, Probing};
 use crate::link::neighbor::{Advertisement, NeighborConfig, Neighbors};
 use crate::network::DEFAULT_HOP_LIMIT;
 use crate::network::rate_limit::RateLimit;
-use crate::network::route::Routes;
+use crate::network::route::{Route, Routes};
 use crate::network::rss::OwnQueue;
 use crate::transport::tcp::{Tcp, TcpConfig};
 use crate::transport::udp::{ChecksumPolicy, Ports};
@@ -55,6 +55,8 @@ pub struct StackConfig {
     pub addresses: Vec<IpNet>,
     /// The ways to everything that is not on a link of ours.
     pub gateways: Vec<IpAddress>,
+    /// Further routes.
+    pub routes: Vec<Route>,
     /// Who finds out whether the addresses are free. Of several workers with the same addresses one leads.
     pub probing: Probing,
     /// Ports that the application listens on.
@@ -175,7 +177,7 @@ impl<A: App> Stack<A> {
             egress: Egress {
                 mac: config.mac,
                 mtu: config.mtu,
-                routes: Routes::new(addresses.prefixes(), &config.gateways),
+                routes: Routes::new(addresses.prefixes(), &config.gateways).with(config.routes.clone()),
                 addresses,
                 neighbors: Neighbors::new(&config.neighbors, config.secret),
                 tcp_hop_limit: config.tcp.as_ref().map_or(DEFAULT_HOP_LIMIT, |tcp| tcp.ttl),
@@ -269,6 +271,11 @@ impl<A: App> Stack<A> {
     /// Hears of a neighbor from another worker: it is entered if it is known or searched for here.
     pub fn confirm_neighbor(&mut self, address: IpAddress, mac: Mac, now: Instant) {
         self.egress.neighbors.advertised(address, Advertisement::arp_reply(mac), now);
+    }
+
+    /// Takes other ways out.
+    pub fn set_routes(&mut self, routes: Routes) {
+        self.egress.routes = routes;
     }
 
     /// Counts frames of the last bursts that the device did not take.

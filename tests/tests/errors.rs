@@ -283,16 +283,27 @@ fn metrics_that_cannot_be_served() {
 fn options_that_make_no_sense() {
     let lab = Lab::new(1);
     let on = |more: &[&str]| Lab::command(&[&["echo", "--interface", Veth::NEAR], more].concat());
-    let cases: [(&[&str], &[&str]); 24] = [
+    let cases: [(&[&str], &[&str]); 29] = [
         (&[], &["no address", "--address CIDR"]),
         (&["--address", "10.0.0.2"], &["--address", "10.0.0.2/24"]),
         (&["--address", "10.0.0.300/24"], &["--address", "for example 10.0.0.2/24"]),
         (&["--address", "10.0.0.2/33"], &["--address", "for example"]),
         (&["--address", "10.0.0.255/24"], &["--address", "for example 10.0.0.1/24"]),
-        (&["--address", "fd00::2/64"], &["--address", "IPv4"]),
+        (&["--address", "fd00::/64"], &["--address", "for example fd00::1/64"]),
         (&["--address", Lab::ADDRESS, "--address", Lab::ADDRESS], &["--address", "twice"]),
         (&["--address", Lab::ADDRESS, "--gateway", "10.1.0.1"], &["--gateway 10.1.0.1", "on the link"]),
-        (&["--address", Lab::ADDRESS, "--gateway", "router"], &["--gateway", "IPv4 address"]),
+        (&["--address", Lab::ADDRESS, "--gateway", "router"], &["--gateway", "IP address"]),
+        (&["--address", Lab::ADDRESS, "--gateway", "fe80::1"], &["--gateway fe80::1", "--address"]),
+        (
+            &["--address", Lab::ADDRESS, "--gateway", "10.0.0.1", "--gateway", "10.0.0.3"],
+            &["--gateway 10.0.0.3", "--route"],
+        ),
+        (&["--address", Lab::ADDRESS, "--route", "192.0.2.0/24"], &["--route", "192.0.2.0/24 via 10.0.0.1"]),
+        (
+            &["--address", Lab::ADDRESS, "--route", "192.0.2.0/24 via 10.1.0.1"],
+            &["--route 192.0.2.0/24", "on the link"],
+        ),
+        (&["--address", Lab::ADDRESS, "--routes", "all"], &["--routes", "all"]),
         (&["--address", Lab::ADDRESS, "--queues", "first"], &["--queues", "for example 0,1"]),
         (&["--address", Lab::ADDRESS, "--ring-size", "1000"], &["--ring-size 1000", "power of two"]),
         (&["--address", Lab::ADDRESS, "--udp-port", "0"], &["--udp-port 0", "1 to 65535"]),
@@ -334,6 +345,9 @@ fn configuration_files_that_cannot_be_followed() {
         ("tcp-memory = 'lots'", "for example 65536"),
         ("daytime-port = 7", "it is that of --udp-port"),
         ("gateway = '10.1.0.1'", "on the link"),
+        ("gateway = 'router'", "an IP address, or a list of them"),
+        ("route = ['192.0.2.0/24 via 10.1.0.1']", "on the link"),
+        ("routes = 'all'", "`kernel`"),
         ("idle poll", "expected `=`"),
     ];
     for (line, hint) in cases {

@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::os::fd::AsFd;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -45,9 +45,9 @@ pub(crate) struct Arguments {
     /// kernel included
     #[arg(long, value_name = "CIDR")]
     address: Vec<Cidr>,
-    /// Router for everything that is not on the link
+    /// Router for everything that is not on the link: one for IPv4, one for IPv6, which may be a link-local address
     #[arg(long, value_name = "ADDR")]
-    gateway: Option<Ipv4Addr>,
+    gateway: Vec<IpAddr>,
     /// Give up if the connection is not established after so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE_S, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,

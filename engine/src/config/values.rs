@@ -4,39 +4,34 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use serde::Deserialize;
+
+use super::routing::{StaticRoute, names_the_link, unfit_for_a_host};
 
 /// An address with the prefix length of its link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Cidr(pub Ipv4Net);
+pub struct Cidr(pub IpNet);
 
 impl FromStr for Cidr {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         if let Ok(address) = text.parse::<IpAddr>() {
-            return Err(format!("the length of the link's prefix is missing; for example {address}/24"));
+            let length = if address.is_ipv4() { 24 } else { 64 };
+            return Err(format!("the length of the link's prefix is missing; for example {address}/{length}"));
         }
-        let net = match text.parse::<IpNet>() {
-            Ok(IpNet::V4(net)) => net,
-            Ok(IpNet::V6(_)) => return Err("this version speaks IPv4 only; give an IPv4 address".into()),
-            Err(_) => return Err("not an address with a prefix length; for example 10.0.0.2/24".into()),
-        };
-        let address = net.addr();
-        let first = address.octets()[0];
-        if first == 0 || first == 127 || first >= 224 {
-            return Err(format!("{address} is not an address that a host can have"));
+        let example = || "not an address with a prefix length; for example 10.0.0.2/24 or 2001:db8::2/64".to_owned();
+        let net = text.parse::<IpNet>().map_err(|_| example())?;
+        if let Some(why) = unfit_for_a_host(&net) {
+            return Err(why);
         }
         if net.prefix_len() == 0 {
-            return Err(format!("a link with every address on it cannot be; for example {address}/24"));
+            let length = if net.addr().is_ipv4() { 24 } else { 64 };
+            return Err(format!("a link with every address on it cannot be; for example {}/{length}", net.addr()));
         }
-        if net.prefix_len() < 31 && (address == net.network() || address == net.broadcast()) {
-            let host = Ipv4Net::new(net.hosts().next().unwrap_or(address), net.prefix_len()).unwrap_or(net);
-            return Err(format!("{address} names the whole link, not a host on it; for example {host}"));
-        }
-        Ok(Self(net))
+        names_the_link(&net).map_or(Ok(Self(net)), Err)
     }
 }
 
@@ -135,7 +130,7 @@ macro_rules! try_from_string {
         }
     )+};
 }
-try_from_string!(Cidr, QueueSet, CoreList, Size);
+try_from_string!(Cidr, QueueSet, CoreList, Size, StaticRoute);
 
 /// How frames get from the NIC to the engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -200,12 +195,19 @@ mod tests {
         assert!(why("10.0.0.2").contains("10.0.0.2/24"));
         assert!(why("10.0.0.300/24").contains("for example"));
         assert!(why("10.0.0.2/33").contains("for example"));
-        assert!(why("fd00::2/64").contains("IPv4"));
+        assert!(why("fd00::2").contains("fd00::2/64"));
+        assert!(why("fd00::/64").contains("router") && why("fd00::/64").contains("fd00::1/64"));
+        assert!(why("::ffff:10.0.0.2/120").contains("write it as 10.0.0.2"));
+        for nobody in ["::1/128", "::/128", "ff02::1/64"] {
+            assert!(why(nobody).contains("host can have"), "{nobody}");
+        }
         assert!(why("224.0.0.1/24").contains("host"));
         assert!(why("10.0.0.0/24").contains("10.0.0.1/24"));
         assert!(why("10.0.0.255/24").contains("10.0.0.1/24"));
         assert!(why("10.0.0.2/0").contains("link"));
-        for fine in ["10.0.0.2/24", "10.0.0.2/32", "10.0.0.2/31", "10.0.0.3/31"] {
+        for fine in
+            ["10.0.0.2/24", "10.0.0.2/32", "10.0.0.2/31", "10.0.0.3/31", "fd00::2/64", "fd00::/127", "fe80::2/64"]
+        {
             assert_eq!(fine.parse::<Cidr>().unwrap().to_string(), fine);
         }
     }

@@ -12,10 +12,12 @@
 //! cannot be silent for that long; three probes 100 ms apart find every host that answers at all. Defence goes by the
 //! RFCs' letter.
 
+use std::hash::Hasher;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
+use siphasher::sip::SipHasher13;
 
 use crate::base::Instant;
 use crate::wire::ethernet::Mac;
@@ -235,6 +237,19 @@ impl Addresses {
     }
 }
 
+/// A link-local address of our own (RFC 4291, section 2.5.6), the same whenever we start with the same first address.
+///
+/// The kernel's has an identifier made from the MAC address, which we share with it; so ours is made from a hash, as
+/// RFC 7217 has it.
+#[must_use]
+pub fn link_local(mac: Mac, first: Ipv6Addr) -> Ipv6Net {
+    let [a, b, c, d, e, f] = mac.0;
+    let mut hasher = SipHasher13::new_with_keys(u64::from_be_bytes([0, 0, a, b, c, d, e, f]), 0);
+    hasher.write_u128(first.to_bits());
+    let address = Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(hasher.finish()));
+    Ipv6Net::new_assert(address, 64)
+}
+
 /// Whether `mac` may be another host's claim: one that is neither ours nor nobody's.
 #[must_use]
 pub fn is_foreign(mac: Mac, ours: Mac) -> bool {
@@ -306,6 +321,15 @@ mod tests {
         assert_eq!((addresses.is_ours(OURS), addresses.next_deadline()), (false, None));
         addresses.settle();
         assert_eq!((addresses.is_ours(OURS), addresses.next_deadline()), (true, None));
+    }
+
+    #[test]
+    fn the_link_local_address_is_stable_and_nobody_elses() {
+        let of = |mac, first: &str| link_local(Mac([2, 0, 0, 0, 0, mac]), first.parse().unwrap());
+        let ours = of(1, "fd00::1");
+        assert_eq!(ours, of(1, "fd00::1"));
+        assert!(ours.addr().is_unicast_link_local());
+        assert!([of(2, "fd00::1"), of(1, "fd00::2")].iter().all(|other| *other != ours));
     }
 
     #[test]

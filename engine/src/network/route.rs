@@ -359,8 +359,8 @@ mod tests {
                 // All within a few bits, at the ends of each family too, so that they nest, meet and repeat.
                 let mut address = || {
                     let bits = random() as u32 & 0x0103_0107 | if random() % 4 == 0 { 0xfe00_0000 } else { 0 };
-                    let wide =
-                        u128::from(bits) << (random() % 2 * 96) | if bits % 5 == 0 { u128::MAX << 99 } else { 0 };
+                    let wide = u128::from(bits) << (random() % 2 * 96)
+                        | if bits.is_multiple_of(5) { u128::MAX << 99 } else { 0 };
                     match random() % 2 {
                         0 => std::net::IpAddr::V4(bits.into()),
                         _ => std::net::IpAddr::V6(wide.into()),

@@ -46,6 +46,7 @@ impl<A: App> Host<A> {
             mtu: 1500,
             addresses: vec!["10.0.0.2/24".parse().unwrap(), "10.0.1.2/24".parse().unwrap()],
             gateways: vec![PEER.into()],
+            routes: vec![],
             probing: Probing::Off,
             udp_ports: vec![PORT],
             checksum: ChecksumPolicy::Verify,

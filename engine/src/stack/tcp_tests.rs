@@ -113,6 +113,7 @@ impl<A: App> Side<A> {
             mtu: 1500,
             addresses: vec![format!("{address}/24").parse().unwrap()],
             gateways: vec![],
+            routes: vec![],
             probing: Probing::Off,
             udp_ports: vec![],
             checksum: ChecksumPolicy::Verify,

@@ -23,6 +23,7 @@ fn config() -> StackConfig {
         mtu: 1500,
         addresses: vec!["10.0.0.2/24".parse().unwrap()],
         gateways: vec![],
+        routes: vec![],
         probing: Probing::Off,
         udp_ports: vec![7],
         checksum: ChecksumPolicy::AcceptPartial,
