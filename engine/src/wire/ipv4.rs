@@ -16,6 +16,8 @@ pub const LEN: usize = 20;
 
 /// ICMP.
 pub const ICMP: u8 = 1;
+/// IGMP.
+pub const IGMP: u8 = 2;
 /// TCP.
 pub const TCP: u8 = 6;
 /// UDP.
