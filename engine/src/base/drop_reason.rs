@@ -130,6 +130,14 @@ reasons! {
         NdpMalformed = "ndp_malformed",
         /// Neighbor Discovery with a link-layer address that no host has: zero or a group.
         NdpMacInvalid = "ndp_mac_invalid",
+        /// A query for listeners that breaks a rule of RFC 2710 or RFC 3810 about what is valid.
+        MldMalformed = "mld_malformed",
+        /// IGMP checksum wrong.
+        IgmpChecksum = "igmp_checksum",
+        /// A query for members that breaks a rule of RFC 2236 or RFC 3376 about what is valid.
+        IgmpMalformed = "igmp_malformed",
+        /// IGMP of a type that asks nothing of us.
+        IgmpIgnored = "igmp_ignored",
         /// Fewer bytes than a UDP header.
         UdpTruncated = "udp_truncated",
         /// UDP length below 8 or beyond the IP payload.

@@ -19,6 +19,8 @@ pub const PROTOCOL_AT: usize = 9;
 
 /// ICMP.
 pub const ICMP: u8 = 1;
+/// IGMP.
+pub const IGMP: u8 = 2;
 /// TCP.
 pub const TCP: u8 = 6;
 /// UDP.

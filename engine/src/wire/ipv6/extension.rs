@@ -157,6 +157,9 @@ fn walk_all(packet: &Packet<'_>, start: Upper) -> Result<Upper, ChainError> {
         if !is_extension(upper.protocol) {
             return Ok(upper);
         }
+        if walked == MAX_EXTENSIONS {
+            break;
+        }
         let end = end(packet, upper.protocol, upper.at).ok_or(DropReason::Ipv6ExtensionTruncated)?;
         match upper.protocol {
             HOP_BY_HOP if upper.at == LEN => upper.router_alert = options(packet, upper.protocol, upper.at + 2, end)?,
@@ -271,7 +274,7 @@ fn fragment(packet: &Packet<'_>, upper: &Upper, walked: usize) -> Result<Option<
 /// Whether all headers from `at` on, the first of which is `kind`, are here, up to that of the payload. What they say
 /// is looked at when the packet is whole.
 fn is_chain_complete(packet: &Packet<'_>, mut kind: u8, mut at: usize, walked: usize) -> bool {
-    for _ in walked..MAX_EXTENSIONS {
+    for _ in walked + 1..MAX_EXTENSIONS {
         if !is_extension(kind) {
             break;
         }

@@ -92,6 +92,10 @@ fn there_may_be_eight_extension_headers_and_no_more() {
     assert_eq!(walked(DESTINATION_OPTIONS, &[&chain(MAX_EXTENSIONS)]).unwrap().at, LEN + 64);
     let more = walked(DESTINATION_OPTIONS, &[&chain(MAX_EXTENSIONS + 1)]);
     assert_eq!(more, dropped(DropReason::Ipv6ExtensionsTooMany));
+    // The ninth is not even looked at.
+    let mut bad = chain(MAX_EXTENSIONS + 1);
+    bad[8 * MAX_EXTENSIONS + 2] = 0x80;
+    assert_eq!(walked(DESTINATION_OPTIONS, &[&bad]), dropped(DropReason::Ipv6ExtensionsTooMany));
 }
 
 #[test]
