@@ -132,6 +132,9 @@ impl Flows {
             let rings = Rings { fill: RING, rx: RING, tx: RING, completion: RING, reserve: RING as u32 / 2 };
             let nic = Nic::open(rings, &mut umem).trusting();
             let mut config = stack_config(side.mac(), side.address(), std::iter::empty());
+            {
+                config.neighbors.fixed = vec![(side.other().address().into(), side.other().mac())];
+            }
             config.tcp = Some(TcpConfig {
                 ports: if side == Side::Far { vec![TALK] } else { vec![] },
                 connections: 64,
