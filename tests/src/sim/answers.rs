@@ -128,7 +128,8 @@ impl Answers {
     /// Each answer is recognised once.
     pub fn recognise(&mut self, bytes: &[u8], turn: u64) -> Option<bool> {
         let at_once = self.expected.iter().position(|expected| self.is_at_once(expected, bytes, turn));
-        let found = at_once.or_else(|| self.expected.iter().position(|expected| self.is_late(expected, bytes, turn)))?;
+        let found =
+            at_once.or_else(|| self.expected.iter().position(|expected| self.is_late(expected, bytes, turn)))?;
         let is_late = at_once.is_none();
         let answer = self.expected.remove(found).expect("it was found there");
         let mut rest = VecDeque::with_capacity(self.expected.len());

@@ -201,12 +201,7 @@ pub fn udp(
 
 /// The sum over pseudo header and segment: all ones if the segment holds the right checksum.
 #[must_use]
-pub fn transport_sum(
-    source: impl Into<IpAddr>,
-    destination: impl Into<IpAddr>,
-    protocol: u8,
-    segment: &[u8],
-) -> u16 {
+pub fn transport_sum(source: impl Into<IpAddr>, destination: impl Into<IpAddr>, protocol: u8, segment: &[u8]) -> u16 {
     let header = sum(&pseudo_header(source, destination, protocol, segment.len() as u16));
     let (total, carry) = header.overflowing_add(sum(segment));
     total + u16::from(carry)
@@ -214,12 +209,7 @@ pub fn transport_sum(
 
 /// The pseudo header of RFC 768, or that of RFC 8200, section 8.1.
 #[must_use]
-pub fn pseudo_header(
-    source: impl Into<IpAddr>,
-    destination: impl Into<IpAddr>,
-    protocol: u8,
-    len: u16,
-) -> Vec<u8> {
+pub fn pseudo_header(source: impl Into<IpAddr>, destination: impl Into<IpAddr>, protocol: u8, len: u16) -> Vec<u8> {
     let (source, destination) = (source.into(), destination.into());
     let [high, low] = len.to_be_bytes();
     let rest: &[u8] = if source.is_ipv4() { &[0, protocol, high, low] } else { &[0, 0, high, low, 0, 0, 0, protocol] };
@@ -289,11 +279,7 @@ pub struct Tcp<'a> {
 
 /// A TCP segment with its checksum.
 #[must_use]
-pub fn tcp(
-    source: (impl Into<IpAddr>, u16),
-    destination: (impl Into<IpAddr>, u16),
-    segment: &Tcp<'_>,
-) -> Vec<u8> {
+pub fn tcp(source: (impl Into<IpAddr>, u16), destination: (impl Into<IpAddr>, u16), segment: &Tcp<'_>) -> Vec<u8> {
     let Tcp { seq, ack, flags, window, urgent, options, text } = *segment;
     let mut bytes = Vec::with_capacity(20 + options.len() + text.len());
     bytes.extend(source.1.to_be_bytes());

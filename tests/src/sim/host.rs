@@ -273,7 +273,10 @@ impl<D: Virtual, A: App> Host<D, A> {
         let counters = self.worker.stack().counters();
         let [datagrams, echo_replies] = self.answers.originated();
         let name = self.name;
-        assert_eq!(counters.icmp_echoes_answered, echo_replies, "{name}: echo replies that it did not send, or unasked");
+        assert_eq!(
+            counters.icmp_echoes_answered, echo_replies,
+            "{name}: echo replies that it did not send, or unasked"
+        );
         if self.reference.echoes() {
             assert_eq!(counters.udp_originated, datagrams, "{name}: answers that it did not send, or unasked");
         }
@@ -363,9 +366,8 @@ impl<D: Virtual, A: App> Host<D, A> {
     fn arp_questions(&self, frame: &[u8]) -> Vec<(Option<IpAddr>, Vec<u8>)> {
         let mac = self.reference.config().mac;
         let target = Ipv4Addr::new(frame[38], frame[39], frame[40], frame[41]);
-        let ask = |to, from| {
-            frames::ethernet(to, mac, &[], frames::ARP, &frames::arp(1, (mac, from), (Mac::ZERO, target)))
-        };
+        let ask =
+            |to, from| frames::ethernet(to, mac, &[], frames::ARP, &frames::arp(1, (mac, from), (Mac::ZERO, target)));
         if self.reference.owns(target) {
             // RFC 5227: probes, and announcements.
             return [Ipv4Addr::UNSPECIFIED, target].map(|from| (None, ask(Mac::BROADCAST, from))).to_vec();
@@ -389,7 +391,9 @@ impl<D: Virtual, A: App> Host<D, A> {
         if self.reference.owns(target) {
             let probe = ndp::question(Ipv6Addr::UNSPECIFIED, group, target, None);
             let news = ndp::news(target, all, target, ndp::OVERRIDE, mac);
-            return [(group, probe), (all, news)].map(|(to, packet)| (None, in_frame(ndp::group_mac(to), &packet))).to_vec();
+            return [(group, probe), (all, news)]
+                .map(|(to, packet)| (None, in_frame(ndp::group_mac(to), &packet)))
+                .to_vec();
         }
         let own = self.reference.config().addresses.iter();
         let from = own.filter(|net| net.contains(&IpAddr::V6(target))).find_map(|net| match net.addr() {

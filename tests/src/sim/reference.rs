@@ -87,7 +87,8 @@ impl Reaction {
 
     fn told(address: impl Into<IpAddr>, mac: Mac, overrides: bool, introduces: bool) -> Self {
         // What is no MAC address of one host tells nothing.
-        let told = (!is_group(mac) && mac != Mac::ZERO).then(|| Told { address: address.into(), mac, overrides, introduces });
+        let told =
+            (!is_group(mac) && mac != Mac::ZERO).then(|| Told { address: address.into(), mac, overrides, introduces });
         Self { told, ..Self::default() }
     }
 
@@ -272,7 +273,8 @@ impl Reference {
             delivery: Some(((ip.source, from).into(), (ip.destination, to).into(), at + 8..at + len)),
             ..Reaction::default()
         };
-        let (true, false, Some(ours)) = (self.echoes && from != 0, ANSWERING_PORTS.contains(&from), self.end(ip)) else {
+        let (true, false, Some(ours)) = (self.echoes && from != 0, ANSWERING_PORTS.contains(&from), self.end(ip))
+        else {
             return Some(Service::Open(reaction));
         };
         let reply = frames::udp((ours, to), (ip.source, from), &segment[8..], frames::UdpChecksum::Right);

@@ -91,7 +91,14 @@ impl Reference {
     }
 
     /// An ICMPv6 error about a packet, if there is to be one (RFC 4443, section 2.4 (e)).
-    fn problem(&self, received: &Received<'_>, taken: &Taken<'_>, kind: u8, code: u8, parameter: u32) -> Option<Reaction> {
+    fn problem(
+        &self,
+        received: &Received<'_>,
+        taken: &Taken<'_>,
+        kind: u8,
+        code: u8,
+        parameter: u32,
+    ) -> Option<Reaction> {
         let Taken { ip, packet, to_group } = taken;
         if *to_group || ip.source.is_unspecified() || carries_error(packet).unwrap_or(false) {
             return None;
@@ -150,7 +157,8 @@ impl Reference {
         let to = if is_probe { ndp::ALL_NODES } else { source };
         let flags = if is_probe { ndp::OVERRIDE } else { ndp::OVERRIDE | ndp::SOLICITED };
         let packet = ndp::news(target, to, target, flags, self.config().mac);
-        let way = if is_probe { Some(Way::Straight(ndp::group_mac(to))) } else { self.next_hop(ip.source).map(Way::Via) };
+        let way =
+            if is_probe { Some(Way::Straight(ndp::group_mac(to))) } else { self.next_hop(ip.source).map(Way::Via) };
         let told = mac.map_or_else(Reaction::default, |mac| Reaction::told(source, mac, true, true));
         Some(Reaction { answer: way.map(|way| received.answer(frames::IPV6, packet, way)), ..told })
     }
@@ -304,7 +312,7 @@ fn fragment(packet: &[u8], at: usize, walked: usize) -> Result<(), Stop> {
     }
     let len = packet.len() - at - 8;
     let problem = |code, pointer| Err(Stop::Problem { code, pointer, even_to_group: false });
-    if more && len % 8 != 0 {
+    if more && !len.is_multiple_of(8) {
         return problem(0, 4);
     }
     if at - 40 + offset + len > 65_535 {
