@@ -7,9 +7,10 @@
 //!   searches   | address, attempts, queue of waiting frames |     INCOMPLETE, few
 //!   probes     | address, attempts |                              timers of DELAY and PROBE
 //!
-//!                               confirmed: solicited advertisement, progress of a connection
+//!                            confirmed: solicited advertisement, progress of a connection
 //!              answered   +---------------------------------------------------------------+
-//!   INCOMPLETE -------> REACHABLE -- time --> STALE -- sent to --> DELAY -- 5 s --> PROBE -+
+//!                         v                                                               |
+//!   INCOMPLETE -------> REACHABLE -- time --> STALE -- sent to --> DELAY -- 5 s --> PROBE-+
 //!       | 3 s                                   ^                                     | 3 s
 //!       v                                       +-- heard from, not confirmed         v
 //!     given up                                                                      gone
