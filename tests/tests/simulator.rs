@@ -18,8 +18,8 @@ fn is_never_dropped(reason: DropReason) -> bool {
 }
 
 /// Reasons that frames of a simulated host are never unsent for: the server sends nothing unasked, and the
-/// client speaks to one neighbor.
-const NEVER_UNSENT: [UnsentReason; 1] = [UnsentReason::NeighborTableFull];
+/// client speaks to one neighbor, and frames that wait for it leave a chunk to ask for it with.
+const NEVER_UNSENT: [UnsentReason; 2] = [UnsentReason::NeighborTableFull, UnsentReason::NoChunk];
 
 fn variable(name: &str, default: u64) -> u64 {
     let Ok(text) = std::env::var(name) else { return default };
