@@ -126,12 +126,16 @@ impl Cutter {
         }
     }
 
-    /// Whether the first chunk of what is left makes a fragment as it is, where one could be `full` bytes long. One
-    /// that is not half as long would rather be copied: each fragment costs a packet on the way.
+    /// Whether the first chunk of what is left makes a fragment as it is, where one could be `full` bytes long.
+    ///
+    /// One that is not at least seven eighths as long is rather copied, for each fragment costs a packet on the way, and
+    /// a receiver holds only so many of a datagram.
     fn is_piece(&self, frame: &Frame, full: usize) -> bool {
         let len = usize::from(frame.len());
-        let fits = len <= self.shape.room && frame.offset() >= self.shape.headroom;
-        fits && (len == self.left || (len.is_multiple_of(UNIT) && len * 2 > full))
+        if len > self.shape.room || frame.offset() < self.shape.headroom {
+            return false;
+        }
+        len == self.left || (self.left > self.shape.room && len.is_multiple_of(UNIT) && len * 8 >= full * 7)
     }
 }
 

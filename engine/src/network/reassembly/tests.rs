@@ -60,6 +60,9 @@ struct Bench {
     now: Instant,
     chunks: u32,
     evicted: u32,
+    /// Frames taken in, and those that have ended, in whatever way.
+    received: u32,
+    ended: u32,
 }
 
 /// What became of a fragment, without frames.
@@ -76,7 +79,7 @@ impl Bench {
         let chunks = 1024;
         let umem = Umem::new(UmemConfig { chunks, chunk_size: ChunkSize::Bytes2048, huge_pages: false }).unwrap();
         let now = Instant::ZERO + Duration::from_secs(1000);
-        Self { umem, reassembly: Reassembly::new(config), now, chunks, evicted: 0 }
+        Self { umem, reassembly: Reassembly::new(config), now, chunks, evicted: 0, received: 0, ended: 0 }
     }
 
     /// A frame of the payload, behind headers of 0xaa.
@@ -96,10 +99,30 @@ impl Bench {
         self.insert_frame(family, fragment, frame)
     }
 
-    fn insert_frame(&mut self, family: Family, fragment: Fragment<u16>, frame: Frame) -> Became {
+    /// Takes in a fragment, and keeps the accounts.
+    fn put(&mut self, fragment: Fragment<u16>, frame: Frame) -> Outcome<u16> {
         let Insertion { outcome, evicted } = self.reassembly.insert(&fragment, frame, &mut self.umem, self.now);
         self.evicted += evicted;
-        let became = match outcome {
+        self.received += 1;
+        self.ended += evicted;
+        self.ended += match &outcome {
+            Outcome::Held => 0,
+            Outcome::Complete(whole) => whole.frames,
+            Outcome::Dropped { frames, .. } => *frames,
+            Outcome::Problem { .. } => 1,
+        };
+        outcome
+    }
+
+    /// Takes out what has run out of time.
+    fn expire(&mut self) -> Option<Expired<u16>> {
+        let expired = self.reassembly.expire(&mut self.umem, self.now)?;
+        self.ended += expired.frames;
+        Some(expired)
+    }
+
+    fn insert_frame(&mut self, family: Family, fragment: Fragment<u16>, frame: Frame) -> Became {
+        let became = match self.put(fragment, frame) {
             Outcome::Held => Became::Held,
             Outcome::Complete(mut whole) => {
                 assert_eq!(whole.header_at, HEADER_AT);
@@ -135,6 +158,7 @@ impl Bench {
         let deadlines = self.reassembly.datagrams().map(|(_, datagram)| datagram.deadline());
         assert_eq!(self.reassembly.next_deadline(), deadlines.min());
         assert_eq!(self.reassembly.len(), self.reassembly.datagrams().count());
+        assert_eq!(self.received, self.ended + self.reassembly.held_frames());
     }
 
     /// Lets time pass until everything has run out: how many frames ran out with it.
@@ -143,7 +167,7 @@ impl Bench {
         while let Some(deadline) = self.reassembly.next_deadline() {
             assert!(deadline > self.now);
             self.now = deadline;
-            while let Some(expired) = self.reassembly.expire(&mut self.umem, self.now) {
+            while let Some(expired) = self.expire() {
                 frames += expired.frames;
                 if let Some(frame) = expired.frame {
                     self.umem.free(frame);
@@ -263,9 +287,7 @@ fn protocol_and_context_are_those_of_the_first_fragment_whenever_it_comes() {
     assert_eq!(bench.insert(Family::V6, last, &[2; 8]), Became::Held);
     let first = Family::V6.fragment(1, 77, 0, true);
     let frame = bench.frame(Family::V6, &[1; 8]);
-    let Outcome::Complete(whole) = bench.reassembly.insert(&first, frame, &mut bench.umem, bench.now).outcome else {
-        panic!("not complete")
-    };
+    let Outcome::Complete(whole) = bench.put(first, frame) else { panic!("not complete") };
     assert_eq!((whole.protocol, whole.context, whole.frames, whole.dont_fragment), (UDP, 0, 2, true));
     bench.umem.free(whole.frame);
 }
@@ -375,7 +397,7 @@ fn the_length_field_of_the_whole_counts_the_headers_of_the_first_fragment() {
         assert_eq!(insert_all(&mut bench, Family::V4, &bytes, &pieces[1..]), Became::Held);
         let first = Fragment { header_at: HEADER_AT - options, ..Family::V4.fragment(1, 77, 0, true) };
         let frame = bench.frame(Family::V4, &bytes[..1480]);
-        match bench.reassembly.insert(&first, frame, &mut bench.umem, bench.now).outcome {
+        match bench.put(first, frame) {
             Outcome::Complete(whole) => {
                 assert!(fits);
                 bench.umem.free(whole.frame);
@@ -443,7 +465,7 @@ fn congestion_is_passed_on_and_a_mixture_that_nobody_sends_is_dropped() {
             let last = Fragment { traffic_class: classes[1], ..family.fragment(1, 77, 8, false) };
             assert_eq!(bench.insert(family, first, &[1; 8]), Became::Held);
             let frame = bench.frame(family, &[2; 8]);
-            match bench.reassembly.insert(&last, frame, &mut bench.umem, bench.now).outcome {
+            match bench.put(last, frame) {
                 Outcome::Complete(whole) => {
                     bench.umem.free(whole.frame);
                     Ok(whole.traffic_class)
@@ -472,16 +494,17 @@ fn what_runs_out_of_time_gives_back_its_first_fragment_as_it_came() {
         // From the first that arrived, whichever it was: RFC 8200, section 4.5.
         let deadline = begun + Duration::from_secs(seconds);
         assert_eq!(bench.reassembly.next_deadline(), Some(deadline));
-        let early = Instant::from_ns(deadline.as_ns() - 1);
-        assert!(bench.reassembly.expire(&mut bench.umem, early).is_none());
-        let expired = bench.reassembly.expire(&mut bench.umem, deadline).unwrap();
+        bench.now = Instant::from_ns(deadline.as_ns() - 1);
+        assert!(bench.expire().is_none());
+        bench.now = deadline;
+        let expired = bench.expire().unwrap();
         assert_eq!((expired.frames, expired.source, expired.protocol), (3, family.host(1), UDP));
         assert_eq!((expired.context, expired.header_at), (0, HEADER_AT));
         let mut frame = expired.frame.unwrap();
         assert_eq!(bench.umem.bytes(&frame), [1; 8], "and nothing of what was joined with it");
         bench.assert_headers(family, &mut frame);
         bench.umem.free(frame);
-        assert!(bench.reassembly.expire(&mut bench.umem, deadline).is_none());
+        assert!(bench.expire().is_none());
         assert_eq!(bench.run_out(), 0);
     }
 }
@@ -490,8 +513,8 @@ fn what_runs_out_of_time_gives_back_its_first_fragment_as_it_came() {
 fn without_its_first_fragment_a_datagram_runs_out_with_nothing_to_quote() {
     let mut bench = bench();
     assert_eq!(bench.insert(Family::V4, Family::V4.fragment(1, 77, 8, true), &[2; 8]), Became::Held);
-    let deadline = bench.reassembly.next_deadline().unwrap();
-    let expired = bench.reassembly.expire(&mut bench.umem, deadline).unwrap();
+    bench.now = bench.reassembly.next_deadline().unwrap();
+    let expired = bench.expire().unwrap();
     assert!(expired.frame.is_none() && expired.frames == 1);
     assert_eq!(bench.umem.free_chunks(), bench.chunks);
 }
