@@ -14,7 +14,8 @@ use serde::Deserialize;
 use crate::apps::services::ServicePorts;
 use crate::transport::tcp::TcpConfig;
 use crate::transport::udp::ChecksumPolicy;
-pub use values::{Cidr, CoreList, Driver, IdleMode, Mode, QueueSet, Size};
+use crate::wire::ethernet;
+pub use values::{Cidr, CoreList, Driver, IdleMode, Mode, QueueSet, Size, Vlan};
 
 /// Port of the echo service (RFC 862).
 const ECHO_PORT: u16 = 7;
@@ -55,6 +56,9 @@ pub struct Options {
     /// Router for everything that is not on the link
     #[arg(long, value_name = "ADDR")]
     pub gateway: Option<Ipv4Addr>,
+    /// 802.1Q VLAN id of the endpoint, or OUTER.INNER for QinQ [default: untagged]
+    #[arg(long, value_name = "ID[.INNER]")]
+    pub vlan: Option<Vlan>,
     /// UDP port of the echo service [default: 7]
     #[arg(long, value_name = "PORT")]
     pub udp_port: Option<u16>,
@@ -132,6 +136,8 @@ pub struct Settings {
     pub addresses: Vec<Ipv4Net>,
     /// Router.
     pub gateway: Option<Ipv4Addr>,
+    /// VLAN of the endpoint; `None`: untagged.
+    pub vlan: Option<ethernet::Vlan>,
     /// Ports that are served.
     pub ports: ServicePorts,
     /// Bounds of TCP.
@@ -236,6 +242,7 @@ impl Options {
             interface: self.interface.or(other.interface),
             address: if self.address.is_empty() { other.address } else { self.address },
             gateway: self.gateway.or(other.gateway),
+            vlan: self.vlan.or(other.vlan),
             udp_port: self.udp_port.or(other.udp_port),
             tcp_port: self.tcp_port.or(other.tcp_port),
             discard_port: self.discard_port.or(other.discard_port),
@@ -285,6 +292,7 @@ impl Options {
             interface,
             addresses,
             gateway: self.gateway,
+            vlan: self.vlan.map(|vlan| vlan.0),
             ports,
             tcp,
             queues: self.queues.unwrap_or_default(),
@@ -391,6 +399,7 @@ mod tests {
         let TcpLimits { connections, backlog, buffer, memory } = settings.tcp;
         assert_eq!((connections, backlog, buffer, memory), (65_536, 4096, 1 << 20, 64 << 20));
         assert_eq!((settings.queues, settings.mode, settings.idle), (QueueSet::All, Mode::Auto, IdleMode::Adaptive));
+        assert_eq!(settings.vlan, None);
     }
 
     #[test]
@@ -409,11 +418,12 @@ mod tests {
              tcp-port = 9\nqueues = '0,2'\ncores = '1,3'\nmode = 'zero-copy'\ndriver = 'rings'\nidle = 'poll'\n\
              metrics = '127.0.0.1:9100'\nring-size = 4096\nudp-checksum = 'trust'\nhuge-pages = true\npacing = true\n\
              discard-port = 10\ndaytime-port = 13\nchargen-port = 19\nconnections = 100\nbacklog = 10\n\
-             tcp-buffer = '64K'\ntcp-memory = '8M'",
+             tcp-buffer = '64K'\ntcp-memory = '8M'\nvlan = '5.7'",
         );
         let settings = options.settings().unwrap();
         assert_eq!(settings.queues, QueueSet::Some(vec![0, 2]));
         assert_eq!(settings.cores, Some(vec![1, 3]));
+        assert_eq!(settings.vlan, Some(ethernet::Vlan { outer: 5, inner: Some(7) }));
         assert_eq!((settings.mode, settings.idle), (Mode::ZeroCopy, IdleMode::Poll));
         assert!(settings.huge_pages && settings.pacing);
         let ServicePorts { udp_echo, tcp_echo, discard, daytime, chargen } = settings.ports;

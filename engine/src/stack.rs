@@ -40,7 +40,7 @@ use crate::transport::tcp::path::PathError;
 use crate::transport::tcp::{Tcp, TcpConfig};
 use crate::transport::udp::{self, ChecksumPolicy, Ports};
 use crate::wire::checksum::Sum;
-use crate::wire::ethernet::{self, Mac};
+use crate::wire::ethernet::{self, Mac, PlainStation, Tags, Vlan};
 use crate::wire::{self, icmpv4};
 use egress::{Egress, Turn, Way};
 
@@ -51,6 +51,8 @@ pub struct StackConfig {
     pub mac: Mac,
     /// Longest IP packet that the interface sends, bytes.
     pub mtu: u16,
+    /// The VLAN that all frames are of; `None`: they are untagged.
+    pub vlan: Option<Vlan>,
     /// Addresses of ours, each with the prefix of its link.
     pub addresses: Vec<Ipv4Net>,
     /// The way to everything that is not on a link of ours.
@@ -94,6 +96,9 @@ const NEIGHBOR_EVENTS: usize = EVENTS - 8;
 pub struct Stack<A: App> {
     app: A,
     mac: Mac,
+    /// Who plain frames are for: us, or nobody when ours are tagged.
+    plain_station: PlainStation,
+    vlan: Option<Vlan>,
     udp_ports: Ports,
     checksum: ChecksumPolicy,
     tcp: Option<Tcp>,
@@ -150,6 +155,8 @@ impl<A: App> Stack<A> {
         Self {
             app,
             mac: config.mac,
+            plain_station: if config.vlan.is_none() { PlainStation::of(config.mac) } else { PlainStation::NOBODY },
+            vlan: config.vlan,
             udp_ports: Ports::new(config.udp_ports.iter().copied()),
             checksum: config.checksum,
             tcp: tcp::tcp_of(config, now),
@@ -158,6 +165,7 @@ impl<A: App> Stack<A> {
             egress: Egress {
                 mac: config.mac,
                 mtu: config.mtu,
+                tags: config.vlan.map_or_else(Tags::default, Tags::of),
                 routes: Routes::new(addresses.prefixes(), config.gateway),
                 addresses,
                 neighbors: Neighbors::new(config.neighbors, config.secret),
@@ -315,7 +323,7 @@ impl<A: App> Stack<A> {
         if header.source.is_multicast() {
             return Err(DropReason::SourceMacInvalid);
         }
-        if header.tags.name_a_vlan() { Err(DropReason::OtherVlan) } else { Ok(header) }
+        if header.tags.vlan() == self.vlan { Ok(header) } else { Err(DropReason::OtherVlan) }
     }
 
     fn accept_ipv4(&self, ethernet: ethernet::Header, bytes: &[u8]) -> Result<(Inbound, u8), DropReason> {

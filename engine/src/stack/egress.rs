@@ -25,6 +25,8 @@ use super::tcp::renew;
 pub(super) struct Egress {
     pub(super) mac: Mac,
     pub(super) mtu: u16,
+    /// Of the frames that answer nothing; an answer has those of its request.
+    pub(super) tags: Tags,
     pub(super) addresses: Addresses,
     pub(super) routes: Routes,
     pub(super) neighbors: Neighbors,
@@ -61,7 +63,7 @@ impl Egress {
     pub(super) fn flush_found(&mut self, umem: &mut Umem, out: &mut Burst) {
         while out.room() > 0 {
             let Some((mut frame, mac)) = self.neighbors.next_found(umem) else { return };
-            if self.write_ethernet(&mut frame, umem, mac, Tags::default(), ethernet::IPV4) {
+            if self.write_ethernet(&mut frame, umem, mac, self.tags, ethernet::IPV4) {
                 self.forward(frame, umem, out);
             } else {
                 umem.free(frame);
@@ -106,7 +108,7 @@ impl Egress {
         };
         let operation = arp::Operation::Request;
         let request = arp::Packet { operation, sender_mac: self.mac, sender, target_mac: Mac::ZERO, target };
-        if self.write_arp(&mut frame, umem, Tags::default(), to, &request) {
+        if self.write_arp(&mut frame, umem, self.tags, to, &request) {
             self.counters.arp_requests_originated += 1;
             self.push(frame, umem, out);
         } else {
@@ -310,7 +312,7 @@ impl<S> Turn<'_, S> {
     fn send_via(&mut self, next_hop: Ipv4Addr, mut frame: Frame) -> Result<(), SendError> {
         let Self { now, egress, umem, out, .. } = self;
         match egress.neighbors.lookup(next_hop, *now) {
-            Some(mac) if egress.write_ethernet(&mut frame, umem, mac, Tags::default(), ethernet::IPV4) => {
+            Some(mac) if egress.write_ethernet(&mut frame, umem, mac, egress.tags, ethernet::IPV4) => {
                 egress.push(frame, umem, out);
             }
             Some(_) => {

@@ -204,7 +204,7 @@ impl Egress {
 
     /// Puts the Ethernet header in front of a packet, and puts it out.
     fn finish(&mut self, mut frame: Frame, to: Mac, umem: &mut Umem, out: &mut Burst) {
-        if self.write_ethernet(&mut frame, umem, to, Tags::default(), ethernet::IPV4) {
+        if self.write_ethernet(&mut frame, umem, to, self.tags, ethernet::IPV4) {
             self.push(frame, umem, out);
         } else {
             umem.free(frame);
