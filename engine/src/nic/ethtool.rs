@@ -142,9 +142,12 @@ fn read_spreading(words: &[u32], entries: usize, key_bytes: usize) -> Option<Spr
     known.then(|| Spreading { key, table: table.to_vec() })
 }
 
-/// Whether VLAN tags are taken out of received frames.
-pub(super) fn tag_stripping(interface: &str) -> TagStripping {
-    ask_rx_vlan(interface).unwrap_or_default()
+impl TagStripping {
+    /// Asks an interface's driver.
+    #[must_use]
+    pub fn of(interface: &str) -> Self {
+        ask_rx_vlan(interface).unwrap_or_default()
+    }
 }
 
 fn ask_rx_vlan(interface: &str) -> Option<TagStripping> {

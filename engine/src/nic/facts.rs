@@ -106,7 +106,7 @@ impl LinkFacts {
             driver: ethtool::driver(interface).unwrap_or_default(),
             queues: ethtool::queues(interface).unwrap_or(1).max(1),
             spreading: ethtool::spreading(interface),
-            tag_stripping: ethtool::tag_stripping(interface),
+            tag_stripping: TagStripping::of(interface),
             kernel_addresses: Vec::new(),
         };
         for attribute in &message.attributes {
