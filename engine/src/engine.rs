@@ -119,7 +119,12 @@ impl EngineError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Plan(PlanError::MtuTooLarge { .. } | PlanError::KernelHasAddress { .. }) => 1,
+            Self::Plan(
+                PlanError::MtuTooLarge { .. }
+                | PlanError::TagsTakenOut { .. }
+                | PlanError::TagsAlwaysTakenOut { .. }
+                | PlanError::KernelHasAddress { .. },
+            ) => 1,
             Self::Plan(_) | Self::NoXskRs => 2,
             _ => 1,
         }
@@ -398,7 +403,18 @@ impl Opened {
 
 /// Loads and attaches the XDP program: natively, or generically where that is asked for or all there is.
 fn attach(settings: &Settings, facts: &LinkFacts) -> Result<(Steer, XdpMode), EngineError> {
-    let config = SteerConfig { heartbeat_limit_ns: HEARTBEAT_LIMIT_NS, ..SteerConfig::default() };
+    let config = SteerConfig {
+        heartbeat_limit_ns: HEARTBEAT_LIMIT_NS,
+        outer_vlan: settings.vlan.map_or(0, |vlan| vlan.outer),
+        inner_vlan: settings.vlan.and_then(|vlan| vlan.inner).unwrap_or(0),
+        ..SteerConfig::default()
+    };
+    if settings.vlan.is_some() && facts.driver == "veth" {
+        let name = &facts.name;
+        tracing::info!(
+            "veth {name} leaves the tags of its frames to its other end: `ethtool -K PEER txvlan off` there"
+        );
+    }
     let load = |mode| Steer::load(&facts.name, facts.index, mode, facts.queues, config);
     let native = match settings.mode {
         Mode::Generic => None,
@@ -450,6 +466,7 @@ fn stack_config(
         addresses: plan.addresses.clone(),
         gateways: settings.gateways.clone(),
         routes: settings.routes.clone(),
+        vlan: settings.vlan,
         probing,
         udp_ports: settings.ports.udp().map(|(port, _)| port).collect(),
         checksum: plan.checksum,

@@ -44,7 +44,7 @@ use crate::network::route::{Route, Routes};
 use crate::network::rss::OwnQueue;
 use crate::transport::tcp::{Tcp, TcpConfig};
 use crate::transport::udp::{ChecksumPolicy, Ports};
-use crate::wire::ethernet::{self, Mac};
+use crate::wire::ethernet::{self, Mac, PlainStation, Tags, Vlan};
 use crate::wire::ip::IpAddress;
 use egress::{Egress, Way};
 use outbox::Turn;
@@ -56,6 +56,8 @@ pub struct StackConfig {
     pub mac: Mac,
     /// Longest IP packet that the interface sends, bytes.
     pub mtu: u16,
+    /// The VLAN that all frames are of; `None`: they are untagged.
+    pub vlan: Option<Vlan>,
     /// Addresses of ours, each with the prefix of its link.
     pub addresses: Vec<IpNet>,
     /// The ways to everything that is not on a link of ours.
@@ -103,6 +105,9 @@ const NEIGHBOR_EVENTS: usize = EVENTS - 8;
 pub struct Stack<A: App> {
     app: A,
     mac: Mac,
+    /// Who plain frames are for: us, or nobody when ours are tagged.
+    plain_station: PlainStation,
+    vlan: Option<Vlan>,
     udp_ports: Ports,
     checksum: ChecksumPolicy,
     tcp: Option<Tcp>,
@@ -178,6 +183,8 @@ impl<A: App> Stack<A> {
         Self {
             app,
             mac: config.mac,
+            plain_station: if config.vlan.is_none() { PlainStation::of(config.mac) } else { PlainStation::NOBODY },
+            vlan: config.vlan,
             udp_ports: Ports::new(config.udp_ports.iter().copied()),
             checksum: config.checksum,
             tcp: tcp::tcp_of(config, now),
@@ -187,6 +194,7 @@ impl<A: App> Stack<A> {
             reassembly: Reassembly::new(config.reassembly),
             egress: Egress {
                 mac: config.mac,
+                tags: config.vlan.map_or_else(Tags::default, Tags::of),
                 paths: PathMtus::new(config.mtu, config.secret),
                 identifications: Identifications::new(config.secret),
                 outgoing: FrameQueue::default(),

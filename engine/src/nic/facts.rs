@@ -6,7 +6,7 @@ use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 
-use super::ethtool::{self, Spreading};
+use super::ethtool::{self, Spreading, TagStripping};
 use crate::wire::ethernet::Mac;
 
 /// What is known of an interface.
@@ -30,6 +30,8 @@ pub struct LinkFacts {
     pub queues: u32,
     /// How the NIC chooses the receive queue of a TCP connection, if that is known.
     pub spreading: Option<Spreading>,
+    /// Whether VLAN tags are taken out of received frames.
+    pub tag_stripping: TagStripping,
     /// Addresses that the kernel has in this network namespace, on any interface.
     pub kernel_addresses: Vec<IpAddr>,
 }
@@ -104,6 +106,7 @@ impl LinkFacts {
             driver: ethtool::driver(interface).unwrap_or_default(),
             queues: ethtool::queues(interface).unwrap_or(1).max(1),
             spreading: ethtool::spreading(interface),
+            tag_stripping: TagStripping::of(interface),
             kernel_addresses: Vec::new(),
         };
         for attribute in &message.attributes {

@@ -4,5 +4,5 @@
 mod ethtool;
 mod facts;
 
-pub use ethtool::Spreading;
+pub use ethtool::{Spreading, TagStripping};
 pub use facts::{FactsError, LinkFacts};
