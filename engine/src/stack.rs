@@ -245,6 +245,24 @@ impl<A: App> Stack<A> {
         self.egress.neighbors.confirm(address, mac, now);
     }
 
+    /// Tells the neighbors anew where our addresses are.
+    pub fn announce_addresses(&mut self, now: Instant) {
+        self.egress.addresses.announce(now);
+    }
+
+    /// Sends no IP packet that is longer than `mtu` bytes from now on.
+    pub fn set_mtu(&mut self, mtu: u16, umem: &mut Umem) {
+        self.egress.mtu = mtu;
+        if let Some(tcp) = &mut self.tcp {
+            tcp.set_mtu(mtu, umem);
+        }
+    }
+
+    /// Takes what is sent to another MAC address than before, and sends from it.
+    pub const fn set_mac(&mut self, mac: Mac) {
+        (self.mac, self.egress.mac) = (mac, mac);
+    }
+
     /// Takes other ways out.
     pub fn set_routes(&mut self, routes: Routes) {
         self.egress.routes = routes;

@@ -94,6 +94,8 @@ const DEFAULT_MSS: u16 = 536;
 /// The smallest send MSS that a peer can impose (Linux: tcp_min_snd_mss): with less, a peer could make us cut a
 /// megabyte into a million packets (CVE-2019-11479).
 const SMALLEST_MSS: u16 = 48;
+/// What takes such a segment.
+const SMALLEST_MTU: u16 = SMALLEST_MSS + path::HEADERS;
 /// Bytes of text below which it is worth copying it behind other text, instead of holding a chunk for it alone.
 const SMALL: u32 = 256;
 /// Segments that one connection sends before it is another's turn.
@@ -304,6 +306,19 @@ impl Tcp {
         tcb.ended = tcb.ended.or(tcb.path_error(error, seq, &mut self.shared, umem));
         self.settle(index);
         self.shared.counters.icmp_taken > taken
+    }
+
+    /// Sends no IP packets longer than `mtu` bytes from now on, on any connection.
+    pub fn set_mtu(&mut self, mtu: u16, umem: &mut Umem) {
+        // RFC 791: every link takes 68 bytes, which leaves some for text.
+        let mtu = mtu.max(SMALLEST_MTU);
+        self.shared.config.mss = mtu - path::HEADERS;
+        for index in 0..self.tables.connections.places() {
+            if let Some(tcb) = self.tables.connections.get_mut(index) {
+                tcb.link_has_changed(mtu, umem);
+                self.settle(index);
+            }
+        }
     }
 
     /// After anything was done to a connection: it stands in the ready list if it has something to send or an end to

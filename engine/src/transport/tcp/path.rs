@@ -33,7 +33,7 @@ const BELIEF_S: u32 = 600;
 /// (RFC 1191, section 7 calls such a table plateaus; Linux falls back to 1,024 at once).
 const PLATEAUS: [u16; 5] = [1400, 1280, 1024, 576, 296];
 /// Bytes of the IPv4 and TCP headers without options.
-const HEADERS: u16 = 40;
+pub(super) const HEADERS: u16 = 40;
 
 /// How far the suspicion is that a router swallows long packets.
 ///
@@ -105,6 +105,19 @@ impl Tcb {
             return;
         }
         shared.counters.pmtu_lowered += 1;
+        self.shorten(mtu, seq, umem);
+    }
+
+    /// The link takes no packets longer than `mtu` bytes any more, or longer ones than before.
+    pub(super) fn link_has_changed(&mut self, mtu: u16, umem: &mut Umem) {
+        // What was learnt of the path as long as it was narrower than the link stays.
+        if mtu < self.snd.mss + self.option_len() + HEADERS {
+            self.shorten(mtu, self.snd.una, umem);
+        }
+    }
+
+    /// Makes segments no longer than fit into `mtu` bytes, and sends those from `seq` on again that are.
+    fn shorten(&mut self, mtu: u16, seq: SeqNum, umem: &mut Umem) {
         self.black_hole = BlackHole::No;
         self.set_mss(mtu - HEADERS);
         let mut next = self.snd.queue.first();
