@@ -33,6 +33,10 @@ pub struct StackCounters {
     pub arp_requests_originated: u64,
     /// ARP requests answered.
     pub arp_requests_answered: u64,
+    /// Messages of neighbor discovery sent that answer nothing: solicitations, probes, announcements.
+    pub ndp_messages_originated: u64,
+    /// Neighbor solicitations answered.
+    pub ndp_solicitations_answered: u64,
     /// Claims of an address of ours by other hosts.
     pub address_conflicts: u64,
 }
@@ -52,6 +56,8 @@ impl Default for StackCounters {
             icmp_errors_suppressed: 0,
             arp_requests_originated: 0,
             arp_requests_answered: 0,
+            ndp_messages_originated: 0,
+            ndp_solicitations_answered: 0,
             address_conflicts: 0,
         }
     }

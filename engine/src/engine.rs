@@ -16,7 +16,7 @@ mod metrics;
 pub mod plan;
 mod watch;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,7 +24,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
-use ipnet::{IpNet, Ipv4Net};
 use tokio::sync::mpsc;
 
 use crate::app::App;
@@ -41,7 +40,7 @@ use crate::stack::{Stack, StackConfig};
 use crate::steer::{Steer, SteerConfig, SteerError, XdpMode};
 use crate::transport::tcp::TcpConfig;
 use crate::wire::ethernet::Mac;
-use crate::wire::{ipv4, tcp};
+use crate::wire::ip::IpAddress;
 use crate::worker::{Idle, Worker};
 use housekeeping::{Common, Housekeeping, MAILBOX, News, SharedReport, Word};
 use plan::{Placement, Plan, PlanError};
@@ -92,7 +91,7 @@ pub enum EngineError {
     )]
     Duplicate {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddress,
         /// Who has it.
         mac: Mac,
         /// Name of the interface.
@@ -229,7 +228,7 @@ impl Engine {
         let granted = granted.unwrap_or(Granted::ZeroCopy);
         let backing = sockets.first().map_or(Backing::Memfd, Opened::backing);
         let facts = wait_for_carrier(facts).await?;
-        let watch = Watch::new(settings, &facts, plan.most_mtu)?;
+        let watch = Watch::new(settings, &facts, &plan)?;
         let routes = watch.routes().await?;
         let ready = Ready {
             interface: facts.name.clone(),
@@ -260,7 +259,7 @@ impl Engine {
             engine.steer.set_socket(placement.queue, socket.fd())?;
             engine.steer.heartbeat(placement.queue)?.beat(crate::clock::now())?;
         }
-        for address in &settings.addresses {
+        for address in &plan.addresses {
             engine.steer.own(address.addr())?;
         }
         for (index, (socket, placement)) in sockets.into_iter().zip(&plan.workers).enumerate() {
@@ -459,8 +458,9 @@ fn stack_config(
     StackConfig {
         mac: facts.mac,
         mtu,
-        addresses: settings.addresses.iter().filter_map(v4_prefix).collect(),
-        gateway: settings.gateways.iter().find_map(|gateway| gateway.to_v4()),
+        addresses: plan.addresses.clone(),
+        gateways: settings.gateways.clone(),
+        routes: settings.routes.clone(),
         probing,
         udp_ports: settings.ports.udp().map(|(port, _)| port).collect(),
         checksum: plan.checksum,
@@ -468,13 +468,6 @@ fn stack_config(
         own_queue: own_queue(facts, queue),
         neighbors: NeighborConfig::default(),
         secret,
-    }
-}
-
-fn v4_prefix(prefix: &IpNet) -> Option<Ipv4Net> {
-    match prefix {
-        IpNet::V4(prefix) => Some(*prefix),
-        IpNet::V6(_) => None,
     }
 }
 
@@ -496,7 +489,7 @@ fn tcp_config(settings: &Settings, plan: &Plan, mtu: u16) -> TcpConfig {
         send_buffer: limits.buffer,
         pacing: settings.pacing,
         chunks: tcp_chunks(settings, plan),
-        mss: mtu.saturating_sub(ipv4::LEN as u16 + tcp::LEN as u16),
+        mtu,
         ..TcpConfig::default()
     }
 }

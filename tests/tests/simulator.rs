@@ -14,12 +14,12 @@ const SEEDS: u64 = 1000;
 /// Reasons that frames of a simulated host are never dropped for: its NIC makes no chains, and its stack does not
 /// look into TCP.
 fn is_never_dropped(reason: DropReason) -> bool {
-    reason == DropReason::FrameTooLong || reason.is_of_tcp()
+    reason == DropReason::FrameTooLong || reason.is_of_tcp() || reason.is_of_fragments()
 }
 
 /// Reasons that frames of a simulated host are never unsent for: the server sends nothing unasked, and the
-/// client speaks to one neighbor.
-const NEVER_UNSENT: [UnsentReason; 1] = [UnsentReason::NeighborTableFull];
+/// client speaks to one neighbor, and frames that wait for it leave a chunk to ask for it with.
+const NEVER_UNSENT: [UnsentReason; 2] = [UnsentReason::NeighborTableFull, UnsentReason::NoChunk];
 
 fn variable(name: &str, default: u64) -> u64 {
     let Ok(text) = std::env::var(name) else { return default };
@@ -81,5 +81,7 @@ fn assert_covered(total: &Outcome) {
         assert_eq!(is_seen, !NEVER_UNSENT.contains(&reason), "unsent: {}", reason.name());
     }
     assert!(total.contested > 20 && total.dropped_by_nic > 1000);
-    assert!(total.answered > total.accepted / 2, "{} of {} were answered", total.answered, total.accepted);
+    // Where a neighbor is searched for long, most of what is taken gives way to what comes after it.
+    let sent = total.accepted - total.unsent[UnsentReason::NeighborQueueFull as usize];
+    assert!(total.answered > sent / 2, "{} of {sent} were answered", total.answered);
 }

@@ -68,8 +68,70 @@ reasons! {
         Ipv4Broadcast = "ipv4_broadcast",
         /// Addressed to us alone, but in a frame to everybody (RFC 1122, section 3.3.6).
         Ipv4LinkBroadcast = "ipv4_link_broadcast",
+        /// Destination is not an address of ours.
+        Ipv6OtherDestination = "ipv6_other_destination",
+        /// To a group that we are not in.
+        Ipv6OtherGroup = "ipv6_other_group",
+        /// Addressed to us alone, but in a frame to everybody.
+        Ipv6LinkBroadcast = "ipv6_link_broadcast",
+        /// Source address that no host may send from: unspecified, multicast, loopback, or our own.
+        Ipv6SourceInvalid = "ipv6_source_invalid",
+        /// An IPv6 fragment; reassembly is not done.
+        Ipv6Fragment = "ipv6_fragment",
+        /// Neighbor discovery about others' addresses that taught nothing.
+        NdpNotForUs = "ndp_not_for_us",
+        /// Neighbor discovery that asks nothing of a host: solicitations of routers, redirects.
+        NdpIgnored = "ndp_ignored",
+        /// Neighbor discovery that claims an address of ours for another host.
+        NdpConflict = "ndp_conflict",
         /// A fragment; reassembly is not done.
         Ipv4Fragment = "ipv4_fragment",
+        /// Fewer bytes than an IPv6 header.
+        Ipv6Truncated = "ipv6_truncated",
+        /// Version field is not 6.
+        Ipv6Version = "ipv6_version",
+        /// Payload length beyond the frame.
+        Ipv6PayloadLength = "ipv6_payload_length",
+        /// An IPv4 address in an IPv6 header, as `::ffff:a.b.c.d`, which stands for no IPv6 host.
+        Ipv6MappedAddress = "ipv6_mapped_address",
+        /// An extension header that reaches beyond the packet.
+        Ipv6ExtensionTruncated = "ipv6_extension_truncated",
+        /// More extension headers than any use needs.
+        Ipv6ExtensionsTooMany = "ipv6_extensions_too_many",
+        /// Hop-by-hop options behind another extension header (answered with "parameter problem").
+        Ipv6HopByHopMisplaced = "ipv6_hop_by_hop_misplaced",
+        /// An IPv6 option that reaches beyond its header, or is not as long as its kind always is.
+        Ipv6OptionMalformed = "ipv6_option_malformed",
+        /// An IPv6 option that is unknown and may not be skipped (answered, if it asks for it).
+        Ipv6OptionUnknown = "ipv6_option_unknown",
+        /// A routing header that wants the packet sent on (answered with "parameter problem").
+        Ipv6RoutingHeader = "ipv6_routing_header",
+        /// An IPv6 fragment in whose place nothing of its length can be (answered with "parameter problem").
+        Ipv6FragmentLength = "ipv6_fragment_length",
+        /// A first fragment without all headers, which would go past filters (answered with "parameter problem").
+        Ipv6FirstFragmentIncomplete = "ipv6_first_fragment_incomplete",
+        /// An IPv6 packet that says to carry nothing.
+        Ipv6NoNextHeader = "ipv6_no_next_header",
+        /// A fragment without payload, or one that is not the last and no multiple of eight bytes long.
+        FragmentMalformed = "fragment_malformed",
+        /// A fragment that reaches beyond 65,535 bytes, and those that were held for the same datagram.
+        FragmentTooLong = "fragment_too_long",
+        /// A fragment all of whose bytes had arrived already.
+        FragmentDuplicate = "fragment_duplicate",
+        /// Fragments of a datagram of IPv6 two of which overlap.
+        FragmentOverlap = "fragment_overlap",
+        /// Fragments of a datagram that do not agree on where it ends.
+        FragmentEnd = "fragment_end",
+        /// Fragments of a datagram some of which say that congestion can be marked, and some that it cannot.
+        FragmentEcn = "fragment_ecn",
+        /// Fragments of a datagram that was in more pieces than are held of one.
+        FragmentsTooMany = "fragments_too_many",
+        /// Fragments of a datagram that alone takes more memory than its sender may take.
+        FragmentNoMemory = "fragment_no_memory",
+        /// Fragments of a datagram that had to give way to a newer one.
+        FragmentEvicted = "fragment_evicted",
+        /// Fragments of a datagram whose other ones did not arrive in time.
+        FragmentTimeout = "fragment_timeout",
         /// Our address is still being probed for duplicates.
         AddressTentative = "address_tentative",
         /// A protocol that nobody here speaks (answered with "protocol unreachable" within the rate limit).
@@ -80,6 +142,22 @@ reasons! {
         IcmpChecksum = "icmp_checksum",
         /// ICMP of a type that asks nothing of us.
         IcmpIgnored = "icmp_ignored",
+        /// Neighbor Discovery that came over a router: its hop limit is not 255.
+        NdpHopLimit = "ndp_hop_limit",
+        /// Neighbor Discovery in a fragment (RFC 6980).
+        NdpFragment = "ndp_fragment",
+        /// Neighbor Discovery that breaks a rule of RFC 4861 about what is valid.
+        NdpMalformed = "ndp_malformed",
+        /// Neighbor Discovery with a link-layer address that no host has: zero or a group.
+        NdpMacInvalid = "ndp_mac_invalid",
+        /// A query for listeners that breaks a rule of RFC 2710 or RFC 3810 about what is valid.
+        MldMalformed = "mld_malformed",
+        /// IGMP checksum wrong.
+        IgmpChecksum = "igmp_checksum",
+        /// A query for members that breaks a rule of RFC 2236 or RFC 3376 about what is valid.
+        IgmpMalformed = "igmp_malformed",
+        /// IGMP of a type that asks nothing of us.
+        IgmpIgnored = "igmp_ignored",
         /// Fewer bytes than a UDP header.
         UdpTruncated = "udp_truncated",
         /// UDP length below 8 or beyond the IP payload.
@@ -96,6 +174,8 @@ reasons! {
         TcpChecksum = "tcp_checksum",
         /// TCP from or to port zero, which no connection has.
         TcpPortZero = "tcp_port_zero",
+        /// TCP to several hosts at once, which no connection is.
+        TcpToGroup = "tcp_to_group",
         /// A TCP segment for a port that nobody listens on (answered with a reset, unless it is one).
         TcpPortClosed = "tcp_port_closed",
         /// A TCP segment for a port that somebody listens on, which belongs to no connection and asks for none.
@@ -138,7 +218,7 @@ reasons! {
         NoRoute = "no_route",
         /// The neighbor did not answer in time.
         NeighborUnreachable = "neighbor_unreachable",
-        /// Too many frames wait for the neighbor already.
+        /// It waited for a neighbor and gave way to a newer one: too many waited for that neighbor, or for all.
         NeighborQueueFull = "neighbor_queue_full",
         /// Too many neighbors are being looked for already.
         NeighborTableFull = "neighbor_table_full",
@@ -158,5 +238,11 @@ impl DropReason {
     #[must_use]
     pub fn is_of_tcp(self) -> bool {
         self.name().starts_with("tcp_")
+    }
+
+    /// Whether it is about the reassembly of fragments: the label says so.
+    #[must_use]
+    pub fn is_of_fragments(self) -> bool {
+        self.name().starts_with("fragment")
     }
 }

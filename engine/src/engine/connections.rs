@@ -267,8 +267,8 @@ mod tests {
         let config = TcpConfig { connections, ..TcpConfig::default() };
         let mut tcp = Tcp::new(config, [[1; 2]; 5], Instant::ZERO);
         for number in 0..connections {
-            let remote = (Ipv4Addr::from(0x0a00_0100 + number), 7);
-            tcp.connect(Ipv4Addr::new(10, 0, 0, 2), remote, |_| true, Instant::ZERO, &mut umem).unwrap();
+            let remote = (Ipv4Addr::from(0x0a00_0100 + number).into(), 7);
+            tcp.connect(Ipv4Addr::new(10, 0, 0, 2).into(), remote, |_| true, Instant::ZERO, &mut umem).unwrap();
         }
         tcp
     }

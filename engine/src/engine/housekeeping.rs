@@ -1,7 +1,6 @@
 //! What a worker does besides packets, every 10 ms or so: show that it lives, publish its counters, read its
 //! mail, tell what happened and what it is asked, and look whether it should stop.
 
-use std::net::Ipv4Addr;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -21,6 +20,7 @@ use crate::stack::Event;
 use crate::steer::HeartbeatWriter;
 use crate::transport::tcp::{self, Tcp};
 use crate::wire::ethernet::Mac;
+use crate::wire::ip::IpAddress;
 use crate::worker::Worker;
 
 /// How often counters are published: several times between two scrapes, and seldom enough that the system
@@ -31,7 +31,7 @@ const REPORT: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub(super) enum News {
     /// A neighbor told its MAC address.
-    Neighbor(Ipv4Addr, Mac),
+    Neighbor(IpAddress, Mac),
     /// The addresses are ours to use.
     AddressesSettled,
     /// The neighbors have to be told anew where our addresses are.
@@ -55,9 +55,9 @@ pub(super) enum Word {
     /// The worker of this index uses the addresses: the first one found them free, the others heard of it.
     Ready(usize),
     /// Another host has an address.
-    Duplicate(Ipv4Addr, Mac),
+    Duplicate(IpAddress, Mac),
     /// Another host claims an address of ours.
-    Contested(Ipv4Addr, Mac),
+    Contested(IpAddress, Mac),
     /// The worker of a queue ends, for a reason.
     Died(u32, String),
 }

@@ -177,7 +177,7 @@ fn family<L: EncodeLabelSet>(
 
 /// The stack's counters but for the reasons, with names. Taking the struct apart makes a new field that is not
 /// listed an error.
-fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 11] {
+fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 13] {
     let StackCounters {
         received,
         delivered,
@@ -191,6 +191,8 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 11] {
         icmp_errors_suppressed,
         arp_requests_originated,
         arp_requests_answered,
+        ndp_messages_originated,
+        ndp_solicitations_answered,
         address_conflicts,
     } = report.stack.clone();
     [
@@ -204,6 +206,8 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 11] {
         ("icmp_errors_suppressed", "ICMP errors that the rate limit held back", icmp_errors_suppressed),
         ("arp_requests_originated", "ARP requests sent, probes and announcements included", arp_requests_originated),
         ("arp_requests_answered", "ARP requests answered", arp_requests_answered),
+        ("ndp_messages_originated", "Messages of neighbor discovery sent that answer nothing", ndp_messages_originated),
+        ("ndp_solicitations_answered", "Neighbor solicitations answered", ndp_solicitations_answered),
         ("address_conflicts", "Claims of our addresses by other hosts", address_conflicts),
     ]
 }

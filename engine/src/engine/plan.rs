@@ -1,8 +1,11 @@
 //! From what was asked for and what there is to what is done: which queue on which core, in what memory.
 //! Pure: it looks at nothing but its arguments.
 
+use ipnet::IpNet;
+
 use crate::base::ChunkSize;
 use crate::config::{IdleMode, Mode, QueueSet, Settings};
+use crate::link::address::link_local;
 use crate::nic::LinkFacts;
 use crate::transport::udp::ChecksumPolicy;
 
@@ -23,6 +26,8 @@ pub struct Plan {
     pub most_mtu: u32,
     /// How received UDP and TCP checksums are judged.
     pub checksum: ChecksumPolicy,
+    /// Addresses of the engine: those asked for, and a link-local one where IPv6 needs it.
+    pub addresses: Vec<IpNet>,
 }
 
 /// Where a worker runs and what it serves.
@@ -119,8 +124,20 @@ impl Plan {
         let virtual_link =
             matches!(facts.driver.as_str(), "veth" | "virtio_net" | "tun" | "bridge" | "macvlan" | "vmxnet3" | "");
         let by_kind = if virtual_link { ChecksumPolicy::AcceptPartial } else { ChecksumPolicy::Verify };
-        Ok(Self { workers, chunk_size, most_mtu, checksum: settings.udp_checksum.unwrap_or(by_kind) })
+        let checksum = settings.udp_checksum.unwrap_or(by_kind);
+        Ok(Self { workers, chunk_size, most_mtu, checksum, addresses: with_link_local(&settings.addresses, facts) })
     }
+}
+
+/// RFC 4291, section 2.8: a host has a link-local address for each interface.
+fn with_link_local(addresses: &[IpNet], facts: &LinkFacts) -> Vec<IpNet> {
+    let mut of_v6 = addresses.iter().filter_map(|prefix| match prefix {
+        IpNet::V6(prefix) => Some(prefix.addr()),
+        IpNet::V4(_) => None,
+    });
+    let has_one = of_v6.clone().any(|address| address.is_unicast_link_local());
+    let own = of_v6.next().filter(|_| !has_one).map(|first| IpNet::from(link_local(facts.mac, first)));
+    addresses.iter().copied().chain(own).collect()
 }
 
 fn queues(settings: &Settings, facts: &LinkFacts) -> Result<Vec<u32>, PlanError> {

@@ -4,10 +4,12 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::time::Sleep;
 
 use super::EngineError;
 use super::housekeeping::{Common, News};
+use super::plan::Plan;
 use crate::config::{RouteSource, Settings};
 use crate::network::route::{MAX_ROUTES, Route, Routes};
 use crate::nic::{self, FactsError, LinkFacts, Monitor, main_table};
@@ -21,6 +23,8 @@ const SETTLING: Duration = Duration::from_millis(100);
 pub(super) struct Watch {
     monitor: Monitor,
     settings: Settings,
+    /// Addresses of the engine.
+    addresses: Vec<IpNet>,
     index: u32,
     /// The longest IP packet that a chunk takes, bytes.
     most_mtu: u32,
@@ -52,10 +56,17 @@ pub(super) enum Change {
 
 impl Watch {
     /// Watches from now on for what differs from `facts`.
-    pub(super) fn new(settings: &Settings, facts: &LinkFacts, most_mtu: u32) -> Result<Self, FactsError> {
+    pub(super) fn new(settings: &Settings, facts: &LinkFacts, plan: &Plan) -> Result<Self, FactsError> {
         let counts = Counts { carrier: facts.carrier, carrier_changes: 0, kernel_conflicts: 0, overruns: 0 };
-        let (monitor, settings) = (Monitor::open(facts)?, settings.clone());
-        Ok(Self { monitor, settings, index: facts.index, most_mtu, counts, settling: None })
+        Ok(Self {
+            monitor: Monitor::open(facts)?,
+            settings: settings.clone(),
+            addresses: plan.addresses.clone(),
+            index: facts.index,
+            most_mtu: plan.most_mtu,
+            counts,
+            settling: None,
+        })
     }
 
     pub(super) const fn counts(&self) -> Counts {
@@ -91,7 +102,7 @@ impl Watch {
             let interface = &self.settings.interface;
             tracing::warn!("the kernel has more than {MAX_ROUTES} routes out of {interface}; the others are not used");
         }
-        Ok(routes(&self.settings, kernel))
+        Ok(routes(&self.settings, &self.addresses, kernel))
     }
 
     /// Does what is to be done about a change.
@@ -125,11 +136,9 @@ impl Watch {
             }
             nic::News::KernelGainedAddress(_) | nic::News::KernelLostAddress(_) => {}
             nic::News::RoutesChanged => self.let_routes_settle(),
-            nic::News::NeighborChanged(IpAddr::V4(address), Some(mac)) => {
-                common.gossip(None, News::Neighbor(address, mac));
-            }
+            nic::News::NeighborChanged(address, Some(mac)) => common.gossip(None, News::Neighbor(address.into(), mac)),
             // What we know of it ourselves may be better.
-            nic::News::NeighborChanged(..) => {}
+            nic::News::NeighborChanged(_, None) => {}
             nic::News::Overrun => {
                 self.counts.overruns += 1;
                 tracing::warn!(
@@ -141,7 +150,7 @@ impl Watch {
     }
 
     fn owns(&self, address: IpAddr) -> bool {
-        self.settings.addresses.iter().any(|own| own.addr() == address)
+        self.addresses.iter().any(|own| own.addr() == address)
     }
 
     fn carrier(&mut self, carrier: bool, common: &Common) {
@@ -199,9 +208,9 @@ impl Watch {
 
 /// The ways out that were asked for, and those of the kernel's behind them. Of the kernel's preferred sources those that
 /// are the engine's.
-fn routes(settings: &Settings, kernel: Vec<Route>) -> Routes {
-    let owned = |source: &_| settings.addresses.iter().any(|own| IpAddr::from(*source) == own.addr());
+fn routes(settings: &Settings, addresses: &[IpNet], kernel: Vec<Route>) -> Routes {
+    let owned = |source: &_| addresses.iter().any(|own| IpAddr::from(*source) == own.addr());
     let kernel = kernel.into_iter().map(|route| Route { source: route.source.filter(owned), ..route });
-    let connected = settings.addresses.iter().copied();
-    Routes::new(connected, &settings.gateways).with(settings.routes.iter().copied().chain(kernel).collect())
+    Routes::new(addresses.iter().copied(), &settings.gateways)
+        .with(settings.routes.iter().copied().chain(kernel).collect())
 }

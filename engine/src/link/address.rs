@@ -1,4 +1,5 @@
-//! Our own IPv4 addresses, from the first probe for duplicates to their defence (RFC 5227).
+//! Our own addresses, from the first probe for duplicates to their defence: by ARP (RFC 5227) for IPv4, by neighbor
+//! discovery (RFC 4862, section 5.4) for IPv6.
 //!
 //! ```text
 //!   Tentative --(probes unanswered)--> Preferred --(somebody else claims it)--> Preferred, defended
@@ -7,17 +8,21 @@
 //! ```
 //!
 //! RFC 5227 spreads its probes over 4 to 7 seconds, for networks with minutes-long outages of the spanning
-//! tree. An engine that takes over an address on a running link cannot be silent for that long; three probes
-//! 100 ms apart find every host that answers ARP at all, as Linux's own duplicate detection for IPv6 does
-//! with a single one. Defence goes by the RFC's letter.
+//! tree, and RFC 4862 waits for a second after its single one. An engine that takes over an address on a running link
+//! cannot be silent for that long; three probes 100 ms apart find every host that answers at all. Defence goes by the
+//! RFCs' letter.
 
-use std::net::Ipv4Addr;
+use std::hash::Hasher;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv6Net};
+use siphasher::sip::SipHasher13;
 
 use crate::base::Instant;
 use crate::wire::ethernet::Mac;
+use crate::wire::ip::IpAddress;
+use crate::wire::ndp::solicited_node;
 
 /// Probes sent before an address is used (RFC 5227, PROBE_NUM).
 const PROBE_COUNT: u8 = 3;
@@ -56,10 +61,11 @@ pub enum Probing {
 /// What the stack has to send about an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// Does anybody have it? (RFC 5227, section 2.1.1: sender address zero.)
-    Probe(Ipv4Addr),
-    /// It is ours. (RFC 5227, section 2.3: sender and target address alike.)
-    Announce(Ipv4Addr),
+    /// Does anybody have it? (RFC 5227, section 2.1.1: sender address zero. RFC 4862, section 5.4.2: from the unspecified
+    /// address.)
+    Probe(IpAddress),
+    /// It is ours. (RFC 5227, section 2.3: sender and target address alike. RFC 4861, section 7.2.6.)
+    Announce(IpAddress),
 }
 
 /// What a claim of ours that somebody else makes leads to.
@@ -76,10 +82,10 @@ pub enum Conflict {
 /// One address of ours.
 #[derive(Clone, Debug)]
 struct Own {
-    address: Ipv4Addr,
-    /// The directed broadcast address of the link; a link of two hosts has none (RFC 3021).
-    broadcast: Option<Ipv4Addr>,
-    prefix: Ipv4Net,
+    address: IpAddress,
+    /// The directed broadcast address of the link; a link of two hosts has none (RFC 3021), nor has one of IPv6.
+    broadcast: Option<IpAddress>,
+    prefix: IpNet,
     state: AddressState,
     probes_left: u8,
     announcements_left: u8,
@@ -96,11 +102,11 @@ pub struct Addresses {
 impl Addresses {
     /// Addresses with the prefixes of their links. Who leads probes for them from `now` on.
     #[must_use]
-    pub fn new(prefixes: &[Ipv4Net], probing: Probing, now: Instant) -> Self {
+    pub fn new(prefixes: &[IpNet], probing: Probing, now: Instant) -> Self {
         let lead = probing == Probing::Lead;
-        let own = |&prefix: &Ipv4Net| Own {
-            address: prefix.addr(),
-            broadcast: (prefix.prefix_len() < 31).then(|| prefix.broadcast()),
+        let own = |&prefix: &IpNet| Own {
+            address: prefix.addr().into(),
+            broadcast: (prefix.addr().is_ipv4() && prefix.prefix_len() < 31).then(|| prefix.broadcast().into()),
             prefix,
             state: if probing == Probing::Off { AddressState::Preferred } else { AddressState::Tentative },
             probes_left: if lead { PROBE_COUNT } else { 0 },
@@ -130,14 +136,14 @@ impl Addresses {
     /// The state of an address; `None` if it is not ours.
     #[inline]
     #[must_use]
-    pub fn state(&self, address: Ipv4Addr) -> Option<AddressState> {
+    pub fn state(&self, address: IpAddress) -> Option<AddressState> {
         self.own.iter().find(|own| own.address == address).map(|own| own.state)
     }
 
     /// Whether an address is ours to use.
     #[inline]
     #[must_use]
-    pub fn is_ours(&self, address: Ipv4Addr) -> bool {
+    pub fn is_ours(&self, address: IpAddress) -> bool {
         self.state(address) == Some(AddressState::Preferred)
     }
 
@@ -150,7 +156,7 @@ impl Addresses {
     /// Whether an address is the directed broadcast address of a link of ours (RFC 919).
     #[inline]
     #[must_use]
-    pub fn is_directed_broadcast(&self, address: Ipv4Addr) -> bool {
+    pub fn is_directed_broadcast(&self, address: IpAddress) -> bool {
         self.own.iter().any(|own| own.broadcast == Some(address))
     }
 
@@ -158,14 +164,14 @@ impl Addresses {
     /// nor the broadcast address of a link of ours.
     #[inline]
     #[must_use]
-    pub fn may_send(&self, address: Ipv4Addr) -> bool {
+    pub fn may_send(&self, address: IpAddress) -> bool {
         self.own.iter().all(|own| own.address != address && own.broadcast != Some(address))
     }
 
     /// Whether `destination` is ours to use and a datagram can come from `source`: both of the above in one.
     #[inline]
     #[must_use]
-    pub fn may_receive(&self, source: Ipv4Addr, destination: Ipv4Addr) -> bool {
+    pub fn may_receive(&self, source: IpAddress, destination: IpAddress) -> bool {
         let mut ours = false;
         for own in &self.own {
             if own.address == source || own.broadcast == Some(source) {
@@ -177,19 +183,30 @@ impl Addresses {
     }
 
     /// The prefixes, with the addresses in them.
-    pub fn prefixes(&self) -> impl Iterator<Item = Ipv4Net> + '_ {
+    pub fn prefixes(&self) -> impl Iterator<Item = IpNet> + '_ {
         self.own.iter().map(|own| own.prefix)
     }
 
-    /// The first usable address, preferring one on the same link as `destination`.
+    /// The first usable address of the destination's family, preferring one on the same link.
     #[must_use]
-    pub fn source_for(&self, destination: Ipv4Addr) -> Option<Ipv4Addr> {
-        let usable = || self.own.iter().filter(|own| own.state == AddressState::Preferred);
-        usable().find(|own| own.prefix.contains(&destination)).or_else(|| usable().next()).map(|own| own.address)
+    pub fn source_for(&self, destination: IpAddress) -> Option<IpAddress> {
+        let to = IpAddr::from(destination);
+        let usable = || {
+            let of_family = self.own.iter().filter(|own| own.address.is_v4() == destination.is_v4());
+            of_family.filter(|own| own.state == AddressState::Preferred)
+        };
+        usable().find(|own| own.prefix.contains(&to)).or_else(|| usable().next()).map(|own| own.address)
+    }
+
+    /// The address of ours whose solicited-node group this is (RFC 4291, section 2.7.1), in whatever state.
+    #[must_use]
+    pub fn solicited_at(&self, group: Ipv6Addr) -> Option<IpAddress> {
+        let of = |own: &&Own| own.address.to_v6().is_some_and(|address| solicited_node(address) == group);
+        self.own.iter().find(of).map(|own| own.address)
     }
 
     /// Takes note that a host with `mac`, which is not ours, claims `address`; `None` if it is not ours.
-    pub fn claimed(&mut self, address: Ipv4Addr, now: Instant) -> Option<Conflict> {
+    pub fn claimed(&mut self, address: IpAddress, now: Instant) -> Option<Conflict> {
         let own = self.own.iter_mut().find(|own| own.address == address)?;
         if own.state != AddressState::Preferred {
             (own.state, own.next) = (AddressState::Duplicate, None);
@@ -227,6 +244,19 @@ impl Addresses {
     }
 }
 
+/// A link-local address of our own (RFC 4291, section 2.5.6), the same whenever we start with the same first address.
+///
+/// The kernel's has an identifier made from the MAC address, which we share with it; so ours is made from a hash, as
+/// RFC 7217 has it.
+#[must_use]
+pub fn link_local(mac: Mac, first: Ipv6Addr) -> Ipv6Net {
+    let [a, b, c, d, e, f] = mac.0;
+    let mut hasher = SipHasher13::new_with_keys(u64::from_be_bytes([0, 0, a, b, c, d, e, f]), 0);
+    hasher.write_u128(first.to_bits());
+    let address = Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(hasher.finish()));
+    Ipv6Net::new_assert(address, 64)
+}
+
 /// Whether `mac` may be another host's claim: one that is neither ours nor nobody's.
 #[must_use]
 pub fn is_foreign(mac: Mac, ours: Mac) -> bool {
@@ -235,9 +265,15 @@ pub fn is_foreign(mac: Mac, ours: Mac) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
-    const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+    const OURS: IpAddress = address(2);
+
+    const fn address(last: u8) -> IpAddress {
+        IpAddress::v4(Ipv4Addr::new(10, 0, 0, last))
+    }
 
     fn addresses(probing: Probing) -> Addresses {
         Addresses::new(&["10.0.0.2/24".parse().unwrap()], probing, Instant::ZERO)
@@ -271,7 +307,7 @@ mod tests {
         assert_eq!(addresses.claimed(OURS, Instant::from_ns(5)), Some(Conflict::Duplicate));
         assert_eq!(addresses.state(OURS), Some(AddressState::Duplicate));
         assert_eq!(addresses.next_deadline(), None);
-        assert_eq!(addresses.source_for(Ipv4Addr::new(10, 0, 0, 9)), None);
+        assert_eq!(addresses.source_for(address(9)), None);
     }
 
     #[test]
@@ -306,16 +342,25 @@ mod tests {
     }
 
     #[test]
+    fn the_link_local_address_is_stable_and_nobody_elses() {
+        let of = |mac, first: &str| link_local(Mac([2, 0, 0, 0, 0, mac]), first.parse().unwrap());
+        let ours = of(1, "fd00::1");
+        assert_eq!(ours, of(1, "fd00::1"));
+        assert!(ours.addr().is_unicast_link_local());
+        assert!([of(2, "fd00::1"), of(1, "fd00::2")].iter().all(|other| *other != ours));
+    }
+
+    #[test]
     fn strangers_addresses_are_not_our_business() {
-        assert_eq!(addresses(Probing::Off).claimed(Ipv4Addr::new(10, 0, 0, 3), Instant::ZERO), None);
+        assert_eq!(addresses(Probing::Off).claimed(address(3), Instant::ZERO), None);
     }
 
     #[test]
     fn the_directed_broadcast_address_is_the_last_of_the_prefix() {
         let addresses = addresses(Probing::Off);
-        assert!(addresses.is_directed_broadcast(Ipv4Addr::new(10, 0, 0, 255)));
-        assert!(!addresses.is_directed_broadcast(Ipv4Addr::new(10, 0, 0, 254)));
+        assert!(addresses.is_directed_broadcast(address(255)));
+        assert!(!addresses.is_directed_broadcast(address(254)));
         let pair = Addresses::new(&["10.0.0.0/31".parse().unwrap()], Probing::Off, Instant::ZERO);
-        assert!(!pair.is_directed_broadcast(Ipv4Addr::new(10, 0, 0, 1)), "RFC 3021: a /31 has none");
+        assert!(!pair.is_directed_broadcast(address(1)), "RFC 3021: a /31 has none");
     }
 }

@@ -3,10 +3,11 @@
 use std::net::Ipv4Addr;
 
 use super::address::{Addresses, Conflict, is_foreign};
-use super::neighbor::Neighbors;
+use super::neighbor::{Advertisement, Neighbors};
 use crate::base::{DropReason, Instant};
 use crate::wire::arp::{Operation, Packet};
 use crate::wire::ethernet::Mac;
+use crate::wire::ip::IpAddress;
 
 /// What the stack has to do about a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,13 +50,11 @@ pub fn receive(
     if packet.sender_mac.is_multicast() || packet.sender_mac == Mac::ZERO || packet.sender_mac == ours {
         return Verdict::Drop(DropReason::ArpSenderInvalid);
     }
-    let for_us = addresses.is_ours(packet.target);
-    let known = neighbors.confirm(packet.sender, packet.sender_mac, now);
+    let for_us = addresses.is_ours(packet.target.into());
+    let (sender, mac) = (IpAddress::v4(packet.sender), packet.sender_mac);
     if for_us && packet.operation == Operation::Request {
-        // A probe has no sender address: there is nothing to learn (RFC 5227, section 1.1).
-        if !known && !packet.sender.is_unspecified() {
-            neighbors.learn(packet.sender, packet.sender_mac, now);
-        }
+        // A probe has no sender address: there is nothing to learn, and nothing is (RFC 5227, section 1.1).
+        neighbors.heard_from(sender, mac, now);
         return Verdict::Answer(Packet {
             operation: Operation::Reply,
             sender_mac: ours,
@@ -64,6 +63,11 @@ pub fn receive(
             target: packet.sender,
         });
     }
+    let known = if for_us {
+        neighbors.advertised(sender, Advertisement::arp_reply(mac), now)
+    } else {
+        neighbors.merge(sender, mac, now)
+    };
     if known || for_us {
         Verdict::Heard { address: packet.sender, mac: packet.sender_mac, known }
     } else {
@@ -73,24 +77,24 @@ pub fn receive(
 
 /// Whether the packet claims an address of ours, or probes for one that we are probing for ourselves.
 fn conflict(packet: &Packet, addresses: &mut Addresses, now: Instant) -> Option<Conflict> {
-    if let Some(conflict) = addresses.claimed(packet.sender, now) {
+    if let Some(conflict) = addresses.claimed(packet.sender.into(), now) {
         return Some(conflict);
     }
     // RFC 5227, section 2.1.1: another host's probe for the address we are probing for is a conflict too.
     let probes = packet.operation == Operation::Request && packet.sender.is_unspecified();
-    let tentative = addresses.state(packet.target).is_some() && !addresses.is_ours(packet.target);
-    if probes && tentative { addresses.claimed(packet.target, now) } else { None }
+    let tentative = addresses.state(packet.target.into()).is_some() && !addresses.is_ours(packet.target.into());
+    if probes && tentative { addresses.claimed(packet.target.into(), now) } else { None }
 }
 
 fn contested(packet: &Packet, addresses: &Addresses) -> Ipv4Addr {
-    if addresses.state(packet.sender).is_some() { packet.sender } else { packet.target }
+    if addresses.state(packet.sender.into()).is_some() { packet.sender } else { packet.target }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::link::address::Probing;
-    use crate::link::neighbor::NeighborConfig;
+    use crate::link::neighbor::{NeighborConfig, State};
 
     const OUR_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
     const PEER_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -106,7 +110,7 @@ mod tests {
         fn new(probing: Probing) -> Self {
             Self {
                 addresses: Addresses::new(&["10.0.0.2/24".parse().unwrap()], probing, Instant::ZERO),
-                neighbors: Neighbors::new(NeighborConfig::default(), [1, 2]),
+                neighbors: Neighbors::new(&NeighborConfig::default(), [1, 2]),
             }
         }
 
@@ -116,7 +120,7 @@ mod tests {
         }
 
         fn mac(&mut self, address: Ipv4Addr) -> Option<Mac> {
-            self.neighbors.lookup(address, Instant::ZERO)
+            self.neighbors.resolve(address.into(), Instant::ZERO)
         }
     }
 
@@ -130,10 +134,24 @@ mod tests {
     }
 
     #[test]
+    fn what_confirms_a_neighbor_is_a_reply_to_us_alone() {
+        let mut host = Host::new(Probing::Off);
+        let state = |host: &Host| host.neighbors.state(PEER.into(), Instant::ZERO);
+        host.receive(Operation::Request, PEER, OURS);
+        assert_eq!(state(&host), Some(State::Stale));
+        let expected = Verdict::Heard { address: PEER, mac: PEER_MAC, known: true };
+        assert_eq!(host.receive(Operation::Request, PEER, PEER), expected, "gratuitous, of one that is known");
+        assert_eq!(state(&host), Some(State::Stale));
+        assert_eq!(host.receive(Operation::Reply, PEER, OURS), expected);
+        assert_eq!(state(&host), Some(State::Reachable));
+    }
+
+    #[test]
     fn a_probe_is_answered_and_teaches_nothing() {
         let mut host = Host::new(Probing::Off);
         assert!(matches!(host.receive(Operation::Request, Ipv4Addr::UNSPECIFIED, OURS), Verdict::Answer(_)));
         assert_eq!(host.mac(Ipv4Addr::UNSPECIFIED), None);
+        assert_eq!(host.neighbors.entries(Instant::ZERO).count(), 0);
     }
 
     #[test]

@@ -4,4 +4,5 @@
 
 pub mod address;
 pub mod arp;
+pub mod ndp;
 pub mod neighbor;

@@ -1,367 +1,453 @@
-//! Neighbors: whose MAC address is known, and for whom frames wait until it is.
+//! Neighbors: whose MAC address is known and how well, and for whom frames wait until it is. One cache for both
+//! versions of IP: ARP and neighbor discovery tell it what they hear, and send what it asks for.
 //!
 //! ```text
-//!   cache      | set 0: 8 entries | set 1: 8 entries | ...      address -> MAC, oldest of its set gives way
-//!   searches   | address, attempts, queue of waiting frames |   few, bounded
+//!   front      | slot: address -> MAC, good until | ...           hit by nearly every frame
+//!   cache      | set 0: 8 entries | set 1: 8 entries | ...        all that is known; STALE ones give way first
+//!   searches   | address, attempts, queue of waiting frames |     INCOMPLETE, few
+//!   probes     | address, attempts |                              timers of DELAY and PROBE
+//!
+//!                            confirmed: solicited advertisement, progress of a connection
+//!              answered   +---------------------------------------------------------------+
+//!                         v                                                               |
+//!   INCOMPLETE -------> REACHABLE -- time --> STALE -- sent to --> DELAY -- 5 s --> PROBE-+
+//!       | 3 s                                   ^                                     | 3 s
+//!       v                                       +-- heard from, not confirmed         v
+//!     given up                                                                      gone
 //! ```
 //!
-//! The set is chosen by a keyed hash, so nobody can aim at the entries of another. Memory is fixed at the
-//! start. Replies do not come by here: they go back to the MAC address that the request came from.
+//! RFC 4861, section 7.3. Memory is fixed at the start. Replies do not come by here: they go back to the MAC address
+//! that the request came from. Each turn, the stack takes out [`next_found`](Neighbors::next_found) and acts on
+//! [`due`](Neighbors::due).
 
-use std::hash::Hasher;
-use std::net::Ipv4Addr;
 use std::time::Duration;
-
-use arrayvec::ArrayVec;
-use siphasher::sip::SipHasher13;
 
 use crate::base::{Frame, FrameQueue, Instant, Umem, UnsentReason};
 use crate::wire::ethernet::Mac;
+use crate::wire::ip::IpAddress;
 
-/// Entries that one hash value chooses among.
-const WAYS: usize = 8;
-/// Neighbors that can be searched for at once: each costs a queue of frames, so an application that sends to
-/// a whole silent network must not take all the memory.
-const SEARCHES: usize = 64;
-/// Requests before a neighbor counts as unreachable (RFC 4861, MAX_MULTICAST_SOLICIT; Linux mcast_solicit).
-const ATTEMPTS: u8 = 3;
-/// Time between them (RFC 1122, section 2.3.2.1: at most one request per second per destination).
-const RETRY: Duration = Duration::from_secs(1);
-/// Time after which a neighbor that is sent to is asked again (RFC 1122, section 2.3.2.1: on the order of a minute).
-const REACHABLE: Duration = Duration::from_secs(60);
+mod cache;
+mod front;
+mod report;
+mod search;
 
-/// Sizes of the tables.
-#[derive(Clone, Copy, Debug)]
+use cache::{Cache, Entry, Key};
+use front::Front;
+pub use report::Neighbor;
+use search::{Pace, Probe, Probes, Searches};
+
+/// Time from the last confirmation until a neighbor counts as STALE, before it is varied (RFC 4861, section 10,
+/// `REACHABLE_TIME`).
+const REACHABLE_TIME: Duration = Duration::from_secs(30);
+/// How long a neighbor that is sent to may take to show by other ways that it is there, before it is asked (RFC 4861,
+/// section 10).
+const DELAY_FIRST_PROBE_TIME: Duration = Duration::from_secs(5);
+/// Time between two solicitations (RFC 4861, section 10, `RETRANS_TIMER`; RFC 1122, section 2.3.2.1).
+const RETRANS_TIMER: Duration = Duration::from_secs(1);
+/// Solicitations before a neighbor counts as unreachable (RFC 4861, section 10, `MAX_MULTICAST_SOLICIT` and
+/// `MAX_UNICAST_SOLICIT`).
+const MAX_SOLICIT: u8 = 3;
+/// A hint that a neighbor is reachable counts in the last part of its time only: half of the shortest time, so that
+/// there is one in time wherever segments flow, and nearly all of them cost a comparison.
+const HINT_MARGIN: Duration = Duration::from_millis(7_500);
+/// The clock's end.
+const FOREVER: Instant = Instant::from_ns(u64::MAX);
+
+/// Sizes of the tables, and what stands in them from the start.
+#[derive(Clone, Debug)]
 pub struct NeighborConfig {
     /// Neighbors remembered; rounded up to a power of two.
     pub entries: usize,
-    /// Frames that wait for one neighbor at most.
+    /// Frames that wait for one neighbor at most; at least one does.
     pub queue: u32,
+    /// Frames that wait for all of them together at most; at least one does.
+    pub waiting: u32,
+    /// Neighbors whose MAC addresses are given: they never age, and nothing on the network changes them.
+    pub fixed: Vec<(IpAddress, Mac)>,
 }
 
 impl Default for NeighborConfig {
-    /// 2,048 neighbors are a full /21 and cost 64 KiB; 16 frames a neighbor are 1,024 in all at most.
+    /// 2,048 neighbors are a full /21 and cost 80 KiB. 64 frames are what comes up within a few milliseconds of a
+    /// search at some 10,000 frames a second.
     fn default() -> Self {
-        Self { entries: 2048, queue: 16 }
+        Self { entries: 2048, queue: 64, waiting: 1024, fixed: Vec::default() }
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    address: Ipv4Addr,
-    mac: Mac,
-    confirmed: Instant,
+/// How well a neighbor is known (RFC 4861, section 7.3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// Its MAC address is searched for.
+    Incomplete,
+    /// It was confirmed a short while ago that it gets what is sent to it.
+    Reachable,
+    /// That was longer ago, or never; nothing is sent to it.
+    Stale,
+    /// Something was sent to it, and some time is left for a confirmation.
+    Delay,
+    /// It is asked to confirm.
+    Probe,
 }
 
-const EMPTY: Entry = Entry { address: Ipv4Addr::UNSPECIFIED, mac: Mac::ZERO, confirmed: Instant::ZERO };
-
-#[derive(Debug)]
-struct Search {
-    address: Ipv4Addr,
-    /// Where requests go: everybody, or the MAC address that is to be confirmed.
-    to: Mac,
-    attempts_left: u8,
-    next: Instant,
-    waiting: FrameQueue,
+impl State {
+    /// How many there are.
+    pub const COUNT: usize = 5;
 }
 
-/// What is to be done about a search.
+/// What a neighbor says of itself (RFC 4861, section 4.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advertisement {
+    /// Its MAC address, unless it was left out.
+    pub mac: Option<Mac>,
+    /// Whether it answers a solicitation, and so confirms that the neighbor gets what is sent to it.
+    pub solicited: bool,
+    /// Whether it may change the MAC address that is known.
+    pub override_: bool,
+    /// Whether the neighbor is a router.
+    pub router: bool,
+}
+
+impl Advertisement {
+    /// What an ARP reply to us says.
+    #[must_use]
+    pub const fn arp_reply(mac: Mac) -> Self {
+        Self { mac: Some(mac), solicited: true, override_: true, router: false }
+    }
+}
+
+/// What is to be done about a neighbor.
 #[derive(Debug)]
 pub enum Due {
-    /// Ask who has the address, by a frame to this MAC address.
-    Ask(Ipv4Addr, Mac),
-    /// Nobody answered: these frames will not be sent.
-    GiveUp(FrameQueue),
+    /// Ask who has the address.
+    Solicit {
+        /// The address.
+        address: IpAddress,
+        /// Whom to ask: the neighbor itself at the MAC address that is to be confirmed, or everybody.
+        to: Option<Mac>,
+    },
+    /// The neighbor did not answer and is forgotten: these frames, if any, will not be sent.
+    GiveUp(IpAddress, FrameQueue),
 }
 
 /// The neighbors of one interface.
 #[derive(Debug)]
 pub struct Neighbors {
-    entries: Box<[Entry]>,
-    searches: ArrayVec<Search, SEARCHES>,
-    found: ArrayVec<(Mac, FrameQueue), SEARCHES>,
-    queue_limit: u32,
-    key: [u64; 2],
+    front: Front,
+    cache: Cache,
+    /// Those whose MAC addresses are given, in the order of their addresses.
+    fixed: Vec<(IpAddress, Mac)>,
+    searches: Searches,
+    probes: Probes,
+    pace: Pace,
+    /// When the first of the timers is due.
+    earliest: Option<Instant>,
+    key: Key,
+    /// Times that a REACHABLE time was drawn.
+    draws: u64,
 }
 
 impl Neighbors {
-    /// No neighbors yet. `key` keys the hash: it should be unpredictable.
+    /// No neighbors yet but those that are given. `key` keys the hash: it should be unpredictable.
     #[must_use]
-    pub fn new(config: NeighborConfig, key: [u64; 2]) -> Self {
-        let sets = config.entries.div_ceil(WAYS).next_power_of_two();
+    pub fn new(config: &NeighborConfig, key: [u64; 2]) -> Self {
+        let (key, mut fixed) = (Key(key), config.fixed.clone());
+        fixed.sort_unstable_by_key(|(address, _)| *address);
         Self {
-            entries: vec![EMPTY; sets * WAYS].into_boxed_slice(),
-            searches: ArrayVec::new(),
-            found: ArrayVec::new(),
-            queue_limit: config.queue,
+            front: Front::new(),
+            cache: Cache::new(config.entries, key),
+            fixed,
+            searches: Searches::new(config.queue, config.waiting),
+            probes: Probes::default(),
+            pace: Pace::new(key),
+            earliest: None,
             key,
+            draws: 0,
         }
     }
 
-    /// The MAC address of a neighbor, if it is known. One that was confirmed too long ago is asked again
-    /// meanwhile.
-    pub fn lookup(&mut self, address: Ipv4Addr, now: Instant) -> Option<Mac> {
-        let entry = *self.entry(address)?;
-        if now.since(entry.confirmed) > REACHABLE {
-            // With no room for a further search the old address simply serves on.
-            let _ = self.search(address, entry.mac, now);
-        }
-        Some(entry.mac)
-    }
-
-    /// Hears that a neighbor does not seem to get what is sent to it: it is forgotten, so that the next frame for it has it
-    /// searched for anew. Only one that was confirmed a while ago: what was just asked for is as good as it gets.
-    pub fn doubt(&mut self, address: Ipv4Addr, now: Instant) {
-        if let Some(entry) = self.entry(address)
-            && now.since(entry.confirmed) >= RETRY
-        {
-            *entry = EMPTY;
+    /// The MAC address to send to a neighbor by, if it is known.
+    #[inline]
+    pub fn resolve(&mut self, address: IpAddress, now: Instant) -> Option<Mac> {
+        match self.front.resolve(address, now) {
+            Some(mac) => Some(mac),
+            None => self.look_up(address, now),
         }
     }
 
-    /// Takes note that a neighbor has a MAC address, if it is known or searched for; whether it is.
-    pub fn confirm(&mut self, address: Ipv4Addr, mac: Mac, now: Instant) -> bool {
-        let searched = self.searches.iter().position(|search| search.address == address);
-        if let Some(at) = searched {
-            let search = self.searches.swap_remove(at);
-            // There is room whenever the stack flushes what was found before it receives the next burst.
-            if let Err(full) = self.found.try_push((mac, search.waiting)) {
-                let (_, waiting) = full.element();
-                self.searches.push(Search { address, to: mac, attempts_left: ATTEMPTS, next: now, waiting });
+    /// What the front cache does not know. A call of its own, so that it takes no registers from the short way.
+    #[inline(never)]
+    fn look_up(&mut self, address: IpAddress, now: Instant) -> Option<Mac> {
+        if let Some(mac) = self.given(address) {
+            self.front.put(address, mac, FOREVER);
+            return Some(mac);
+        }
+        let entry = self.cache.get(address)?;
+        let mac = entry.mac;
+        let good_until = match entry.state_at(now) {
+            State::Reachable => entry.until,
+            State::Stale => {
+                // RFC 4861, section 7.3.3: the first time a node sends a packet to a neighbor whose entry is STALE, the
+                // sender changes the state to DELAY. With no room for a further timer the old address serves on.
+                let delayed = self.probes.delay(address, now);
+                entry.state = if delayed { State::Delay } else { State::Stale };
+                self.set_earliest();
+                now + RETRANS_TIMER
             }
-        }
-        if let Some(entry) = self.entry(address) {
-            (entry.mac, entry.confirmed) = (mac, now);
-            return true;
-        }
-        if searched.is_some() {
-            self.learn(address, mac, now);
-        }
-        searched.is_some()
+            State::Incomplete | State::Delay | State::Probe => now + RETRANS_TIMER,
+        };
+        self.front.put(address, mac, good_until);
+        Some(mac)
     }
 
-    /// Enters a neighbor; in a full set the one that was confirmed longest ago gives way.
-    pub fn learn(&mut self, address: Ipv4Addr, mac: Mac, now: Instant) {
-        let set = self.set(address);
-        let known = set.iter().position(|entry| entry.address == address);
-        let empty = || set.iter().position(|entry| entry.address.is_unspecified());
-        let oldest = || (0..WAYS).min_by_key(|&way| set[way].confirmed);
-        if let Some(way) = known.or_else(empty).or_else(oldest) {
-            set[way] = Entry { address, mac, confirmed: now };
-        }
-    }
-
-    /// Keeps a frame (its IPv4 packet; no Ethernet header yet) until the neighbor is found, and searches for it.
+    /// Keeps a frame (its IP packet; no Ethernet header yet) until the neighbor is found, and searches for it. Returns
+    /// the frame that had to give way, if any: it will not be sent, for [`UnsentReason::NeighborQueueFull`].
     ///
     /// # Errors
     /// The frame and the reason, when it cannot wait.
     pub fn wait(
         &mut self,
-        address: Ipv4Addr,
+        address: IpAddress,
         frame: Frame,
         umem: &mut Umem,
         now: Instant,
-    ) -> Result<(), (Frame, UnsentReason)> {
-        let limit = self.queue_limit;
-        let Some(search) = self.search(address, Mac::BROADCAST, now) else {
-            return Err((frame, UnsentReason::NeighborTableFull));
-        };
-        if search.waiting.len() >= limit {
-            return Err((frame, UnsentReason::NeighborQueueFull));
-        }
-        search.waiting.push(umem, frame);
-        Ok(())
+    ) -> Result<Option<Frame>, (Frame, UnsentReason)> {
+        let pushed_out = self.searches.wait(address, frame, umem, now)?;
+        self.set_earliest();
+        Ok(pushed_out)
     }
 
-    /// The next search that is due.
+    /// What is due next.
     pub fn due(&mut self, now: Instant) -> Option<Due> {
-        let at = self.searches.iter().position(|search| search.next <= now)?;
-        let search = &mut self.searches[at];
-        if search.attempts_left > 0 {
-            search.attempts_left -= 1;
-            search.next = now + RETRY;
-            return Some(Due::Ask(search.address, search.to));
-        }
-        let search = self.searches.swap_remove(at);
-        if let Some(entry) = self.entry(search.address) {
-            *entry = EMPTY;
-        }
-        Some(Due::GiveUp(search.waiting))
-    }
-
-    /// The next frame whose neighbor was found, and the neighbor's MAC address.
-    pub fn next_found(&mut self, umem: &mut Umem) -> Option<(Frame, Mac)> {
-        while let Some((mac, waiting)) = self.found.last_mut() {
-            if let Some(frame) = waiting.pop(umem) {
-                return Some((frame, *mac));
+        while self.earliest.is_some_and(|earliest| earliest <= now) {
+            let due = self.searches.due(&mut self.pace, now).or_else(|| self.probe_due(now));
+            self.set_earliest();
+            if due.is_some() {
+                return due;
             }
-            self.found.pop();
         }
         None
     }
 
-    /// Whether [`next_found`](Self::next_found) may have something.
+    fn probe_due(&mut self, now: Instant) -> Option<Due> {
+        match self.probes.due(&mut self.pace, now)? {
+            Probe::Solicit(address) => {
+                let entry = self.cache.get(address)?;
+                entry.state = State::Probe;
+                Some(Due::Solicit { address, to: Some(entry.mac) })
+            }
+            Probe::Failed(address) => {
+                self.front.forget(address);
+                self.cache.remove(address);
+                Some(Due::GiveUp(address, FrameQueue::default()))
+            }
+        }
+    }
+
+    /// When [`due`](Self::due) has something next.
+    #[inline]
     #[must_use]
-    pub fn has_found(&self) -> bool {
-        !self.found.is_empty()
+    pub const fn next_deadline(&self) -> Option<Instant> {
+        self.earliest
+    }
+
+    /// The next frame whose neighbor was found, the neighbor, and its MAC address.
+    pub fn next_found(&mut self, umem: &mut Umem) -> Option<(Frame, IpAddress, Mac)> {
+        self.searches.next_found(umem)
+    }
+
+    /// Whether [`next_found`](Self::next_found) may have something.
+    #[inline]
+    #[must_use]
+    pub const fn has_found(&self) -> bool {
+        self.searches.has_found()
     }
 
     /// Frames that wait for a neighbor, or for being sent now that it is found.
     #[must_use]
     pub fn waiting(&self) -> u32 {
-        let searching = self.searches.iter().map(|search| search.waiting.len());
-        let found = self.found.iter().map(|(_, waiting)| waiting.len());
-        searching.chain(found).sum()
+        self.searches.waiting()
     }
+}
 
-    /// When [`due`](Self::due) has something next.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.searches.iter().map(|search| search.next).min()
-    }
-
-    /// The search for an address: the one under way, or a new one if there is room.
-    fn search(&mut self, address: Ipv4Addr, to: Mac, now: Instant) -> Option<&mut Search> {
-        let at = match self.searches.iter().position(|search| search.address == address) {
-            Some(at) => at,
-            None => {
-                let search = Search { address, to, attempts_left: ATTEMPTS, next: now, waiting: FrameQueue::default() };
-                self.searches.try_push(search).ok()?;
-                self.searches.len() - 1
-            }
-        };
-        self.searches.get_mut(at)
-    }
-
-    fn entry(&mut self, address: Ipv4Addr) -> Option<&mut Entry> {
-        if address.is_unspecified() {
-            return None;
+/// What is heard of neighbors.
+impl Neighbors {
+    /// Hears what a neighbor says of itself; whether it is known or searched for (RFC 4861, section 7.2.5).
+    pub fn advertised(&mut self, address: IpAddress, advertisement: Advertisement, now: Instant) -> bool {
+        let Advertisement { mac, solicited, override_, router } = advertisement;
+        if self.given(address).is_some() {
+            return true;
         }
-        self.set(address).iter_mut().find(|entry| entry.address == address)
+        if mac.is_some_and(|mac| !is_of_a_host(mac)) {
+            return false;
+        }
+        let Some(entry) = self.cache.get(address) else {
+            // If no entry exists, the advertisement SHOULD be silently discarded.
+            let is_searched = self.searches.is_asking(address);
+            // If no Target Link-Layer Address option is included, the receiving node SHOULD silently discard it. If the
+            // entry is INCOMPLETE, the Override flag is ignored.
+            if let (true, Some(mac)) = (is_searched, mac) {
+                let state = if solicited { State::Reachable } else { State::Stale };
+                self.enter(address, mac, state, router, now);
+            }
+            return is_searched;
+        };
+        let told = mac.unwrap_or(entry.mac);
+        let differs = told != entry.mac;
+        if differs && !override_ {
+            // I. a. If the state of the entry is REACHABLE, then set it to STALE, but do not update the entry in any
+            // other way. b. Otherwise, the received advertisement should be ignored.
+            if entry.state == State::Reachable {
+                entry.state = State::Stale;
+                self.front.forget(address);
+            }
+        } else if solicited {
+            // II. If the Solicited flag is set, the state of the entry MUST be set to REACHABLE.
+            self.enter(address, told, State::Reachable, router, now);
+        } else if differs {
+            // If it is zero and the link-layer address was updated with a different address, it MUST be set to STALE.
+            self.enter(address, told, State::Stale, router, now);
+        } else {
+            // Otherwise, the entry's state remains unchanged.
+            (entry.is_router, entry.heard) = (router, now);
+        }
+        true
     }
 
-    fn set(&mut self, address: Ipv4Addr) -> &mut [Entry] {
-        let mut hasher = SipHasher13::new_with_keys(self.key[0], self.key[1]);
-        hasher.write_u32(address.to_bits());
-        let sets = self.entries.len() / WAYS;
-        let first = (hasher.finish() as usize & (sets - 1)) * WAYS;
-        &mut self.entries[first..first + WAYS]
+    /// Hears from a neighbor that asks for an address of ours: an ARP request, a neighbor solicitation; in the same way
+    /// a router solicitation or advertisement, a redirect. Whether it was known or searched for before.
+    pub fn heard_from(&mut self, address: IpAddress, mac: Mac, now: Instant) -> bool {
+        let known = self.merge(address, mac, now);
+        // RFC 4861, section 7.2.3: if an entry does not already exist, the node SHOULD create a new one and set its
+        // reachability state to STALE.
+        if !known && is_of_a_host(mac) && !address.is_unspecified() {
+            self.enter(address, mac, State::Stale, false, now);
+        }
+        known
     }
+
+    /// Hears of a neighbor in what is not for us; whether it is known or searched for. If not, it is not entered: RFC
+    /// 826 updates an entry *if it is there already*, so nobody can fill the table with addresses that we never spoke
+    /// to.
+    pub fn merge(&mut self, address: IpAddress, mac: Mac, now: Instant) -> bool {
+        if self.given(address).is_some() {
+            return true;
+        }
+        if !is_of_a_host(mac) {
+            return false;
+        }
+        // RFC 4861, section 7.2.3: if an entry already exists, and the cached link-layer address differs from the one
+        // in the received option, the cached address should be replaced, and the entry's reachability state MUST be set
+        // to STALE. From INCOMPLETE that is the state, too (appendix C).
+        let is_router = match self.cache.get(address) {
+            Some(entry) if entry.mac == mac => {
+                entry.heard = now;
+                return true;
+            }
+            Some(entry) => entry.is_router,
+            None if self.searches.is_asking(address) => false,
+            None => return false,
+        };
+        self.enter(address, mac, State::Stale, is_router, now);
+        true
+    }
+
+    /// Takes over what the kernel knows of a neighbor: its MAC address, or that it is forgotten or does not answer.
+    pub fn adopt(&mut self, address: IpAddress, mac: Option<Mac>, now: Instant) {
+        match mac {
+            Some(mac) => {
+                self.heard_from(address, mac, now);
+            }
+            None => {
+                self.front.forget(address);
+                if self.cache.remove(address).is_some_and(|entry| entry.is_timed()) {
+                    self.probes.stop(address);
+                    self.set_earliest();
+                }
+            }
+        }
+    }
+
+    /// Hears that what was sent to a neighbor arrived lately: a connection has made progress (RFC 4861, section 7.3.1).
+    #[inline]
+    pub fn reachable(&mut self, address: IpAddress, now: Instant) {
+        if self.front.resolve(address, now + HINT_MARGIN).is_none() {
+            self.confirm(address, now);
+        }
+    }
+
+    #[inline(never)]
+    fn confirm(&mut self, address: IpAddress, now: Instant) {
+        let Some(&mut Entry { mac, state, is_router, until, .. }) = self.cache.get(address) else { return };
+        if state != State::Reachable || until <= now + HINT_MARGIN {
+            self.enter(address, mac, State::Reachable, is_router, now);
+        }
+        // So that the next hint finds it there.
+        self.look_up(address, now);
+    }
+
+    /// Hears that a neighbor does not seem to get what is sent to it: it is asked at once, unless it was heard from
+    /// just now, and serves on until it turns out that it does not answer.
+    pub fn doubt(&mut self, address: IpAddress, now: Instant) {
+        let Some(entry) = self.cache.get(address) else { return };
+        if entry.state == State::Probe || now.since(entry.heard) < RETRANS_TIMER {
+            return;
+        }
+        let hurried = self.probes.hurry(address, now);
+        entry.state = if hurried { State::Probe } else { State::Stale };
+        self.front.forget(address);
+        self.set_earliest();
+    }
+
+    /// Takes note whether a neighbor is a router, if it is known: a router advertisement says that it is.
+    pub fn set_router(&mut self, address: IpAddress, is_router: bool) {
+        if let Some(entry) = self.cache.get(address) {
+            entry.is_router = is_router;
+        }
+    }
+
+    /// Takes down what is known of a neighbor now, in a state without a timer, and lets go what waits for it.
+    fn enter(&mut self, address: IpAddress, mac: Mac, state: State, is_router: bool, now: Instant) {
+        let until = if state == State::Reachable { now + self.draw_reachable_time() } else { now };
+        let new = Entry { address, mac, state, is_router, until, heard: now };
+        let before = match self.cache.get(address) {
+            Some(entry) => Some(std::mem::replace(entry, new)),
+            None => self.cache.enter(new, now),
+        };
+        if let Some(before) = before {
+            self.front.forget(before.address);
+            if before.is_timed() {
+                self.probes.stop(before.address);
+            }
+        }
+        self.searches.found(address, mac);
+        self.set_earliest();
+    }
+
+    /// RFC 4861, section 6.3.2: a uniformly distributed random value between 0.5 and 1.5 times the base, so that hosts
+    /// do not fall into step.
+    fn draw_reachable_time(&mut self) -> Duration {
+        self.draws = self.draws.wrapping_add(1);
+        let thousandths = 500 + self.key.hash(&self.draws.to_ne_bytes()) % 1_001;
+        REACHABLE_TIME.saturating_mul(thousandths as u32) / 1_000
+    }
+
+    /// The MAC address that the configuration gives to a neighbor.
+    fn given(&self, address: IpAddress) -> Option<Mac> {
+        let at = self.fixed.binary_search_by_key(&address, |(address, _)| *address).ok()?;
+        self.fixed.get(at).map(|(_, mac)| *mac)
+    }
+
+    /// Kept rather than looked for each turn: timers change far less often.
+    fn set_earliest(&mut self) {
+        self.earliest = [self.searches.next_deadline(), self.probes.next_deadline()].into_iter().flatten().min();
+    }
+}
+
+/// Whether a MAC address can be that of one host.
+fn is_of_a_host(mac: Mac) -> bool {
+    mac != Mac::ZERO && !mac.is_multicast()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::{ChunkSize, UmemConfig};
-
-    const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-    const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
-    const OTHER: Mac = Mac([2, 0, 0, 0, 0, 9]);
-
-    fn neighbors() -> Neighbors {
-        Neighbors::new(NeighborConfig { entries: 16, queue: 2 }, [1, 2])
-    }
-
-    fn umem() -> Umem {
-        Umem::new(UmemConfig { chunks: 128, chunk_size: ChunkSize::Bytes2048, huge_pages: false }).unwrap()
-    }
-
-    fn at(seconds: u64) -> Instant {
-        Instant::ZERO + Duration::from_secs(seconds)
-    }
-
-    fn address(n: u32) -> Ipv4Addr {
-        Ipv4Addr::from_bits(0x0a00_0000 + n)
-    }
-
-    #[test]
-    fn frames_wait_for_a_neighbor_and_leave_in_order_when_it_is_found() {
-        let (mut neighbors, mut umem) = (neighbors(), umem());
-        let frames = [umem.alloc().unwrap(), umem.alloc().unwrap()];
-        let order = frames.each_ref().map(Frame::chunk);
-        frames.into_iter().for_each(|frame| neighbors.wait(PEER, frame, &mut umem, at(0)).unwrap());
-        assert!(matches!(neighbors.due(at(0)), Some(Due::Ask(PEER, Mac::BROADCAST))));
-        assert!(neighbors.due(at(0)).is_none(), "not again within the second");
-        assert!(neighbors.confirm(PEER, MAC, at(0)));
-        for chunk in order {
-            let (frame, mac) = neighbors.next_found(&mut umem).unwrap();
-            assert_eq!((frame.chunk(), mac), (chunk, MAC));
-            umem.free(frame);
-        }
-        assert!(neighbors.next_found(&mut umem).is_none());
-        assert_eq!(neighbors.lookup(PEER, at(0)), Some(MAC));
-        assert_eq!(neighbors.next_deadline(), None);
-    }
-
-    #[test]
-    fn a_silent_neighbor_is_given_up_after_three_requests() {
-        let (mut neighbors, mut umem) = (neighbors(), umem());
-        let frame = umem.alloc().unwrap();
-        neighbors.wait(PEER, frame, &mut umem, at(0)).unwrap();
-        for second in 0..3 {
-            assert_eq!(neighbors.next_deadline(), Some(at(second)));
-            assert!(matches!(neighbors.due(at(second)), Some(Due::Ask(..))));
-        }
-        let Some(Due::GiveUp(mut waiting)) = neighbors.due(at(3)) else { panic!() };
-        assert_eq!(waiting.clear(&mut umem), 1);
-        assert_eq!((neighbors.waiting(), neighbors.next_deadline()), (0, None));
-    }
-
-    #[test]
-    fn queues_and_searches_are_bounded() {
-        let (mut neighbors, mut umem) = (neighbors(), umem());
-        let mut wait = |n| {
-            let frame = umem.alloc().unwrap();
-            neighbors.wait(address(n), frame, &mut umem, at(0)).map_err(|(frame, reason)| {
-                umem.free(frame);
-                reason
-            })
-        };
-        assert_eq!([wait(0), wait(0)], [Ok(()), Ok(())]);
-        assert_eq!(wait(0), Err(UnsentReason::NeighborQueueFull));
-        (1..SEARCHES as u32).for_each(|n| wait(n).unwrap());
-        assert_eq!(wait(999), Err(UnsentReason::NeighborTableFull));
-    }
-
-    #[test]
-    fn an_old_entry_serves_on_while_it_is_asked_again_and_goes_when_silent() {
-        let mut neighbors = neighbors();
-        neighbors.learn(PEER, MAC, at(0));
-        assert_eq!(neighbors.lookup(PEER, at(60)), Some(MAC));
-        assert_eq!(neighbors.next_deadline(), None);
-        assert_eq!(neighbors.lookup(PEER, at(61)), Some(MAC));
-        for second in 61..64 {
-            assert!(matches!(neighbors.due(at(second)), Some(Due::Ask(PEER, MAC))), "unicast");
-        }
-        assert!(matches!(neighbors.due(at(64)), Some(Due::GiveUp(_))));
-        assert_eq!(neighbors.lookup(PEER, at(64)), None);
-    }
-
-    #[test]
-    fn a_neighbor_in_doubt_is_searched_for_anew_but_not_at_once() {
-        let mut neighbors = neighbors();
-        neighbors.learn(PEER, MAC, at(0));
-        neighbors.doubt(PEER, at(0));
-        assert_eq!(neighbors.lookup(PEER, at(0)), Some(MAC), "just confirmed");
-        neighbors.doubt(PEER, at(1));
-        assert_eq!(neighbors.lookup(PEER, at(1)), None);
-    }
-
-    #[test]
-    fn a_neighbor_that_moved_is_followed_and_a_stranger_is_not_entered() {
-        let mut neighbors = neighbors();
-        assert!(!neighbors.confirm(PEER, MAC, at(0)));
-        neighbors.learn(PEER, MAC, at(0));
-        assert!(neighbors.confirm(PEER, OTHER, at(1)));
-        assert_eq!(neighbors.lookup(PEER, at(1)), Some(OTHER));
-    }
-
-    #[test]
-    fn a_full_table_forgets_the_oldest_and_never_grows() {
-        let mut neighbors = neighbors();
-        (1..=1000).for_each(|n| neighbors.learn(address(n), MAC, at(u64::from(n))));
-        assert_eq!(neighbors.entries.len(), 16);
-        assert_eq!(neighbors.lookup(address(1000), at(1000)), Some(MAC));
-        assert_eq!(neighbors.lookup(address(1), at(1000)), None);
-    }
-}
+mod tests;

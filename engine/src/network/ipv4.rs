@@ -6,8 +6,6 @@ use crate::base::DropReason;
 use crate::link::address::{AddressState, Addresses};
 use crate::wire::ipv4::Packet;
 
-/// Hops of a datagram of ours (RFC 1700 and Linux: 64).
-pub const DEFAULT_TTL: u8 = 64;
 /// Bytes that every host can reassemble (RFC 1122, section 3.3.2), and to which ICMP errors are clamped.
 pub const MIN_REASSEMBLY_LEN: usize = 576;
 
@@ -24,11 +22,11 @@ pub const MIN_REASSEMBLY_LEN: usize = 576;
 #[inline]
 pub fn accept(packet: &Packet<'_>, addresses: &Addresses, to_everybody: bool) -> Result<(), DropReason> {
     let (source, destination) = (packet.source(), packet.destination());
-    match addresses.state(destination) {
+    match addresses.state(destination.into()) {
         Some(AddressState::Preferred) => {}
         Some(_) => return Err(DropReason::AddressTentative),
         None if destination.is_broadcast() || destination.is_multicast() => return Err(DropReason::Ipv4Broadcast),
-        None if addresses.is_directed_broadcast(destination) => return Err(DropReason::Ipv4Broadcast),
+        None if addresses.is_directed_broadcast(destination.into()) => return Err(DropReason::Ipv4Broadcast),
         None => return Err(DropReason::Ipv4OtherDestination),
     }
     // RFC 1122, section 3.3.6: a host SHOULD silently discard a datagram that is received via a link-layer
@@ -38,7 +36,7 @@ pub fn accept(packet: &Packet<'_>, addresses: &Addresses, to_everybody: bool) ->
     }
     // RFC 1122, section 3.2.1.3: a host MUST silently discard an incoming datagram containing an IP source
     // address that is invalid.
-    if !is_valid_source(source) || !addresses.may_send(source) {
+    if !is_valid_source(source) || !addresses.may_send(source.into()) {
         return Err(DropReason::Ipv4SourceInvalid);
     }
     if packet.is_fragment() { Err(DropReason::Ipv4Fragment) } else { Ok(()) }
@@ -48,7 +46,7 @@ pub fn accept(packet: &Packet<'_>, addresses: &Addresses, to_everybody: bool) ->
 #[inline]
 #[must_use]
 pub fn is_for_us(source: Ipv4Addr, destination: Ipv4Addr, addresses: &Addresses) -> bool {
-    is_valid_source(source) && addresses.may_receive(source, destination)
+    is_valid_source(source) && addresses.may_receive(source.into(), destination.into())
 }
 
 /// Whether a single host may send from the address: not zero, loopback, multicast or reserved.

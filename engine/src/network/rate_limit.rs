@@ -1,12 +1,12 @@
 //! How many ICMP errors may go out: a token bucket for all, and one for each receiver (RFC 1812, section 4.3.2.8).
 
 use std::hash::Hasher;
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
 
 use crate::base::Instant;
+use crate::wire::ip::IpAddress;
 
 /// Errors a second in all, and how many at once (Linux: icmp_msgs_per_sec 10,000 and icmp_msgs_burst 10,000
 /// on 6.x, 1,000 and 50 before; a scan sees no more of us than it needs).
@@ -55,9 +55,9 @@ impl RateLimit {
 
     /// Takes a token for an error to `receiver`; `false` if there is none.
     #[must_use]
-    pub fn allow(&mut self, receiver: Ipv4Addr, now: Instant) -> bool {
+    pub fn allow(&mut self, receiver: IpAddress, now: Instant) -> bool {
         let mut hasher = SipHasher13::new_with_keys(self.key[0], self.key[1]);
-        hasher.write_u32(receiver.to_bits());
+        hasher.write_u128(receiver.to_bits());
         let Some(each) = self.each.get_mut(hasher.finish() as usize % RECEIVERS) else { return false };
         let allowed = self.all.has_token(ALL, now) && each.has_token(EACH, now);
         if allowed {
@@ -70,6 +70,8 @@ impl RateLimit {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn at(ms: u64) -> Instant {
@@ -79,7 +81,7 @@ mod tests {
     #[test]
     fn a_receiver_gets_six_errors_at_once_and_then_one_a_second() {
         let mut limit = RateLimit::new([1, 2]);
-        let peer = Ipv4Addr::new(10, 0, 0, 1);
+        let peer = IpAddress::v4(Ipv4Addr::new(10, 0, 0, 1));
         let allowed = (0..500).filter(|_| limit.allow(peer, at(0))).count();
         assert_eq!(allowed, 6);
         assert!(!limit.allow(peer, at(999)));
@@ -90,7 +92,7 @@ mod tests {
     #[test]
     fn all_receivers_together_get_fifty_at_once_and_then_one_a_millisecond() {
         let mut limit = RateLimit::new([1, 2]);
-        let mut flood = |ms| (0..10_000).filter(|&n| limit.allow(Ipv4Addr::from_bits(n), at(ms))).count();
+        let mut flood = |ms| (0..10_000).filter(|&n| limit.allow(Ipv4Addr::from_bits(n).into(), at(ms))).count();
         assert_eq!(flood(0), 50);
         assert_eq!(flood(10), 10);
     }

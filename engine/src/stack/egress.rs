@@ -1,25 +1,19 @@
 //! The way out: headers written right to left into a frame's headroom, and what the stack sends on its own.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::app::{ConnectError, Connection, ConnectionId, Outbox, SendError};
 use crate::base::{Burst, Frame, Instant, Umem, UnsentReason};
 use crate::counters::StackCounters;
-use crate::link::address::{AddressState, Addresses, Claim};
+use crate::link::address::{Addresses, Claim};
 use crate::link::neighbor::{Due, Neighbors};
-use crate::network::icmp::ErrorMessage;
-use crate::network::ipv4::{DEFAULT_TTL, is_valid_source};
 use crate::network::route::Routes;
 use crate::network::rss::OwnQueue;
-use crate::transport::tcp::tuple::Tuple;
-use crate::transport::tcp::{ConnectFailure, Tcp};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, Mac, Tags};
 use crate::wire::ip::IpAddress;
-use crate::wire::{arp, icmpv4, ipv4, udp};
+use crate::wire::{arp, ipv4, ipv6, ndp, udp};
 
-use super::connection::{Conversation, id};
-use super::tcp::renew;
+use super::Inbound;
 
 /// What sending needs: who we are, which way things go, and what was counted.
 #[derive(Debug)]
@@ -30,7 +24,7 @@ pub(super) struct Egress {
     pub(super) routes: Routes,
     pub(super) neighbors: Neighbors,
     /// Hops that a segment of TCP may take.
-    pub(super) tcp_ttl: u8,
+    pub(super) tcp_hop_limit: u8,
     /// Which flows the NIC gives to this worker's queue, if that is known.
     pub(super) own_queue: Option<OwnQueue>,
     pub(super) counters: StackCounters,
@@ -58,11 +52,77 @@ impl Egress {
         [self.addresses.next_deadline(), self.neighbors.next_deadline()].into_iter().flatten().min()
     }
 
+    /// Sends an IP packet that answers `inbound`: by the route to where that came from, or straight back if the neighbor
+    /// is not known and cannot be searched for.
+    pub(super) fn send_back(
+        &mut self,
+        inbound: &Inbound,
+        frame: Frame,
+        now: Instant,
+        umem: &mut Umem,
+        out: &mut Burst,
+    ) {
+        let ethernet::Header { source, tags, .. } = inbound.ethernet;
+        let Some(next_hop) = self.routes.next_hop(inbound.source) else {
+            umem.free(frame);
+            return self.unsent(UnsentReason::NoRoute);
+        };
+        self.send_via(next_hop, tags, Some(source), frame, now, umem, out);
+    }
+
+    /// Sends an IP packet to a neighbor, or lets it wait until the neighbor is found. Where neither can be, it goes to `else_to`.
+    pub(super) fn send_via(
+        &mut self,
+        next_hop: IpAddress,
+        tags: Tags,
+        else_to: Option<Mac>,
+        frame: Frame,
+        now: Instant,
+        umem: &mut Umem,
+        out: &mut Burst,
+    ) {
+        if let Some(mac) = self.neighbors.resolve(next_hop, now) {
+            return self.finish(frame, mac, tags, umem, out);
+        }
+        match self.neighbors.wait(next_hop, frame, umem, now) {
+            Ok(pushed_out) => {
+                self.counters.originated += 1;
+                if let Some(oldest) = pushed_out {
+                    umem.free(oldest);
+                    self.counters.unsent(UnsentReason::NeighborQueueFull, 1);
+                }
+            }
+            Err((frame, reason)) => match else_to {
+                Some(mac) => self.finish(frame, mac, tags, umem, out),
+                None => {
+                    umem.free(frame);
+                    self.unsent(reason);
+                }
+            },
+        }
+    }
+
+    /// Puts the Ethernet header in front of an IP packet, and puts it out.
+    pub(super) fn finish(&mut self, mut frame: Frame, to: Mac, tags: Tags, umem: &mut Umem, out: &mut Burst) {
+        if self.write_ethernet(&mut frame, umem, to, tags) {
+            self.push(frame, umem, out);
+        } else {
+            umem.free(frame);
+            self.unsent(UnsentReason::TooLong);
+        }
+    }
+
+    /// Counts a frame that was to be sent and is not.
+    pub(super) const fn unsent(&mut self, reason: UnsentReason) {
+        self.counters.originated += 1;
+        self.counters.unsent(reason, 1);
+    }
+
     /// Puts out frames whose neighbor was found.
     pub(super) fn flush_found(&mut self, umem: &mut Umem, out: &mut Burst) {
         while out.room() > 0 {
-            let Some((mut frame, mac)) = self.neighbors.next_found(umem) else { return };
-            if self.write_ethernet(&mut frame, umem, mac, Tags::default(), ethernet::IPV4) {
+            let Some((mut frame, _, mac)) = self.neighbors.next_found(umem) else { return };
+            if self.write_ethernet(&mut frame, umem, mac, Tags::default()) {
                 self.forward(frame, umem, out);
             } else {
                 umem.free(frame);
@@ -71,32 +131,106 @@ impl Egress {
         }
     }
 
-    /// Puts out the ARP packets that are due, and gives up on neighbors that never answered.
-    pub(super) fn transmit_arp(&mut self, now: Instant, umem: &mut Umem, out: &mut Burst) {
+    /// Puts out the questions who has an address that are due, and gives up on neighbors that never answered.
+    pub(super) fn transmit_questions(&mut self, now: Instant, umem: &mut Umem, out: &mut Burst) {
         while out.room() > 0
             && let Some(claim) = self.addresses.due(now)
         {
-            // RFC 5227, section 2.1.1: a probe's sender address is zero, so that it pollutes nobody's table.
-            let (sender, target) = match claim {
-                Claim::Probe(address) => (Ipv4Addr::UNSPECIFIED, address),
-                Claim::Announce(address) => (address, address),
-            };
-            self.ask(sender, target, Mac::BROADCAST, umem, out);
+            self.claim(claim, umem, out);
         }
         while out.room() > 0
             && let Some(due) = self.neighbors.due(now)
         {
             match due {
-                Due::Ask(target, to) => {
-                    let sender = self.addresses.source_for(target).unwrap_or(Ipv4Addr::UNSPECIFIED);
-                    self.ask(sender, target, to, umem, out);
-                }
-                Due::GiveUp(mut waiting) => {
+                Due::Solicit { address, to } => self.solicit(address, to, umem, out),
+                Due::GiveUp(_, mut waiting) => {
                     let frames = waiting.clear(umem);
                     self.counters.unsent(UnsentReason::NeighborUnreachable, u64::from(frames));
                 }
             }
         }
+    }
+
+    fn claim(&mut self, claim: Claim, umem: &mut Umem, out: &mut Burst) {
+        let (Claim::Probe(address) | Claim::Announce(address)) = claim;
+        match (claim, address.to_v4(), address.to_v6()) {
+            // RFC 5227, section 2.1.1: a probe's sender address is zero, so that it pollutes nobody's table.
+            (Claim::Probe(_), Some(v4), _) => self.ask(Ipv4Addr::UNSPECIFIED, v4, Mac::BROADCAST, umem, out),
+            (Claim::Announce(_), Some(v4), _) => self.ask(v4, v4, Mac::BROADCAST, umem, out),
+            (Claim::Probe(_), None, Some(v6)) => {
+                // RFC 4862, section 5.4.2: from the unspecified address to the solicited-node group, without options.
+                let message = ndp::Solicitation { target: v6, source_mac: None };
+                let write = |room: &mut [u8], source, to| ndp::write_solicitation(room, &message, source, to);
+                self.send_ndp(IpAddress::NONE, ndp::solicited_node(v6).into(), None, umem, out, write);
+            }
+            (Claim::Announce(_), None, Some(v6)) => {
+                let message = self.advertisement(v6, false);
+                let write = |room: &mut [u8], source, to| ndp::write_advertisement(room, &message, source, to);
+                self.send_ndp(address, ndp::ALL_NODES.into(), None, umem, out, write);
+            }
+            (_, None, None) => {}
+        }
+    }
+
+    fn solicit(&mut self, address: IpAddress, to: Option<Mac>, umem: &mut Umem, out: &mut Burst) {
+        let source = self.addresses.source_for(address);
+        match (address.to_v4(), address.to_v6()) {
+            (Some(target), _) => {
+                let sender = source.and_then(IpAddress::to_v4).unwrap_or(Ipv4Addr::UNSPECIFIED);
+                self.ask(sender, target, to.unwrap_or(Mac::BROADCAST), umem, out);
+            }
+            (None, Some(target)) => {
+                // RFC 4861, section 7.2.2: to the solicited-node group when it is searched for, to the neighbor itself when
+                // it is only probed.
+                let Some(source) = source else { return };
+                let group = to.map_or_else(|| ndp::solicited_node(target).into(), |_| address);
+                let message = ndp::Solicitation { target, source_mac: Some(self.mac) };
+                let write = |room: &mut [u8], source, to| ndp::write_solicitation(room, &message, source, to);
+                self.send_ndp(source, group, to, umem, out, write);
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// What tells others that an address is ours (RFC 4861, section 4.4).
+    pub(super) const fn advertisement(&self, target: Ipv6Addr, solicited: bool) -> ndp::Advertisement {
+        ndp::Advertisement { target, router: false, solicited, override_: true, target_mac: Some(self.mac) }
+    }
+
+    /// Sends a message of neighbor discovery to a group, or to the neighbor that has the MAC address `to`.
+    fn send_ndp(
+        &mut self,
+        source: IpAddress,
+        destination: IpAddress,
+        to: Option<Mac>,
+        umem: &mut Umem,
+        out: &mut Burst,
+        write: impl FnOnce(&mut [u8], Ipv6Addr, Ipv6Addr) -> Option<usize>,
+    ) {
+        let Some(mut frame) = umem.alloc() else { return self.unsent(UnsentReason::NoChunk) };
+        if self.write_ndp(&mut frame, umem, source, destination, write) {
+            self.counters.ndp_messages_originated += 1;
+            let mac = to.unwrap_or_else(|| Mac::of_group(destination));
+            self.finish(frame, mac, Tags::default(), umem, out);
+        } else {
+            umem.free(frame);
+            self.unsent(UnsentReason::TooLong);
+        }
+    }
+
+    /// Makes an empty frame an IPv6 packet with a message of neighbor discovery.
+    pub(super) fn write_ndp(
+        &self,
+        frame: &mut Frame,
+        umem: &mut Umem,
+        source: IpAddress,
+        destination: IpAddress,
+        write: impl FnOnce(&mut [u8], Ipv6Addr, Ipv6Addr) -> Option<usize>,
+    ) -> bool {
+        let (Some(from), Some(to)) = (source.to_v6(), destination.to_v6()) else { return false };
+        let Some(len) = write(umem.room_mut(frame), from, to) else { return false };
+        let way = Way { source, destination, traffic_class: 0, flow_label: 0, hop_limit: ndp::HOP_LIMIT };
+        umem.set_len(frame, len) && self.write_ip(frame, umem, &way, ipv6::ICMPV6)
     }
 
     fn ask(&mut self, sender: Ipv4Addr, target: Ipv4Addr, to: Mac, umem: &mut Umem, out: &mut Burst) {
@@ -134,7 +268,7 @@ impl Egress {
         header.write(front)
     }
 
-    /// Puts a UDP and an IPv4 header in front of the payload that the frame holds, of which `payload` is the sum.
+    /// Puts a UDP and an IP header in front of the payload that the frame holds, of which `payload` is the sum.
     #[inline]
     pub(super) fn write_udp(
         &self,
@@ -147,19 +281,22 @@ impl Egress {
         let payload_len = frame.len();
         let header =
             udp::Header { source: (way.source, ports.0), destination: (way.destination, ports.1), payload_len };
-        let ip_header = way.header(ipv4::UDP, payload_len.saturating_add(udp::LEN as u16));
-        self.prepend::<{ ipv4::LEN + udp::LEN }>(frame, umem, |out| {
-            let (ip_out, udp_out) = out.split_at_mut(ipv4::LEN);
-            if let (Some(ip_out), Some(udp_out)) = (ip_out.first_chunk_mut(), udp_out.first_chunk_mut()) {
-                ip_header.write(ip_out);
-                header.write(udp_out, payload);
-            }
-        })
+        self.prepend(frame, umem, |out| header.write(out, payload)) && self.write_ip(frame, umem, way, ipv4::UDP)
     }
 
-    /// Puts an IPv4 header in front of the payload that the frame holds.
-    pub(super) fn write_ipv4(&self, frame: &mut Frame, umem: &mut Umem, way: &Way, protocol: u8) -> bool {
-        let header = way.header(protocol, frame.len());
+    /// Puts an IP header in front of the payload that the frame holds.
+    #[inline]
+    pub(super) fn write_ip(&self, frame: &mut Frame, umem: &mut Umem, way: &Way, protocol: u8) -> bool {
+        let payload_len = frame.len();
+        let Way { traffic_class, flow_label, hop_limit, .. } = *way;
+        if let (Some(source), Some(destination)) = (way.source.to_v4(), way.destination.to_v4()) {
+            let header = ipv4::Header { traffic_class, payload_len, ttl: hop_limit, protocol, source, destination };
+            return self.prepend(frame, umem, |out| header.write(out));
+        }
+        let (Some(source), Some(destination)) = (way.source.to_v6(), way.destination.to_v6()) else { return false };
+        let next_header = protocol;
+        let header =
+            ipv6::Header { traffic_class, flow_label, payload_len, next_header, hop_limit, source, destination };
         self.prepend(frame, umem, |out| header.write(out))
     }
 
@@ -170,16 +307,11 @@ impl Egress {
         usize::from(frame.len()) + N <= usize::from(self.mtu) && umem.prepend(frame).map(write).is_some()
     }
 
-    /// Puts an Ethernet header in front of the packet that the frame holds.
+    /// Puts an Ethernet header in front of the IP packet that the frame holds.
     #[inline]
-    pub(super) fn write_ethernet(
-        &self,
-        frame: &mut Frame,
-        umem: &mut Umem,
-        to: Mac,
-        tags: Tags,
-        ethertype: u16,
-    ) -> bool {
+    pub(super) fn write_ethernet(&self, frame: &mut Frame, umem: &mut Umem, to: Mac, tags: Tags) -> bool {
+        let is_v6 = umem.bytes(frame).first().is_some_and(|first| first >> 4 == 6);
+        let ethertype = if is_v6 { ethernet::IPV6 } else { ethernet::IPV4 };
         let header = ethernet::Header { destination: to, source: self.mac, tags, ethertype };
         match tags.count() {
             0 => umem.prepend::<{ ethernet::LEN }>(frame).map(|out| header.write_untagged(out)).is_some(),
@@ -189,150 +321,13 @@ impl Egress {
     }
 }
 
-/// Whom an IPv4 packet of ours is from and to, and in which class it travels.
+/// Whom an IP packet of ours is from and to, and in which class it travels.
 #[derive(Clone, Copy)]
 pub(super) struct Way {
-    pub(super) source: Ipv4Addr,
-    pub(super) destination: Ipv4Addr,
+    pub(super) source: IpAddress,
+    pub(super) destination: IpAddress,
     pub(super) traffic_class: u8,
-    pub(super) ttl: u8,
-}
-
-impl Way {
-    #[inline]
-    const fn header(&self, protocol: u8, payload_len: u16) -> ipv4::Header {
-        let Self { source, destination, traffic_class, ttl } = *self;
-        ipv4::Header { traffic_class, payload_len, ttl, protocol, source, destination }
-    }
-}
-
-/// Puts the header of an ICMP error in front of the datagram that the frame holds and that it is about.
-pub(super) fn write_icmp_error(frame: &mut Frame, umem: &mut Umem, error: ErrorMessage) -> bool {
-    if umem.prepend::<{ icmpv4::LEN }>(frame).is_none() {
-        return false;
-    }
-    let Some((header, quoted)) = umem.bytes_mut(frame).split_first_chunk_mut() else { return false };
-    icmpv4::write_error(header, error.kind, error.code, quoted);
-    true
-}
-
-/// One turn's way out for an application.
-pub(super) struct Turn<'a, S> {
-    pub(super) now: Instant,
-    pub(super) egress: &'a mut Egress,
-    pub(super) tcp: Option<&'a mut Tcp>,
-    pub(super) sessions: &'a mut Vec<S>,
-    pub(super) umem: &'a mut Umem,
-    pub(super) out: &'a mut Burst,
-}
-
-impl<S: Default> Outbox for Turn<'_, S> {
-    fn send(&mut self, from: u16, to: SocketAddr, write: impl FnOnce(&mut [u8]) -> usize) -> Result<(), SendError> {
-        let SocketAddr::V4(to) = to else { return Err(self.unsent(UnsentReason::NoRoute)) };
-        let Some(next_hop) = self.egress.routes.next_hop((*to.ip()).into()).and_then(IpAddress::to_v4) else {
-            return Err(self.unsent(UnsentReason::NoRoute));
-        };
-        let Some(source) = self.egress.addresses.source_for(*to.ip()) else { return Err(SendError::Later) };
-        if self.out.room() == 0 {
-            return Err(SendError::Later);
-        }
-        let mut frame = self.umem.alloc().ok_or(SendError::Later)?;
-        let room = self.umem.room_mut(&mut frame);
-        let len = write(room);
-        let sum = Sum::default().add_bytes(room.get(..len).unwrap_or_default());
-        let way = Way { source, destination: *to.ip(), traffic_class: 0, ttl: DEFAULT_TTL };
-        let written = self.umem.set_len(&mut frame, len)
-            && self.egress.write_udp(&mut frame, self.umem, &way, (from, to.port()), sum);
-        if !written {
-            self.umem.free(frame);
-            return Err(self.unsent(UnsentReason::TooLong));
-        }
-        self.send_via(next_hop, frame)
-    }
-
-    fn connect(&mut self, to: SocketAddr) -> Result<ConnectionId, ConnectError> {
-        self.open(None, to)
-    }
-
-    fn connect_from(&mut self, from: IpAddr, to: SocketAddr) -> Result<ConnectionId, ConnectError> {
-        self.open(Some(from), to)
-    }
-
-    fn connection(&mut self, id: ConnectionId) -> Option<impl Connection + '_> {
-        let tcp = self.tcp.as_mut()?;
-        let lives = tcp.exists(id.index) && tcp.generation(id.index) == id.generation;
-        lives.then(|| Conversation::new(tcp, self.umem, id.index, self.now))
-    }
-}
-
-impl<S: Default> Turn<'_, S> {
-    /// Opens a connection, from an address of ours that the application names or that the route to the peer suggests.
-    fn open(&mut self, from: Option<IpAddr>, to: SocketAddr) -> Result<ConnectionId, ConnectError> {
-        let Some(tcp) = &mut self.tcp else { return Err(ConnectError::NoTcp) };
-        let SocketAddr::V4(to) = to else { return Err(ConnectError::NoRoute) };
-        let egress = &mut self.egress;
-        let remote = *to.ip();
-        // RFC 9293, section 3.9.1.1 (MUST-46): a TCP MUST reject as an error a local OPEN call for an invalid remote IP
-        // address, such as a broadcast or multicast address.
-        let is_group = remote.is_multicast() || remote.is_broadcast() || egress.addresses.is_directed_broadcast(remote);
-        if is_group || !is_valid_source(remote) || to.port() == 0 || egress.addresses.state(remote).is_some() {
-            return Err(ConnectError::InvalidAddress);
-        }
-        if egress.routes.next_hop(remote.into()).is_none() {
-            return Err(ConnectError::NoRoute);
-        }
-        // RFC 9293, section 3.9.1.1 (MUST-44): the IP layer is asked to select a local address before the first SYN.
-        let local = match from {
-            None => egress.addresses.source_for(remote).ok_or(ConnectError::Later)?,
-            // RFC 9293, section 3.9.1.1 (MUST-43): the optional "local IP address" parameter MUST be supported.
-            Some(IpAddr::V4(local)) => match egress.addresses.state(local) {
-                Some(AddressState::Preferred) => local,
-                Some(AddressState::Tentative) => return Err(ConnectError::Later),
-                _ => return Err(ConnectError::NotOurs),
-            },
-            Some(IpAddr::V6(_)) => return Err(ConnectError::NotOurs),
-        };
-        let queue = egress.own_queue.as_ref();
-        let is_ours = |tuple: &Tuple| queue.is_none_or(|queue| queue.receives(tuple.remote, tuple.local));
-        match tcp.connect(local, (remote, to.port()), is_ours, self.now, self.umem) {
-            Ok(index) => {
-                renew(self.sessions, index);
-                Ok(id(tcp, index))
-            }
-            Err(ConnectFailure::TooMany) => Err(ConnectError::TooMany),
-            Err(ConnectFailure::NoPort) => Err(ConnectError::NoPort),
-            Err(ConnectFailure::NoMemory) => Err(ConnectError::Later),
-        }
-    }
-}
-
-impl<S> Turn<'_, S> {
-    /// Sends a finished IPv4 packet to a neighbor, or lets it wait until the neighbor is found.
-    fn send_via(&mut self, next_hop: Ipv4Addr, mut frame: Frame) -> Result<(), SendError> {
-        let Self { now, egress, umem, out, .. } = self;
-        match egress.neighbors.lookup(next_hop, *now) {
-            Some(mac) if egress.write_ethernet(&mut frame, umem, mac, Tags::default(), ethernet::IPV4) => {
-                egress.push(frame, umem, out);
-            }
-            Some(_) => {
-                umem.free(frame);
-                return Err(self.unsent(UnsentReason::TooLong));
-            }
-            None => {
-                if let Err((frame, reason)) = egress.neighbors.wait(next_hop, frame, umem, *now) {
-                    umem.free(frame);
-                    return Err(self.unsent(reason));
-                }
-                egress.counters.originated += 1;
-            }
-        }
-        self.egress.counters.udp_originated += 1;
-        Ok(())
-    }
-
-    const fn unsent(&mut self, reason: UnsentReason) -> SendError {
-        self.egress.counters.originated += 1;
-        self.egress.counters.unsent(reason, 1);
-        SendError::Unsent(reason)
-    }
+    /// Of IPv6 alone.
+    pub(super) flow_label: u32,
+    pub(super) hop_limit: u8,
 }

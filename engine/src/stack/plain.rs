@@ -16,9 +16,10 @@ use std::net::SocketAddr;
 use super::{Inbound, Outcome, Stack};
 use crate::app::{Answer, App, Datagram};
 use crate::base::{Frame, Instant, Umem, UnsentReason};
-use crate::network::ipv4::{self, DEFAULT_TTL};
+use crate::network::{DEFAULT_HOP_LIMIT, ipv4};
 use crate::wire::checksum::{Sum, pseudo_header};
 use crate::wire::ethernet::{self, Tags};
+use crate::wire::ip::IpAddress;
 use crate::wire::{self, ipv4 as ip};
 
 /// Bytes of the three headers.
@@ -41,7 +42,7 @@ impl<A: App> Stack<A> {
         let frame_len = usize::from(frame.len());
         let (headers, room) = umem.room_mut(frame).split_first_chunk_mut::<HEADERS>()?;
         let headers = Headers::of(headers)?;
-        let payload_len = self.plain_payload_len(&headers, room, frame_len)?;
+        let (payload_len, next_hop) = self.plain_payload_len(&headers, room, frame_len)?;
         let source = (ip::source(headers.ip), wire::udp::source_port(headers.udp));
         let destination = (ip::destination(headers.ip), wire::udp::destination_port(headers.udp));
 
@@ -53,21 +54,29 @@ impl<A: App> Stack<A> {
             return Some(self.unanswered(UnsentReason::TooLong));
         };
         let (payload_len, sum) = (answer.len() as u16, Sum::default().add_bytes(answer));
-        wire::udp::Header { source: destination, destination: source, payload_len }.write(headers.udp, sum);
+        let ends = ((destination.0.into(), destination.1), (source.0.into(), source.1));
+        wire::udp::Header { source: ends.0, destination: ends.1, payload_len }.write(headers.udp, sum);
         let header = ip::Header {
             traffic_class: headers.ip[1] & !3,
             payload_len: payload_len + wire::udp::LEN as u16,
-            ttl: DEFAULT_TTL,
+            ttl: DEFAULT_HOP_LIMIT,
             protocol: ip::UDP,
             source: destination.0,
             destination: source.0,
         };
+        let inbound = Inbound { payload_len: wire::udp::LEN + len, ..plain_inbound(headers.ethernet, headers.ip) };
         header.write(headers.ip);
-        ethernet::turn_round(headers.ethernet, self.mac);
+        self.egress.counters.udp_originated += 1;
+        let Some(mac) = self.egress.neighbors.resolve(next_hop, now) else {
+            let packet =
+                umem.set_len(frame, HEADERS + len) && Umem::narrow(frame, ethernet::LEN, HEADERS + len - ethernet::LEN);
+            debug_assert!(packet, "the answer lies in the frame's room");
+            return Some(Outcome::Answer(inbound));
+        };
+        ethernet::turn_round(headers.ethernet, self.mac, mac);
         if !umem.set_len(frame, HEADERS + len) {
             return Some(self.unanswered(UnsentReason::TooLong));
         }
-        self.egress.counters.udp_originated += 1;
         Some(Outcome::Answered)
     }
 
@@ -81,27 +90,21 @@ impl<A: App> Stack<A> {
             return None;
         }
         let payload_len = usize::from(ip::total_len(ip)).checked_sub(ip::LEN)?;
-        let payload_at = ethernet::LEN + ip::LEN;
         let (source, destination) = (ip::source(ip), ip::destination(ip));
         if self.tcp.is_none()
-            || payload_at + payload_len > bytes.len()
+            || ethernet::LEN + ip::LEN + payload_len > bytes.len()
             || !Sum::default().add_bytes(&ip[..]).is_valid()
             || !ipv4::is_for_us(source, destination, &self.egress.addresses)
         {
             return None;
         }
-        let ethernet = ethernet::Header {
-            destination: self.mac,
-            source: ethernet::source(ethernet),
-            tags: Tags::default(),
-            ethertype: ethernet::IPV4,
-        };
-        Some(Inbound { ethernet, payload_at, payload_len, traffic_class: ip[1], source, destination })
+        Some(Inbound { payload_len, ..plain_inbound(ethernet, ip) })
     }
 
-    /// Bytes of payload of a datagram that is plain, intact, for us, and from somebody who can be answered.
+    /// Bytes of payload of a datagram that is plain, intact, for us, and from somebody who can be answered; and the
+    /// neighbor that answers go to.
     #[inline]
-    fn plain_payload_len(&self, headers: &Headers<'_>, room: &[u8], frame_len: usize) -> Option<usize> {
+    fn plain_payload_len(&self, headers: &Headers<'_>, room: &[u8], frame_len: usize) -> Option<(usize, IpAddress)> {
         let Headers { ethernet, ip, udp } = headers;
         let for_us = ethernet::is_plain_ipv4(ethernet, self.mac) && ip::is_plain(ip, ip::UDP);
         let udp_len = usize::from(ip::total_len(ip)).checked_sub(ip::LEN)?;
@@ -113,15 +116,32 @@ impl<A: App> Stack<A> {
             return None;
         }
         let (source, destination) = (ip::source(ip), ip::destination(ip));
+        let next_hop = self.egress.routes.next_hop(source.into())?;
         let known = ipv4::is_for_us(source, destination, &self.egress.addresses)
-            && self.egress.routes.next_hop(source.into()).is_some()
             && wire::udp::source_port(udp) != 0
             && self.udp_ports.contains(wire::udp::destination_port(udp));
         let payload = room.get(..udp_len.checked_sub(wire::udp::LEN)?)?;
-        let pseudo = pseudo_header(source, destination, ip::UDP, udp_len as u16);
+        let pseudo = pseudo_header(source.into(), destination.into(), ip::UDP, udp_len as u16);
         let sum = |pseudo: Sum| pseudo.add_bytes(&udp[..]).add_bytes(payload);
         let intact = || self.checksum.accepts(wire::udp::checksum(udp), pseudo, sum);
-        (known && intact()).then_some(payload.len())
+        (known && intact()).then_some((payload.len(), next_hop))
+    }
+}
+
+/// What is known of a plain frame but for the length of what it carries.
+#[inline]
+fn plain_inbound(ethernet: &[u8; ethernet::LEN], ip: &[u8; ip::LEN]) -> Inbound {
+    let [destination, source] = [ethernet::destination(ethernet), ethernet::source(ethernet)];
+    Inbound {
+        ethernet: ethernet::Header { destination, source, tags: Tags::default(), ethertype: ethernet::IPV4 },
+        payload_at: ethernet::LEN + ip::LEN,
+        payload_len: 0,
+        traffic_class: ip[1],
+        hop_limit: ip::ttl(ip),
+        flow_label: 0,
+        in_fragments: false,
+        source: ip::source(ip).into(),
+        destination: ip::destination(ip).into(),
     }
 }
 

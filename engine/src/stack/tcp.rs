@@ -8,8 +8,7 @@ use crate::transport::tcp::segment::{Control, Segment};
 use crate::transport::tcp::tuple::Tuple;
 use crate::transport::tcp::{End, Events, Outgoing, Output, Tcp};
 use crate::wire::checksum::Sum;
-use crate::wire::ethernet::{self, Mac, Tags};
-use crate::wire::ip::IpAddress;
+use crate::wire::ethernet::{Mac, Tags};
 use crate::wire::{ipv4, tcp};
 
 use super::connection::{Conversation, id};
@@ -36,7 +35,7 @@ impl<A: App> Stack<A> {
             Err(reason) => self.egress.counters.drop(reason),
         }
         if verdict.replies {
-            self.reply(inbound, verdict.frame.take(), umem, out);
+            self.reply(inbound, verdict.frame.take(), now, umem, out);
         } else if let Some(frame) = verdict.frame.take() {
             umem.free(frame);
         }
@@ -46,15 +45,19 @@ impl<A: App> Stack<A> {
     }
 
     /// Answers a segment at once: in its own frame, unless that is kept.
-    fn reply(&mut self, inbound: &Inbound, frame: Option<Frame>, umem: &mut Umem, out: &mut Burst) {
+    fn reply(&mut self, inbound: &Inbound, frame: Option<Frame>, now: Instant, umem: &mut Umem, out: &mut Burst) {
         let Some(reply) = self.tcp.as_mut().and_then(Tcp::take_control) else { return };
         let Some(mut frame) = frame.or_else(|| umem.alloc()) else {
             return self.egress.unsent(UnsentReason::NoChunk);
         };
         let emptied = umem.set_len(&mut frame, 0);
         debug_assert!(emptied);
-        let ethernet::Header { source, tags, .. } = inbound.ethernet;
-        self.egress.send_control(&reply, source, tags, frame, umem, out);
+        if self.egress.write_control(&reply, &mut frame, umem) {
+            self.egress.send_back(inbound, frame, now, umem, out);
+        } else {
+            umem.free(frame);
+            self.egress.unsent(UnsentReason::TooLong);
+        }
     }
 
     /// Tells the application what happened to a connection, in the order in which it may matter.
@@ -166,23 +169,20 @@ impl Egress {
         out: &mut Burst,
     ) {
         let Outgoing { mut frame, class, shared, doubts_way } = segment;
-        let to = Way { source: tuple.local.0, destination: tuple.remote.0, traffic_class: class, ttl: self.tcp_ttl };
-        if !self.write_ipv4(&mut frame, umem, &to, ipv4::TCP) {
+        let to = self.tcp_way(tuple, class);
+        if !self.write_ip(&mut frame, umem, &to, ipv4::TCP) {
             umem.free(frame);
             return self.unsent(UnsentReason::TooLong);
         }
-        if way != Mac::ZERO {
-            return self.finish(frame, way, umem, out);
-        }
-        let Some(next_hop) = self.routes.next_hop(tuple.remote.0.into()).and_then(IpAddress::to_v4) else {
+        let Some(next_hop) = self.routes.next_hop(tuple.remote.0) else {
             umem.free(frame);
             return self.unsent(UnsentReason::NoRoute);
         };
         if doubts_way {
             self.neighbors.doubt(next_hop, now);
         }
-        if let Some(mac) = self.neighbors.lookup(next_hop, now) {
-            return self.finish(frame, mac, umem, out);
+        if let Some(mac) = self.neighbors.resolve(next_hop, now) {
+            return self.finish(frame, mac, Tags::default(), umem, out);
         }
         // It cannot wait on two queues at once: what waits for the neighbor is a copy.
         let waiting = if shared { umem.duplicate(&frame) } else { None };
@@ -194,47 +194,8 @@ impl Egress {
                 copy
             }
         };
-        match self.neighbors.wait(next_hop, waiting, umem, now) {
-            Ok(()) => self.counters.originated += 1,
-            Err((frame, reason)) => {
-                umem.free(frame);
-                self.unsent(reason);
-            }
-        }
-    }
-
-    /// Puts the Ethernet header in front of a packet, and puts it out.
-    fn finish(&mut self, mut frame: Frame, to: Mac, umem: &mut Umem, out: &mut Burst) {
-        if self.write_ethernet(&mut frame, umem, to, Tags::default(), ethernet::IPV4) {
-            self.push(frame, umem, out);
-        } else {
-            umem.free(frame);
-            self.unsent(UnsentReason::TooLong);
-        }
-    }
-
-    /// Sends a segment without text that answers a frame, in that frame.
-    fn send_control(
-        &mut self,
-        control: &Control,
-        to: Mac,
-        tags: Tags,
-        mut frame: Frame,
-        umem: &mut Umem,
-        out: &mut Burst,
-    ) {
-        if self.routes.next_hop(control.tuple.remote.0.into()).is_none() {
-            umem.free(frame);
-            return self.unsent(UnsentReason::NoRoute);
-        }
-        if self.write_control(control, &mut frame, umem)
-            && self.write_ethernet(&mut frame, umem, to, tags, ethernet::IPV4)
-        {
-            self.push(frame, umem, out);
-        } else {
-            umem.free(frame);
-            self.unsent(UnsentReason::TooLong);
-        }
+        let came_from = (way != Mac::ZERO).then_some(way);
+        self.send_via(next_hop, Tags::default(), came_from, waiting, now, umem, out);
     }
 
     /// Sends a segment without text that answers nothing.
@@ -258,20 +219,18 @@ impl Egress {
         self.send_segment(segment, &control.tuple, way, now, umem, out);
     }
 
-    /// Writes the TCP and the IPv4 header of a segment without text.
+    /// Writes the TCP and the IP header of a segment without text.
     fn write_control(&self, control: &Control, frame: &mut Frame, umem: &mut Umem) -> bool {
         let header = control_header(control);
         let Some(room) = umem.prepend_len(frame, header.header_len() as u16) else { return false };
         header.write(room, Sum::default());
-        let (source, destination) = (control.tuple.local.0, control.tuple.remote.0);
-        let way = Way { source, destination, traffic_class: control.class, ttl: self.tcp_ttl };
-        self.write_ipv4(frame, umem, &way, ipv4::TCP)
+        let way = self.tcp_way(&control.tuple, control.class);
+        self.write_ip(frame, umem, &way, ipv4::TCP)
     }
 
-    /// Counts a frame that was to be sent and is not.
-    pub(super) const fn unsent(&mut self, reason: UnsentReason) {
-        self.counters.originated += 1;
-        self.counters.unsent(reason, 1);
+    fn tcp_way(&self, tuple: &Tuple, traffic_class: u8) -> Way {
+        let (source, destination) = (tuple.local.0, tuple.remote.0);
+        Way { source, destination, traffic_class, flow_label: 0, hop_limit: self.tcp_hop_limit }
     }
 }
 

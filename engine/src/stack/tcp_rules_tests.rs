@@ -1,15 +1,17 @@
 //! What RFC 9293 asks of TCP together with the layers below it (sections 3.9.1 and 3.9.2), frame by frame.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::*;
-use crate::app::{Closed, ConnectError, Connection, ConnectionId, KEEP_ALIVE, Outbox, SoftError};
+use crate::app::{Answer, Closed, ConnectError, Connection, ConnectionId, Datagram, KEEP_ALIVE, Outbox, SoftError};
 use crate::apps::echo::Echo;
 use crate::base::{ChunkSize, UmemConfig};
 use crate::transport::tcp::TcpConfig;
+use crate::wire::checksum::Sum;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::{self, Flags, Options};
+use crate::wire::{self, icmpv4};
 
 const OUR_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 const PEER_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -35,17 +37,22 @@ struct Host<A: App> {
 
 impl<A: App> Host<A> {
     fn new(app: A, tcp: TcpConfig) -> Self {
+        Self::knowing(vec![(PEER.into(), PEER_MAC)], app, tcp)
+    }
+
+    fn knowing(fixed: Vec<(IpAddress, Mac)>, app: A, tcp: TcpConfig) -> Self {
         let config = StackConfig {
             mac: OUR_MAC,
             mtu: 1500,
             addresses: vec!["10.0.0.2/24".parse().unwrap(), "10.0.1.2/24".parse().unwrap()],
-            gateway: Some(PEER),
+            gateways: vec![PEER.into()],
+            routes: vec![],
             probing: Probing::Off,
             udp_ports: vec![PORT],
             checksum: ChecksumPolicy::Verify,
             tcp: Some(tcp),
             own_queue: None,
-            neighbors: NeighborConfig::default(),
+            neighbors: NeighborConfig { fixed, ..NeighborConfig::default() },
             secret: [1, 2],
         };
         let now = Instant::from_ns(1 << 40);
@@ -121,8 +128,8 @@ impl Sent<'_> {
     fn frame(&self) -> Vec<u8> {
         let options = Options::default();
         let header = tcp::Header {
-            source: (self.from, PEER_PORT),
-            destination: (self.to, PORT),
+            source: (self.from.into(), PEER_PORT),
+            destination: (self.to.into(), PORT),
             sequence: self.seq,
             acknowledgment: self.ack,
             flags: self.flags,
@@ -178,7 +185,7 @@ impl Seen {
         let packet = wire::ipv4::Packet::parse(datagram).unwrap();
         assert_eq!(packet.protocol(), wire::ipv4::TCP);
         let segment = tcp::Packet::parse(packet.payload()).unwrap();
-        assert!(segment.checksum_is_valid(packet.source(), packet.destination()));
+        assert!(segment.checksum_is_valid(packet.source().into(), packet.destination().into()));
         Self {
             from: packet.source(),
             to: packet.destination(),
@@ -277,7 +284,7 @@ fn a_connection_keeps_the_address_that_it_was_opened_to() {
 /// RFC 9293, section 3.9.1.1 (MUST-43): who listens at one address is not reached at another.
 #[test]
 fn a_port_may_be_listened_on_at_one_address() {
-    let mut host = Host::new(Echo, TcpConfig { listen_at: vec![SECOND], ..config() });
+    let mut host = Host::new(Echo, TcpConfig { listen_at: vec![SECOND.into()], ..config() });
     assert!(host.answers(SYN.frame())[0].flags.contains(Flags::RST));
     host.open(SECOND);
 }
@@ -345,7 +352,7 @@ impl App for Caller {
 fn caller(from: Option<&str>, to: &str) -> Host<Caller> {
     let from = from.map(|from| from.parse().unwrap());
     let app = Caller { wanted: vec![(from, SocketAddr::new(to.parse().unwrap(), 80))], ..Caller::default() };
-    Host::new(app, TcpConfig { ports: vec![], ..config() })
+    Host::knowing(vec![], app, TcpConfig { ports: vec![], ..config() })
 }
 
 impl Host<Caller> {
@@ -355,7 +362,7 @@ impl Host<Caller> {
         let asked = self.turn(&[]);
         let ethertype = asked.first().map(|frame| ethernet::Header::parse(frame).unwrap().ethertype);
         assert_eq!((asked.len(), ethertype), (1, Some(ethernet::ARP)));
-        self.stack.confirm_neighbor(neighbor, PEER_MAC, self.now);
+        self.stack.confirm_neighbor(neighbor.into(), PEER_MAC, self.now);
         let sent = self.turn(&[]);
         assert_eq!(sent.len(), 1);
         Seen::parse(&sent[0])
@@ -398,7 +405,7 @@ fn nobody_connects_to_everybody() {
 fn icmp(kind: u8, code: u8, about: &[u8]) -> Vec<u8> {
     let mut message = [0; icmpv4::LEN];
     let quoted = &about[..wire::ipv4::LEN + 8];
-    icmpv4::write_error(&mut message, kind, code, quoted);
+    icmpv4::write_error(&mut message, kind, code, 0, quoted);
     ethernet(OUR_MAC, &ipv4(PEER, OURS, wire::ipv4::ICMP, b"", &[&message[..], quoted].concat()))
 }
 

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::*;
-use crate::app::{Closed, ConnectError, Connection, ConnectionId, Outbox};
+use crate::app::{Answer, Closed, ConnectError, Connection, ConnectionId, Datagram, Outbox};
 use crate::apps::echo::Echo;
 use crate::base::{ChunkSize, Descriptor, UmemConfig};
 use crate::transport::tcp::TcpConfig;
@@ -112,7 +112,8 @@ impl<A: App> Side<A> {
             mac: Mac([2, 0, 0, 0, 0, address.octets()[3]]),
             mtu: 1500,
             addresses: vec![format!("{address}/24").parse().unwrap()],
-            gateway: None,
+            gateways: vec![],
+            routes: vec![],
             probing: Probing::Off,
             udp_ports: vec![],
             checksum: ChecksumPolicy::Verify,

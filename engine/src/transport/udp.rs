@@ -1,9 +1,8 @@
 //! Which UDP datagrams are for an application (RFC 768, RFC 1122 section 4.1).
 
-use std::net::Ipv4Addr;
-
 use crate::base::DropReason;
 use crate::wire::checksum::{Sum, pseudo_header};
+use crate::wire::ip::IpAddress;
 use crate::wire::ipv4::UDP;
 use crate::wire::udp::Packet;
 
@@ -73,8 +72,8 @@ impl Ports {
 #[inline]
 pub fn accept(
     packet: &Packet<'_>,
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
+    source: IpAddress,
+    destination: IpAddress,
     policy: ChecksumPolicy,
     ports: &Ports,
 ) -> Result<(), DropReason> {
@@ -88,11 +87,13 @@ pub fn accept(
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
     use crate::wire::udp::{Header, LEN};
 
-    const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-    const B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+    const A: IpAddress = IpAddress::v4(Ipv4Addr::new(10, 0, 0, 1));
+    const B: IpAddress = IpAddress::v4(Ipv4Addr::new(10, 0, 0, 2));
 
     fn verdict(port: u16, checksum: Option<u16>, policy: ChecksumPolicy) -> Result<(), DropReason> {
         let mut bytes = [0; LEN];

@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use super::ip::IpAddress;
+
 /// Bytes from which on a sum is worth a call.
 const BLOCK: usize = 64;
 
@@ -67,8 +69,19 @@ impl Sum {
     /// Adds IPv4 addresses.
     #[inline]
     #[must_use]
-    pub fn add_addresses<const N: usize>(self, addresses: [Ipv4Addr; N]) -> Self {
+    pub fn add_ipv4<const N: usize>(self, addresses: [Ipv4Addr; N]) -> Self {
         self.add(addresses.iter().map(|address| u64::from(u32::from_le_bytes(address.octets()))).sum())
+    }
+
+    /// Adds addresses of either family. What an IPv4 address is held with, `::ffff`, adds nothing: all ones are a zero
+    /// of the one's complement.
+    #[inline]
+    #[must_use]
+    pub fn add_addresses<const N: usize>(self, addresses: [IpAddress; N]) -> Self {
+        addresses.iter().fold(self, |sum, address| {
+            let bits = u128::from_le_bytes(*address.octets());
+            sum.add(bits as u64).add((bits >> 64) as u64)
+        })
     }
 
     #[inline]
@@ -112,11 +125,11 @@ fn last_word(bytes: &[u8], tail: &[u8]) -> u64 {
     }
 }
 
-/// Sum of the pseudo header of UDP and TCP over IPv4 (RFC 768, RFC 9293 section 3.1). `len` is the length
-/// of the transport header and payload in bytes.
+/// Sum of the pseudo header of UDP, TCP and ICMPv6 (RFC 768; RFC 9293, section 3.1; RFC 8200, section 8.1). `len` is the
+/// length of the transport header and payload in bytes.
 #[inline]
 #[must_use]
-pub fn pseudo_header(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, len: u16) -> Sum {
+pub fn pseudo_header(source: IpAddress, destination: IpAddress, protocol: u8, len: u16) -> Sum {
     Sum::default().add_addresses([source, destination]).add_values([u16::from(protocol), len])
 }
 
@@ -155,6 +168,17 @@ mod tests {
             assert_eq!(Sum::default().add_bytes(&bytes[..len]).fold(), word_by_word(&bytes[..len]), "{len}");
         }
         assert_eq!(Sum::default().add_bytes(&[0xff; 1500]).fold(), 0xffff);
+    }
+
+    #[test]
+    fn the_pseudo_header_of_ipv6_is_that_of_rfc_8200() {
+        let (source, destination) = ("2001:db8::1:fffe", "ff02::1:ff00:42");
+        let [source, destination] = [source, destination].map(|text| text.parse::<std::net::Ipv6Addr>().unwrap());
+        let len = 0x2345;
+        let bytes =
+            [&source.octets()[..], &destination.octets(), &u32::from(len).to_be_bytes(), &[0, 0, 0, 58]].concat();
+        let sum = pseudo_header(source.into(), destination.into(), 58, len);
+        assert_eq!(sum.fold(), word_by_word(&bytes));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use super::be16;
+use super::ip::IpAddress;
 use crate::base::DropReason;
 
 /// Bytes of a header without tags.
@@ -41,6 +42,14 @@ impl Mac {
     #[must_use]
     pub const fn is_multicast(self) -> bool {
         self.0[0] & 1 != 0
+    }
+
+    /// The address that frames to an IP `group` go to: 01:00:5e and the group's lower 23 bits (RFC 1112, section 6.4),
+    /// or 33:33 and its lower 32 (RFC 2464, section 7).
+    #[must_use]
+    pub fn of_group(group: IpAddress) -> Self {
+        let [.., a, b, c, d] = *group.octets();
+        if group.is_v4() { Self([0x01, 0x00, 0x5e, b & 0x7f, c, d]) } else { Self([0x33, 0x33, a, b, c, d]) }
     }
 }
 
@@ -150,6 +159,13 @@ impl Header {
     }
 }
 
+/// Receiver.
+#[inline]
+#[must_use]
+pub const fn destination(header: &[u8; LEN]) -> Mac {
+    Mac([header[0], header[1], header[2], header[3], header[4], header[5]])
+}
+
 /// Sender.
 #[inline]
 #[must_use]
@@ -164,10 +180,10 @@ pub fn is_plain_ipv4(header: &[u8; LEN], ours: Mac) -> bool {
     header[..6] == ours.0 && header[6] & 1 == 0 && be16(header, 12) == IPV4
 }
 
-/// Makes the header of an untagged frame to us that of the answer.
+/// Makes the header of an untagged frame to us that of the answer, to `to`.
 #[inline]
-pub fn turn_round(header: &mut [u8; LEN], ours: Mac) {
-    header.copy_within(6..12, 0);
+pub fn turn_round(header: &mut [u8; LEN], ours: Mac, to: Mac) {
+    header[..6].copy_from_slice(&to.0);
     header[6..12].copy_from_slice(&ours.0);
 }
 
@@ -197,6 +213,14 @@ mod tests {
             assert!(packet.write(&mut out));
             assert_eq!(out, frame);
         }
+    }
+
+    #[test]
+    fn groups_have_the_macs_of_their_family() {
+        let mac = |group: &str| Mac::of_group(group.parse::<std::net::IpAddr>().unwrap().into()).to_string();
+        assert_eq!(mac("224.0.0.1"), "01:00:5e:00:00:01");
+        assert_eq!(mac("239.255.1.2"), "01:00:5e:7f:01:02");
+        assert_eq!(mac("ff02::1:ff12:3456"), "33:33:ff:12:34:56");
     }
 
     #[test]

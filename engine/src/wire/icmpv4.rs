@@ -29,6 +29,8 @@ pub const PARAMETER_PROBLEM: u8 = 12;
 pub const PROTOCOL_UNREACHABLE: u8 = 2;
 /// Code of [`UNREACHABLE`]: nobody listens on the port.
 pub const PORT_UNREACHABLE: u8 = 3;
+/// Code of [`TIME_EXCEEDED`]: fragments did not all arrive in time.
+pub const REASSEMBLY_TIME_EXCEEDED: u8 = 1;
 /// Code of [`UNREACHABLE`]: the datagram is too long for a link on its way, and may not be fragmented.
 pub const FRAGMENTATION_NEEDED: u8 = 4;
 
@@ -85,8 +87,9 @@ pub fn make_echo_reply(header: &mut [u8; LEN]) {
 }
 
 /// Writes the header of an error message that carries `quoted`, the packet that it is about.
-pub fn write_error(out: &mut [u8; LEN], kind: u8, code: u8, quoted: &[u8]) {
-    *out = [kind, code, 0, 0, 0, 0, 0, 0];
+pub fn write_error(out: &mut [u8; LEN], kind: u8, code: u8, parameter: u32, quoted: &[u8]) {
+    let [a, b, c, d] = parameter.to_be_bytes();
+    *out = [kind, code, 0, 0, a, b, c, d];
     let checksum = Sum::default().add_bytes(&out[..]).add_bytes(quoted).checksum();
     out[2..4].copy_from_slice(&checksum.to_be_bytes());
 }
@@ -122,7 +125,7 @@ mod tests {
         let mut bytes = [0; 12];
         let (header, quoted) = bytes.split_first_chunk_mut::<LEN>().unwrap();
         quoted.copy_from_slice(&[1, 2, 3, 4]);
-        write_error(header, UNREACHABLE, PORT_UNREACHABLE, quoted);
+        write_error(header, UNREACHABLE, PORT_UNREACHABLE, 0, quoted);
         let packet = Packet::parse(&bytes).unwrap();
         assert_eq!((packet.kind(), packet.code()), (UNREACHABLE, PORT_UNREACHABLE));
         assert_eq!(Packet::parse(&bytes[..7]).unwrap_err(), DropReason::IcmpTruncated);

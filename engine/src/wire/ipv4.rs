@@ -14,8 +14,13 @@ use crate::base::DropReason;
 /// Bytes of a header without options.
 pub const LEN: usize = 20;
 
+/// Where the field stands that names the protocol, bytes from the header's start.
+pub const PROTOCOL_AT: usize = 9;
+
 /// ICMP.
 pub const ICMP: u8 = 1;
+/// IGMP.
+pub const IGMP: u8 = 2;
 /// TCP.
 pub const TCP: u8 = 6;
 /// UDP.
@@ -30,6 +35,13 @@ const FRAGMENT: u16 = 0x3fff;
 #[must_use]
 pub const fn total_len(header: &[u8; LEN]) -> u16 {
     be16(header, 2)
+}
+
+/// Hops left.
+#[inline]
+#[must_use]
+pub const fn ttl(header: &[u8; LEN]) -> u8 {
+    header[8]
 }
 
 /// Sender.
@@ -123,7 +135,7 @@ impl<'a> Packet<'a> {
     #[inline]
     #[must_use]
     pub const fn ttl(&self) -> u8 {
-        self.header[8]
+        ttl(self.header)
     }
 
     /// What the payload is.
@@ -185,7 +197,7 @@ impl Header {
         // Summed up from the fields: reading back what was just written would stall on the stores.
         let checksum = Sum::default()
             .add_values([version_and_class, total_len, DONT_FRAGMENT, ttl_and_protocol])
-            .add_addresses([self.source, self.destination])
+            .add_ipv4([self.source, self.destination])
             .checksum();
         out[..2].copy_from_slice(&version_and_class.to_be_bytes());
         out[2..4].copy_from_slice(&total_len.to_be_bytes());

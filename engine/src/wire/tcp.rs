@@ -6,15 +6,14 @@
 //!  | options 0..40 | payload
 //! ```
 
-use core::fmt;
-use core::ops::BitOr;
-use std::net::Ipv4Addr;
-
 use super::checksum::{Sum, pseudo_header};
+use super::ip::IpAddress;
 use super::ipv4::TCP;
 use super::seq::SeqNum;
 use super::{be16, four};
 use crate::base::DropReason;
+use core::fmt;
+use core::ops::BitOr;
 
 mod options;
 
@@ -204,7 +203,7 @@ impl<'a> Packet<'a> {
     /// Whether the checksum is right for these addresses.
     #[inline]
     #[must_use]
-    pub fn checksum_is_valid(&self, source: Ipv4Addr, destination: Ipv4Addr) -> bool {
+    pub fn checksum_is_valid(&self, source: IpAddress, destination: IpAddress) -> bool {
         pseudo_header(source, destination, TCP, self.segment.len() as u16).add_bytes(self.segment).is_valid()
     }
 
@@ -244,9 +243,9 @@ impl<'a> Packet<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Header<'a> {
     /// Address and port of the sender.
-    pub source: (Ipv4Addr, u16),
+    pub source: (IpAddress, u16),
     /// Address and port of the receiver.
-    pub destination: (Ipv4Addr, u16),
+    pub destination: (IpAddress, u16),
     /// SEG.SEQ.
     pub sequence: SeqNum,
     /// SEG.ACK.
@@ -314,10 +313,12 @@ impl Header<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
-    const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-    const B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+    const A: IpAddress = IpAddress::v4(Ipv4Addr::new(10, 0, 0, 1));
+    const B: IpAddress = IpAddress::v4(Ipv4Addr::new(10, 0, 0, 2));
 
     fn header(options: &Options) -> Header<'_> {
         Header {

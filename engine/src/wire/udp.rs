@@ -4,10 +4,9 @@
 //!  | source port 2 | destination port 2 | length 2 | checksum 2 | payload
 //! ```
 
-use std::net::Ipv4Addr;
-
 use super::be16;
 use super::checksum::{Sum, pseudo_header};
+use super::ip::IpAddress;
 use super::ipv4::UDP;
 use crate::base::DropReason;
 
@@ -86,7 +85,7 @@ impl<'a> Packet<'a> {
     /// Whether the checksum is right for these addresses.
     #[inline]
     #[must_use]
-    pub fn checksum_is_valid(&self, source: Ipv4Addr, destination: Ipv4Addr) -> bool {
+    pub fn checksum_is_valid(&self, source: IpAddress, destination: IpAddress) -> bool {
         pseudo_header(source, destination, UDP, self.datagram.len() as u16).add_bytes(self.datagram).is_valid()
     }
 
@@ -109,9 +108,9 @@ impl<'a> Packet<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Header {
     /// Address and port of the sender.
-    pub source: (Ipv4Addr, u16),
+    pub source: (IpAddress, u16),
     /// Address and port of the receiver.
-    pub destination: (Ipv4Addr, u16),
+    pub destination: (IpAddress, u16),
     /// Bytes behind the header.
     pub payload_len: u16,
 }
@@ -142,10 +141,12 @@ impl Header {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
-    const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-    const B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+    const A: IpAddress = IpAddress::v4(Ipv4Addr::new(10, 0, 0, 1));
+    const B: IpAddress = IpAddress::v4(Ipv4Addr::new(10, 0, 0, 2));
 
     fn datagram(payload: &[u8]) -> Vec<u8> {
         let mut header = [0; LEN];

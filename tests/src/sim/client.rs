@@ -16,7 +16,7 @@ pub(super) const PORTS: u16 = 16;
 /// How long a datagram waits before it is offered again to a stack that said "later".
 const RETRY: Duration = Duration::from_micros(50);
 
-/// How long it pauses after one that the stack refused: the queue before a neighbor is full, say.
+/// How long it pauses after one that the stack refused: it is too long, say.
 const BACK_OFF: Duration = Duration::from_millis(20);
 
 /// What the application is to send.

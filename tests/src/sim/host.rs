@@ -290,7 +290,8 @@ impl<D: Virtual, A: App> Host<D, A> {
             total += chunks;
         }
         assert_eq!(total, umem.chunks() as usize, "{name}: chunks in all");
-        assert!(waiting <= SEARCHES * self.reference.config().neighbors.queue, "{name}: {waiting} frames wait");
+        let limits = &self.reference.config().neighbors;
+        assert!(waiting <= limits.waiting.min(SEARCHES * limits.queue), "{name}: {waiting} frames wait");
     }
 
     /// No frame vanishes uncounted.

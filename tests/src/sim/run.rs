@@ -26,8 +26,8 @@ const FAULTY_TIME: Duration = Duration::from_secs(300);
 /// In which everything under way has come to rest: three requests for a neighbor, a second apart, and the
 /// longest delays of the wire.
 const REST: Duration = Duration::from_secs(10);
-/// In which a neighbor's MAC address that damage made wrong is found out: it serves for 60 s, is asked for
-/// three times a second apart, and the next datagram has it searched for.
+/// In which a neighbor's MAC address that damage made wrong is found out: it serves for 45 s at most and 5 s more, is
+/// asked for three times a second apart, and the next datagram has it searched for.
 const HEALING: Duration = Duration::from_secs(70);
 /// In which the last answer comes back on a sound wire, beside its delay.
 const SLACK: Duration = Duration::from_millis(50);

@@ -100,7 +100,7 @@ pub fn stack_config(mac: Mac, address: Ipv4Addr, ports: impl Iterator<Item = u16
         checksum: ChecksumPolicy::Verify,
         tcp: None,
         own_queue: None,
-        neighbors: NeighborConfig { entries: 64, queue: 16 },
+        neighbors: NeighborConfig { entries: 64, queue: 16, ..NeighborConfig::default() },
         secret: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
     }
 }
@@ -172,7 +172,7 @@ impl Scenario {
             config.checksum = rng.pick(&policies);
             config.secret = [rng.bits(), rng.bits()];
             config.mtu = if rng.chance(250) { rng.between(576, 1500) as u16 } else { 1500 };
-            config.neighbors = NeighborConfig { entries: rng.scale(1, 64) as usize, queue: rng.scale(1, 64) as u32 };
+            (config.neighbors.entries, config.neighbors.queue) = (rng.scale(1, 64) as usize, rng.scale(1, 64) as u32);
             if rng.chance(250) {
                 config.probing = Probing::Lead;
             }

@@ -1,6 +1,5 @@
 //! Everything that TCP has to be told.
 
-use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -8,7 +7,10 @@ use super::congestion::Algorithm;
 use super::isn::GuessableNumbers;
 use super::rtt::RtoLimits;
 use super::source_port;
-use crate::network::ipv4::DEFAULT_TTL;
+use super::tuple::Tuple;
+use crate::network::DEFAULT_HOP_LIMIT;
+use crate::wire::ip::IpAddress;
+use crate::wire::ipv6::MIN_MTU;
 
 /// Everything that TCP has to be told.
 #[derive(Clone, Debug)]
@@ -16,7 +18,7 @@ pub struct TcpConfig {
     /// Ports that the application listens on.
     pub ports: Vec<u16>,
     /// Addresses of ours that it listens at: all of them if this is empty.
-    pub listen_at: Vec<Ipv4Addr>,
+    pub listen_at: Vec<IpAddress>,
     /// Connections at most, those in handshake included.
     pub connections: u32,
     /// Handshakes under way at most; beyond that SYN cookies are used.
@@ -29,8 +31,8 @@ pub struct TcpConfig {
     pub send_buffer: u32,
     /// Chunks of packet memory that all connections together may hold.
     pub chunks: u32,
-    /// The largest segment that we can take: the MTU less 40.
-    pub mss: u16,
+    /// The longest IP packet that we can take, bytes.
+    pub mtu: u16,
     /// How fast connections send.
     pub algorithm: Algorithm,
     /// Whether segments are spread over the round trip, instead of sent as soon as the windows allow.
@@ -51,12 +53,31 @@ pub struct TcpConfig {
     ///
     /// RFC 9293, section 3.9.2 (MUST-49): the TTL value used to send TCP segments MUST be configurable.
     pub ttl: u8,
-    /// The smallest MTU of a path that is believed (RFC 791: 68 is the least there is; Linux: min_pmtu, 552).
+    /// The smallest MTU of an IPv4 path that is believed (RFC 791: 68 is the least there is; Linux: min_pmtu, 552).
     pub min_pmtu: u16,
     /// Ports that connections of ours are opened from (RFC 6056).
     pub source_ports: RangeInclusive<u16>,
     /// Numbers to begin at that anybody can guess: for tests only, `None` on every network.
     pub guessable_numbers: Option<GuessableNumbers>,
+}
+
+impl TcpConfig {
+    /// The largest segment that we can take.
+    ///
+    /// RFC 9293, section 3.7.1 (MUST-16): the size of the reassembly or receive buffer less the fixed headers of IP and TCP.
+    #[inline]
+    #[must_use]
+    pub fn mss(&self, tuple: &Tuple) -> u16 {
+        self.mtu.saturating_sub(tuple.headers_len())
+    }
+
+    /// The smallest MTU of a path that is believed.
+    ///
+    /// RFC 8201, section 4: a node MUST NOT reduce its estimate below the IPv6 minimum link MTU.
+    #[must_use]
+    pub fn min_pmtu(&self, tuple: &Tuple) -> u16 {
+        if tuple.remote.0.is_v4() { self.min_pmtu } else { MIN_MTU as u16 }
+    }
 }
 
 impl Default for TcpConfig {
@@ -73,7 +94,7 @@ impl Default for TcpConfig {
             receive_buffer: 1 << 20,
             send_buffer: 1 << 20,
             chunks: 8192,
-            mss: 1460,
+            mtu: 1500,
             algorithm: Algorithm::Cubic,
             pacing: false,
             rto: RtoLimits::default(),
@@ -85,7 +106,7 @@ impl Default for TcpConfig {
             time_wait_for: Duration::from_secs(60),
             ecn: true,
             ask_for_ecn: false,
-            ttl: DEFAULT_TTL,
+            ttl: DEFAULT_HOP_LIMIT,
             min_pmtu: 552,
             source_ports: source_port::DEFAULT_PORTS,
             guessable_numbers: None,

@@ -1,7 +1,5 @@
 //! Active opens: CLOSED to SYN-SENT (RFC 9293, section 3.10.1).
 
-use std::net::Ipv4Addr;
-
 use super::congestion::Congestion;
 use super::memory::Holdings;
 use super::pacing::Pacing;
@@ -14,6 +12,7 @@ use super::tuple::Tuple;
 use super::{Kind, Shared, Tcp, window};
 use crate::base::{FrameQueue, Instant, Note, Queued, Umem};
 use crate::wire::ethernet::Mac;
+use crate::wire::ip::IpAddress;
 use crate::wire::seq::SeqNum;
 
 /// Why a connection could not be opened.
@@ -37,8 +36,8 @@ impl Tcp {
     /// [`ConnectFailure`].
     pub fn connect(
         &mut self,
-        local: Ipv4Addr,
-        remote: (Ipv4Addr, u16),
+        local: IpAddress,
+        remote: (IpAddress, u16),
         is_ours: impl Fn(&Tuple) -> bool,
         now: Instant,
         umem: &mut Umem,
@@ -59,7 +58,7 @@ impl Tcp {
         (tcb.snd.wnd, tcb.snd.max_wnd) = (1, 1);
         (tcb.ts.on, tcb.ecn.on) = (true, self.shared.config.ask_for_ecn);
         tcb.timers.stuck_since = now;
-        tcb.set_peer_mss(Some(self.shared.config.mss), &self.shared);
+        tcb.set_peer_mss(Some(self.shared.config.mss(&tuple)), &self.shared);
         let holdings = tcb.holdings();
         let index = match self.tables.connections.insert(tcb) {
             Ok(index) => index,
@@ -154,7 +153,7 @@ impl Tcb {
                 may_undo: false,
             },
             rtt: RttEstimator::new(config.rto),
-            congestion: Congestion::new(config.algorithm, u32::from(config.mss)),
+            congestion: Congestion::new(config.algorithm, u32::from(config.mss(&tuple))),
             pacing: Pacing::default(),
             black_hole: BlackHole::No,
             soft_error: None,

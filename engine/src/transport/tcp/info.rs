@@ -1,6 +1,5 @@
 //! What can be told about a connection, as `ss` tells it.
 
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::congestion;
@@ -8,14 +7,15 @@ use super::state::State;
 use super::tcb::Phase;
 use super::{Tcp, Trouble};
 use crate::base::Instant;
+use crate::wire::ip::IpAddress;
 
 /// A connection at one moment.
 #[derive(Clone, Debug)]
 pub struct ConnectionInfo {
     /// Our address and port.
-    pub local: (Ipv4Addr, u16),
+    pub local: (IpAddress, u16),
     /// The peer's.
-    pub remote: (Ipv4Addr, u16),
+    pub remote: (IpAddress, u16),
     /// Its state.
     pub state: State,
     /// Received and not taken by the application, bytes.

@@ -82,7 +82,7 @@ mod tests {
     const NUMBERS: InitialNumbers = InitialNumbers::new([1, 2], [3, 4]);
 
     fn tuple(port: u16) -> Tuple {
-        Tuple { local: (Ipv4Addr::new(10, 0, 0, 1), 80), remote: (Ipv4Addr::new(10, 0, 0, 2), port) }
+        Tuple { local: (Ipv4Addr::new(10, 0, 0, 1).into(), 80), remote: (Ipv4Addr::new(10, 0, 0, 2).into(), port) }
     }
 
     fn at(us: u64) -> Instant {

@@ -154,7 +154,7 @@ impl Tcp {
 
     /// The answer to a SYN with everything in its numbers (RFC 4987, section 3.6).
     fn cookie(&self, opening: &Opening, now: Instant) -> Control {
-        let mss = opening.peer_mss.unwrap_or(super::DEFAULT_MSS);
+        let mss = opening.peer_mss.unwrap_or(super::default_mss(opening.tuple.remote.0.is_v4()));
         let iss = self.shared.cookies.make(now, &opening.tuple, opening.irs, mss);
         let mut opening = Opening { iss, ..*opening };
         if opening.ts_recent.is_none() {
@@ -351,7 +351,7 @@ fn syn_ack(opening: &Opening, shared: &Shared, now: Instant) -> Control {
     let ts_offset = shared.numbers.ts_offset(&opening.tuple);
     let options = Options {
         // RFC 9293, section 3.7.1 (MUST-14, MUST-67, SHLD-5): as in every SYN.
-        mss: Some(shared.config.mss),
+        mss: Some(shared.config.mss(&opening.tuple)),
         window_scale: opening.window_scale.map(|_| super::window::shift_for(shared.config.receive_buffer)),
         sack_permitted: opening.sack,
         timestamps: opening.ts_recent.map(|recent| (clock(now).wrapping_add(ts_offset), recent)),

@@ -58,8 +58,6 @@ mod windowed_minimum;
 #[cfg(test)]
 mod tests;
 
-use std::net::Ipv4Addr;
-
 pub use self::config::TcpConfig;
 pub use self::connect::ConnectFailure;
 pub use self::counters::Counters;
@@ -86,16 +84,22 @@ use crate::structure::slab::Slab;
 use crate::structure::timer_wheel::TimerWheel;
 use crate::transport::udp::Ports;
 use crate::wire::ethernet::Mac;
+use crate::wire::ip::IpAddress;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::Flags;
+use crate::wire::{ipv6, tcp};
 
-/// RFC 9293, section 3.7.1 (MUST-15): if an MSS option is not received, a default send MSS of 536 is assumed.
-const DEFAULT_MSS: u16 = 536;
+/// RFC 9293, section 3.7.1 (MUST-15): if an MSS option is not received, a default send MSS of 536 is assumed for IPv4, and
+/// of 1220 for IPv6.
+const fn default_mss(is_v4: bool) -> u16 {
+    if is_v4 { 576 - 40 } else { 1280 - 60 }
+}
+
 /// The smallest send MSS that a peer can impose (Linux: tcp_min_snd_mss): with less, a peer could make us cut a
 /// megabyte into a million packets (CVE-2019-11479).
 const SMALLEST_MSS: u16 = 48;
-/// What takes such a segment.
-const SMALLEST_MTU: u16 = SMALLEST_MSS + path::HEADERS;
+/// What takes such a segment of either family.
+const SMALLEST_MTU: u16 = SMALLEST_MSS + (ipv6::LEN + tcp::LEN) as u16;
 /// Bytes of text below which it is worth copying it behind other text, instead of holding a chunk for it alone.
 const SMALL: u32 = 256;
 /// Segments that one connection sends before it is another's turn.
@@ -310,9 +314,8 @@ impl Tcp {
 
     /// Sends no IP packets longer than `mtu` bytes from now on, on any connection.
     pub fn set_mtu(&mut self, mtu: u16, umem: &mut Umem) {
-        // RFC 791: every link takes 68 bytes, which leaves some for text.
         let mtu = mtu.max(SMALLEST_MTU);
-        self.shared.config.mss = mtu - path::HEADERS;
+        self.shared.config.mtu = mtu;
         for index in 0..self.tables.connections.places() {
             if let Some(tcb) = self.tables.connections.get_mut(index) {
                 tcb.link_has_changed(mtu, umem);
@@ -504,7 +507,7 @@ impl Tcp {
     /// on know nothing of each other. (MUST-43): a passive OPEN may name the local address, too.
     #[inline]
     #[must_use]
-    pub fn listens_at(&self, (address, port): (Ipv4Addr, u16)) -> bool {
+    pub fn listens_at(&self, (address, port): (IpAddress, u16)) -> bool {
         let at = &self.shared.config.listen_at;
         self.ports.contains(port) && (at.is_empty() || at.contains(&address))
     }

@@ -32,8 +32,6 @@ const BELIEF_S: u32 = 600;
 /// MTUs to fall back to, in turn: those of common tunnels, what IPv6 guarantees, and what every host can reassemble
 /// (RFC 1191, section 7 calls such a table plateaus; Linux falls back to 1,024 at once).
 const PLATEAUS: [u16; 5] = [1400, 1280, 1024, 576, 296];
-/// Bytes of the IPv4 and TCP headers without options.
-pub(super) const HEADERS: u16 = 40;
 
 /// How far the suspicion is that a router swallows long packets.
 ///
@@ -99,8 +97,8 @@ impl Tcb {
 
     /// RFC 1191, section 3: the segment is sent again in shorter ones, at once.
     fn path_is_narrow(&mut self, mtu: u16, seq: SeqNum, shared: &mut Shared, umem: &mut Umem) {
-        let current = self.snd.mss + self.option_len() + HEADERS;
-        let mtu = if mtu == 0 { plateau_below(current) } else { mtu.max(shared.config.min_pmtu) };
+        let (current, least) = (self.path_mtu(), shared.config.min_pmtu(&self.tuple));
+        let mtu = if mtu == 0 { plateau_below(current).max(least) } else { mtu.max(least) };
         if mtu >= current {
             return;
         }
@@ -111,7 +109,7 @@ impl Tcb {
     /// The link takes no packets longer than `mtu` bytes any more, or longer ones than before.
     pub(super) fn link_has_changed(&mut self, mtu: u16, umem: &mut Umem) {
         // What was learnt of the path as long as it was narrower than the link stays.
-        if mtu < self.snd.mss + self.option_len() + HEADERS {
+        if mtu < self.path_mtu() {
             self.shorten(mtu, self.snd.una, umem);
         }
     }
@@ -119,7 +117,7 @@ impl Tcb {
     /// Makes segments no longer than fit into `mtu` bytes, and sends those from `seq` on again that are.
     fn shorten(&mut self, mtu: u16, seq: SeqNum, umem: &mut Umem) {
         self.black_hole = BlackHole::No;
-        self.set_mss(mtu - HEADERS);
+        self.set_mss(mtu - self.tuple.headers_len());
         let mut next = self.snd.queue.first();
         while let Some(place) = next.filter(|&place| place != self.snd.unsent) {
             let note = *umem.note(place);
@@ -133,8 +131,8 @@ impl Tcb {
 
     /// After repeated timeouts of a full-sized segment: perhaps a router on the way swallows it without a word.
     pub(super) fn probe_path(&mut self, shared: &mut Shared, now: Instant) {
-        let current = self.snd.mss + self.option_len() + HEADERS;
-        if self.recovery.timeouts < BLACK_HOLE || !self.state.is_synchronized() || current <= shared.config.min_pmtu {
+        let (current, least) = (self.path_mtu(), shared.config.min_pmtu(&self.tuple));
+        if self.recovery.timeouts < BLACK_HOLE || !self.state.is_synchronized() || current <= least {
             return;
         }
         // A closed window explains it as well.
@@ -142,8 +140,9 @@ impl Tcb {
             return;
         }
         shared.counters.black_holes_suspected += 1;
-        let lower = plateau_below(current).max(shared.config.min_pmtu) - HEADERS;
-        let before = current - HEADERS;
+        let headers = self.tuple.headers_len();
+        let lower = plateau_below(current).max(least) - headers;
+        let before = current - headers;
         let next = match self.black_hole {
             BlackHole::No => (lower, BlackHole::Suspected { before }),
             BlackHole::Trial { least } => (least, BlackHole::Found { before, since_s: seconds(now) }),
@@ -151,6 +150,11 @@ impl Tcb {
         };
         (_, self.black_hole) = next;
         self.set_mss(next.0);
+    }
+
+    /// Bytes that the path takes, as far as is known.
+    fn path_mtu(&self) -> u16 {
+        self.snd.mss + self.option_len() + self.tuple.headers_len()
     }
 
     /// What was vanishing has arrived, or time has passed: long segments are tried again.

@@ -562,11 +562,12 @@ impl Tcb {
 
     /// What a segment of ours may carry, by what the peer said and what the path takes.
     ///
-    /// RFC 9293, section 3.7.1 (MUST-15, MUST-16): 536 where the peer said nothing; the smaller of both, less our
+    /// RFC 9293, section 3.7.1 (MUST-15, MUST-16): the default where the peer said nothing; the smaller of both, less our
     /// options in every segment.
     pub(super) fn set_peer_mss(&mut self, peer: Option<u16>, shared: &Shared) {
         let config = &shared.config;
-        self.snd.peer_mss = peer.unwrap_or(super::DEFAULT_MSS).max(super::SMALLEST_MSS).min(config.mss);
+        let peer = peer.unwrap_or(super::default_mss(self.tuple.remote.0.is_v4()));
+        self.snd.peer_mss = peer.max(super::SMALLEST_MSS).min(config.mss(&self.tuple));
         self.snd.mss = self.snd.peer_mss - self.option_len();
         // RFC 6928, section 2: the initial window is of so many segments as they are.
         self.congestion = Congestion::new(config.algorithm, u32::from(self.snd.mss));

@@ -1,11 +1,10 @@
 //! A received segment, taken apart, and one to be sent at once that carries no text.
 
-use std::net::Ipv4Addr;
-
 use super::tuple::Tuple;
 use crate::base::DropReason;
 use crate::transport::udp::ChecksumPolicy;
 use crate::wire::checksum::{Sum, pseudo_header};
+use crate::wire::ip::IpAddress;
 use crate::wire::ipv4::TCP;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::{Flags, Options, Packet};
@@ -64,8 +63,8 @@ impl Segment {
     pub fn read(
         &mut self,
         bytes: &[u8],
-        source: Ipv4Addr,
-        destination: Ipv4Addr,
+        source: IpAddress,
+        destination: IpAddress,
         class: u8,
         policy: ChecksumPolicy,
     ) -> Result<(), DropReason> {

@@ -9,10 +9,12 @@
 //! of their own, so nobody off the path can guess the next.
 
 use std::hash::Hasher;
-use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
 use siphasher::sip::SipHasher13;
+
+use super::tuple::Tuple;
+use crate::wire::ip::IpAddress;
 
 /// Ports to choose from unless configured otherwise: those of Linux (`ip_local_port_range`).
 pub const DEFAULT_PORTS: RangeInclusive<u16> = 32_768..=60_999;
@@ -57,15 +59,12 @@ impl SourcePorts {
     /// `None` if none of the next 1,024 ports is. The next call goes on behind them.
     pub fn choose(
         &mut self,
-        local: Ipv4Addr,
-        remote: (Ipv4Addr, u16),
+        local: IpAddress,
+        remote: (IpAddress, u16),
         mut is_free: impl FnMut(u16) -> bool,
     ) -> Option<u16> {
-        let mut hasher = SipHasher13::new_with_keys(self.key[0], self.key[1]);
-        hasher.write_u64(u64::from(local.to_bits()) << 32 | u64::from(remote.0.to_bits()));
-        hasher.write_u16(remote.1);
         // The two halves of a keyed hash say nothing about each other: they serve as F and G.
-        let hash = hasher.finish();
+        let hash = Tuple { local: (local, 0), remote }.hash(self.key);
         let offset = (hash as u32).checked_rem(self.len)?;
         let counter = self.counters.get_mut((hash >> 32) as usize % COUNTERS)?;
         for _ in 0..self.len.min(ATTEMPTS) {
@@ -81,10 +80,12 @@ impl SourcePorts {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
-    const LOCAL: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-    const REMOTE: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 0, 0, 2), 80);
+    const LOCAL: IpAddress = IpAddress::v4(Ipv4Addr::new(10, 0, 0, 1));
+    const REMOTE: (IpAddress, u16) = (IpAddress::v4(Ipv4Addr::new(10, 0, 0, 2)), 80);
 
     #[test]
     fn no_port_comes_back_before_all_others_were_used() {
@@ -158,7 +159,7 @@ mod tests {
         let mut ports = SourcePorts::new(DEFAULT_PORTS, [1, 2]);
         let mut moved = 0;
         for n in 0..1000 {
-            let (watched, busy) = ((REMOTE.0, n), (Ipv4Addr::new(10, 0, 0, 3), n));
+            let (watched, busy) = ((REMOTE.0, n), (Ipv4Addr::new(10, 0, 0, 3).into(), n));
             let before = ports.choose(LOCAL, watched, |_| true).unwrap();
             ports.choose(LOCAL, busy, |_| true);
             let after = ports.choose(LOCAL, watched, |_| true).unwrap();

@@ -144,8 +144,8 @@ mod tests {
     const COOKIES: SynCookies = SynCookies::new([0x0123_4567_89ab_cdef, 42]);
 
     fn tuple(n: u32) -> Tuple {
-        let remote = (Ipv4Addr::from_bits(0x0a00_0100 | n >> 16), n as u16);
-        Tuple { local: (Ipv4Addr::new(10, 0, 0, 1), 80), remote }
+        let remote = (Ipv4Addr::from_bits(0x0a00_0100 | n >> 16).into(), n as u16);
+        Tuple { local: (Ipv4Addr::new(10, 0, 0, 1).into(), 80), remote }
     }
 
     fn at(seconds: u64) -> Instant {
@@ -189,9 +189,9 @@ mod tests {
             let cookie = COOKIES.make(now, &tuple, peer_isn, 1460);
             let elsewhere = [
                 Tuple { local: (tuple.local.0, 81), ..tuple },
-                Tuple { local: (Ipv4Addr::new(10, 0, 0, 3), 80), ..tuple },
+                Tuple { local: (Ipv4Addr::new(10, 0, 0, 3).into(), 80), ..tuple },
                 Tuple { remote: (tuple.remote.0, tuple.remote.1 ^ 1), ..tuple },
-                Tuple { remote: (Ipv4Addr::new(10, 0, 0, 3), tuple.remote.1), ..tuple },
+                Tuple { remote: (Ipv4Addr::new(10, 0, 0, 3).into(), tuple.remote.1), ..tuple },
                 Tuple { local: tuple.remote, remote: tuple.local },
             ];
             assert!(elsewhere.iter().all(|other| COOKIES.check(now, other, peer_isn, cookie).is_none()));

@@ -92,8 +92,8 @@ impl Tcb {
     fn expire_retransmission(&mut self, now: Instant, shared: &mut Shared, umem: &mut Umem) {
         self.time_out(now, umem, &mut shared.counters);
         if self.recovery.timeouts >= R1 || self.state == State::SynSent {
-            // RFC 9293, section 3.8.3 (MUST-20): reaching R1, pass negative advice to IP: here the neighbor's MAC
-            // address is forgotten, and asked for again. Of a SYN's only the neighbor table knows, so it is doubted at
+            // RFC 9293, section 3.8.3 (MUST-20): reaching R1, pass negative advice to IP: here the neighbor is
+            // asked whether its MAC address still holds. Of a SYN's only the neighbor table knows, so it is doubted at
             // once.
             (self.way, self.doubts_way) = (Mac::ZERO, true);
         }

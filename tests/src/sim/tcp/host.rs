@@ -205,7 +205,8 @@ impl<D: Virtual> TcpHost<D> {
         let queued = umem.count(Place::Queue);
         assert_eq!(queued, waiting + self.tcp().held(), "{name}: chunks on queues, and those that wait or TCP holds");
         assert_eq!(umem.count(Place::Free), umem.free_chunks(), "{name}: free chunks");
-        assert!(waiting <= SEARCHES * self.config.neighbors.queue, "{name}: {waiting} frames wait");
+        let limits = &self.config.neighbors;
+        assert!(waiting <= limits.waiting.min(SEARCHES * limits.queue), "{name}: {waiting} frames wait");
     }
 
     /// No frame vanishes uncounted.

@@ -28,7 +28,7 @@ const FAULTY_STEPS: u64 = 6_000;
 /// Virtual time of the part with faults at most.
 const FAULTY_TIME: Duration = Duration::from_secs(120);
 /// In which everything that is still to be said has arrived once the faults are over: a timeout that was backed off
-/// as far as it goes, a neighbor whose MAC address was damaged (70 s), a handshake that began anew; keep-alives of
+/// as far as it goes, a neighbor whose MAC address was damaged (53 s), a handshake that began anew; keep-alives of
 /// what the other side has forgotten (nine of them, 75 s apart, find out about a host that is gone).
 const HEALING: Duration = Duration::from_secs(300);
 /// In which the rest of a handshake (63 s) or of TIME-WAIT (60 s) is over, twice for what began anew.

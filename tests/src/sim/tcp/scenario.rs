@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use barewire::base::{ChunkSize, UmemConfig};
 use barewire::link::address::Probing;
-use barewire::link::neighbor::NeighborConfig;
 use barewire::stack::StackConfig;
 use barewire::transport::tcp::TcpConfig;
 use barewire::transport::tcp::congestion::Algorithm;
@@ -167,7 +166,7 @@ impl HostScenario {
         config.secret = [rng.bits(), rng.bits()];
         config.checksum = rng.pick(&[ChecksumPolicy::Verify, ChecksumPolicy::AcceptPartial]);
         config.mtu = if rng.chance(250) { rng.between(576, 1500) as u16 } else { 1500 };
-        config.neighbors = NeighborConfig { entries: rng.scale(1, 64) as usize, queue: rng.scale(1, 64) as u32 };
+        (config.neighbors.entries, config.neighbors.queue) = (rng.scale(1, 64) as usize, rng.scale(1, 64) as u32);
         if rng.chance(100) {
             config.probing = Probing::Lead;
         }

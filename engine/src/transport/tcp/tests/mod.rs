@@ -37,6 +37,8 @@ mod urgent;
 
 use std::net::Ipv4Addr;
 
+use crate::wire::ip::IpAddress;
+
 use application::{answer_to, our_syn};
 use script::{Script, Told};
 use seg::{Seg, rst, rst_for, seg, syn, syn_ack};
@@ -46,9 +48,9 @@ use crate::wire::checksum::pseudo_header;
 use crate::wire::seq::SeqNum;
 
 /// Our end.
-const OUR: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 0, 0, 1), 7);
+const OUR: (IpAddress, u16) = (IpAddress::v4(Ipv4Addr::new(10, 0, 0, 1)), 7);
 /// The peer's.
-const PEER: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 0, 0, 2), 40_000);
+const PEER: (IpAddress, u16) = (IpAddress::v4(Ipv4Addr::new(10, 0, 0, 2)), 40_000);
 /// The MSS that the peer offers unless a script says otherwise.
 const MSS: u16 = 1000;
 /// Chunks of packet memory.

@@ -1,0 +1,153 @@
+//! ICMP in the stack, of both families: what is asked, what the network says, and what we have to say.
+
+use crate::app::App;
+use crate::base::{DropReason, Frame, Instant, Umem, UnsentReason};
+use crate::network::icmp::{self, ErrorKind, Message, Problem, Quoted};
+use crate::transport::tcp::path::PathError;
+use crate::wire::ip::IpAddress;
+use crate::wire::{icmpv4, icmpv6, ipv4, ipv6};
+
+use super::ingress::payload;
+use super::{Inbound, Outcome, Stack};
+
+impl<A: App> Stack<A> {
+    pub(super) fn icmpv4(&mut self, inbound: &Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
+        let message = payload(umem.bytes(frame), inbound);
+        match icmpv4::Packet::parse(message).and_then(|packet| icmp::accept_v4(&packet, message)) {
+            Ok(Message::EchoRequest) => self.echo(inbound, frame, umem),
+            Ok(Message::Error(kind, quoted)) => self.network_error(kind, &quoted, umem),
+            Err(reason) => Outcome::Dropped(reason),
+        }
+    }
+
+    pub(super) fn icmpv6(&mut self, now: Instant, inbound: &Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
+        let (Some(source), Some(destination)) = (inbound.source.to_v6(), inbound.destination.to_v6()) else {
+            return Outcome::Dropped(DropReason::IcmpIgnored);
+        };
+        let message = payload(umem.bytes(frame), inbound);
+        let packet = match icmpv6::Packet::parse(message, source, destination) {
+            Ok(packet) => packet,
+            Err(reason) => return Outcome::Dropped(reason),
+        };
+        match packet.kind() {
+            icmpv6::ROUTER_SOLICITATION..=icmpv6::REDIRECT => return self.ndp(now, inbound, frame, umem),
+            _ if source.is_unspecified() => return Outcome::Dropped(DropReason::Ipv6SourceInvalid),
+            _ => {}
+        }
+        match icmp::accept_v6(&packet) {
+            Ok(Message::EchoRequest) => self.echo(inbound, frame, umem),
+            Ok(Message::Error(kind, quoted)) => self.network_error(kind, &quoted, umem),
+            Err(reason) => Outcome::Dropped(reason),
+        }
+    }
+
+    /// Makes an echo request its own reply.
+    fn echo(&mut self, inbound: &Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
+        // RFC 1122, section 3.2.2.6: an echo request to a broadcast or multicast address MAY be silently discarded. Of IPv6
+        // it SHOULD be answered (RFC 4443, section 4.2), from an address of ours.
+        let Some(our_end) = self.answer_from(inbound) else { return Outcome::Dropped(DropReason::IcmpIgnored) };
+        if !Umem::narrow(frame, inbound.payload_at, inbound.payload_len) {
+            return Outcome::Dropped(DropReason::IcmpTruncated);
+        }
+        let Some(header) = umem.bytes_mut(frame).first_chunk_mut() else {
+            return Outcome::Dropped(DropReason::IcmpTruncated);
+        };
+        let protocol = match (inbound.destination.to_v6(), our_end.to_v6()) {
+            (Some(asked), Some(ours)) => {
+                icmpv6::make_echo_reply(header, asked, ours);
+                ipv6::ICMPV6
+            }
+            _ => {
+                icmpv4::make_echo_reply(header);
+                ipv4::ICMP
+            }
+        };
+        if !self.egress.write_ip(frame, umem, &inbound.way_back(our_end), protocol) {
+            return self.unanswered(UnsentReason::TooLong);
+        }
+        self.egress.counters.icmp_echoes_answered += 1;
+        Outcome::Answer(*inbound)
+    }
+
+    fn network_error(&mut self, kind: ErrorKind, quoted: &Quoted, umem: &mut Umem) -> Outcome {
+        let useful = path_error(kind).is_some_and(|error| self.tcp_error(error, quoted, umem));
+        if useful { Outcome::Delivered } else { Outcome::Dropped(DropReason::IcmpIgnored) }
+    }
+
+    /// Which address of ours an answer comes from: the one that was asked, or any where that was a group.
+    pub(super) fn answer_from(&self, inbound: &Inbound) -> Option<IpAddress> {
+        if self.egress.addresses.is_ours(inbound.destination) {
+            return Some(inbound.destination);
+        }
+        self.egress.addresses.source_for(inbound.source)
+    }
+
+    /// Drops a datagram and makes an ICMP error of its frame, if one is allowed.
+    pub(super) fn refuse(
+        &mut self,
+        now: Instant,
+        reason: DropReason,
+        problem: Problem,
+        inbound: &Inbound,
+        frame: &mut Frame,
+        umem: &mut Umem,
+    ) -> Outcome {
+        // RFC 1122, section 3.2.2; RFC 4443, section 2.4 (e): no error about a datagram to several hosts, nor to a sender
+        // who cannot be told, nor about an error.
+        let to_group = inbound.is_to_group() && !problem.is_told_to_group();
+        if to_group || inbound.source.is_unspecified() || self.is_about_error(inbound, umem.bytes(frame)) {
+            return Outcome::Dropped(reason);
+        }
+        if !self.icmp_limit.allow(inbound.source, now) {
+            self.egress.counters.icmp_errors_suppressed += 1;
+            return Outcome::Dropped(reason);
+        }
+        let Some(our_end) = self.answer_from(inbound) else { return Outcome::Dropped(reason) };
+        let is_v4 = inbound.source.is_v4();
+        let datagram_at = inbound.ethernet.len_bytes();
+        let quoted = icmp::quoted_len(inbound.payload_at + inbound.payload_len - datagram_at, is_v4);
+        if !Umem::narrow(frame, datagram_at, quoted) || !write_error(frame, umem, problem, our_end, inbound.source) {
+            return Outcome::Dropped(reason);
+        }
+        let protocol = if is_v4 { ipv4::ICMP } else { ipv6::ICMPV6 };
+        if !self.egress.write_ip(frame, umem, &inbound.way_back(our_end), protocol) {
+            return Outcome::Dropped(reason);
+        }
+        self.egress.counters.icmp_errors_originated += 1;
+        Outcome::Refused(reason, *inbound)
+    }
+
+    /// Whether a packet carries an ICMPv6 error, behind whatever headers. Of IPv4 no error is about ICMP.
+    fn is_about_error(&self, inbound: &Inbound, bytes: &[u8]) -> bool {
+        !inbound.source.is_v4() && bytes.get(inbound.ethernet.len_bytes()..).is_some_and(ipv6::carries_icmp_error)
+    }
+}
+
+/// Puts the header of an ICMP error in front of the datagram that the frame holds and that it is about.
+fn write_error(frame: &mut Frame, umem: &mut Umem, problem: Problem, ours: IpAddress, sender: IpAddress) -> bool {
+    if umem.prepend::<{ icmpv4::LEN }>(frame).is_none() {
+        return false;
+    }
+    let Some((header, quoted)) = umem.bytes_mut(frame).split_first_chunk_mut() else { return false };
+    let message = problem.message(sender.is_v4());
+    match (ours.to_v6(), sender.to_v6()) {
+        (Some(ours), Some(sender)) => {
+            icmpv6::write_error(header, message.kind, message.code, message.parameter, quoted, ours, sender);
+        }
+        _ => icmpv4::write_error(header, message.kind, message.code, message.parameter, quoted),
+    }
+    true
+}
+
+/// What an ICMP error means to a connection; `None` for one that no transport has to know of.
+const fn path_error(kind: ErrorKind) -> Option<PathError> {
+    match kind {
+        ErrorKind::Unreachable => Some(PathError::Unreachable),
+        ErrorKind::Refused => Some(PathError::Refused),
+        ErrorKind::TooLong(mtu) => Some(PathError::TooLong(mtu)),
+        ErrorKind::TimeExceeded => Some(PathError::TimeExceeded),
+        ErrorKind::ParameterProblem => Some(PathError::ParameterProblem),
+        // RFC 9293, section 3.9.2.2 (MUST-55): an implementation MUST silently discard ICMP Source Quench messages.
+        ErrorKind::SourceQuench => None,
+    }
+}
