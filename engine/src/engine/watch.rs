@@ -206,8 +206,8 @@ impl Watch {
     }
 }
 
-/// The ways out that were asked for, and those of the kernel's behind them. Of the kernel's preferred sources those that
-/// are the engine's.
+/// The ways out that were asked for, and those of the kernel behind them. Of the kernel's preferred sources those are
+/// kept that are the engine's.
 fn routes(settings: &Settings, addresses: &[IpNet], kernel: Vec<Route>) -> Routes {
     let owned = |source: &_| addresses.iter().any(|own| IpAddr::from(*source) == own.addr());
     let kernel = kernel.into_iter().map(|route| Route { source: route.source.filter(owned), ..route });

@@ -14,8 +14,8 @@ use crate::network::route::{MAX_ROUTES, Route};
 use crate::wire::ip::IpAddress;
 
 /// Reads the routes of the main table that lead out of the interface with this index, of both families. Of more than
-/// [`MAX_ROUTES`] it gives one more than that, lest a table of the whole Internet be read again and again. Must run on a
-/// tokio runtime.
+/// [`MAX_ROUTES`] it gives one more than that, lest a table of the whole Internet be read again and again. Must run on
+/// a tokio runtime.
 ///
 /// # Errors
 /// [`FactsError`].
