@@ -183,7 +183,7 @@ impl<A: App> Stack<A> {
         Self {
             app,
             mac: config.mac,
-            plain_station: if config.vlan.is_none() { PlainStation::of(config.mac) } else { PlainStation::NOBODY },
+            plain_station: plain_station(config.mac, config.vlan),
             vlan: config.vlan,
             udp_ports: Ports::new(config.udp_ports.iter().copied()),
             checksum: config.checksum,
@@ -301,6 +301,25 @@ impl<A: App> Stack<A> {
         self.egress.neighbors.advertised(address, Advertisement::arp_reply(mac), now);
     }
 
+    /// Tells the neighbors anew where our addresses are.
+    pub fn announce_addresses(&mut self, now: Instant) {
+        self.egress.addresses.announce(now);
+    }
+
+    /// Sends no IP packet that is longer than `mtu` bytes from now on.
+    pub fn set_mtu(&mut self, mtu: u16, umem: &mut Umem) {
+        self.egress.paths.set_link(mtu);
+        if let Some(tcp) = &mut self.tcp {
+            tcp.set_mtu(mtu, umem);
+        }
+    }
+
+    /// Takes what is sent to another MAC address than before, and sends from it.
+    pub fn set_mac(&mut self, mac: Mac) {
+        (self.mac, self.egress.mac) = (mac, mac);
+        self.plain_station = plain_station(mac, self.vlan);
+    }
+
     /// Takes other ways out.
     pub fn set_routes(&mut self, routes: Routes) {
         self.egress.routes = routes;
@@ -369,6 +388,11 @@ impl<A: App> Stack<A> {
 /// The IP payload of a frame.
 fn payload<'a>(bytes: &'a [u8], inbound: &Inbound) -> &'a [u8] {
     bytes.get(inbound.payload_at..inbound.payload_at + inbound.payload_len).unwrap_or_default()
+}
+
+/// Who plain frames, which are untagged, are for.
+fn plain_station(mac: Mac, vlan: Option<Vlan>) -> PlainStation {
+    if vlan.is_none() { PlainStation::of(mac) } else { PlainStation::NOBODY }
 }
 
 #[cfg(test)]

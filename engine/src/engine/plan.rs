@@ -22,6 +22,8 @@ pub struct Plan {
     pub workers: Vec<Placement>,
     /// Size of a chunk.
     pub chunk_size: ChunkSize,
+    /// The longest IP packet that a chunk takes, bytes.
+    pub most_mtu: u32,
     /// How received UDP and TCP checksums are judged.
     pub checksum: ChecksumPolicy,
     /// Addresses of the engine: those asked for, and a link-local one where IPv6 needs it.
@@ -139,12 +141,12 @@ impl Plan {
         }
         let queues = queues(settings, facts)?;
         let workers = place(&queues, settings, cores)?;
-        let chunk_size = chunk_size(settings.mode, facts)?;
+        let (chunk_size, most_mtu) = chunk_size(settings.mode, facts)?;
         let virtual_link =
             matches!(facts.driver.as_str(), "veth" | "virtio_net" | "tun" | "bridge" | "macvlan" | "vmxnet3" | "");
         let by_kind = if virtual_link { ChecksumPolicy::AcceptPartial } else { ChecksumPolicy::Verify };
         let checksum = settings.udp_checksum.unwrap_or(by_kind);
-        Ok(Self { workers, chunk_size, checksum, addresses: with_link_local(&settings.addresses, facts) })
+        Ok(Self { workers, chunk_size, most_mtu, checksum, addresses: with_link_local(&settings.addresses, facts) })
     }
 }
 
@@ -205,26 +207,26 @@ fn place(queues: &[u32], settings: &Settings, cores: &[usize]) -> Result<Vec<Pla
     Ok(queues.iter().zip(chosen).map(|(&queue, core)| Placement { queue, core }).collect())
 }
 
-/// The smallest chunk that holds the interface's frames.
+/// The smallest chunk that holds the interface's frames, and the longest IP packet that it takes.
 ///
 /// Where the NIC itself writes, drivers round the chunk's room down to whole KiB (igb cuts longer frames
 /// silently), and only a page is safe. Where the kernel copies, half a page does for an MTU of 1,500.
-fn chunk_size(mode: Mode, facts: &LinkFacts) -> Result<ChunkSize, PlanError> {
-    let frame = facts.mtu.saturating_add(LINK_OVERHEAD);
+fn chunk_size(mode: Mode, facts: &LinkFacts) -> Result<(ChunkSize, u32), PlanError> {
     let copied = matches!(mode, Mode::Copy | Mode::Generic) || facts.driver == "veth";
     let room = |size: ChunkSize| {
         let room = size.bytes() - KERNEL_HEADROOM;
         if copied { room } else { room / 1024 * 1024 }
     };
-    if copied && frame <= room(ChunkSize::Bytes2048) {
-        return Ok(ChunkSize::Bytes2048);
+    let most = |size| room(size) - LINK_OVERHEAD;
+    if copied && facts.mtu <= most(ChunkSize::Bytes2048) {
+        return Ok((ChunkSize::Bytes2048, most(ChunkSize::Bytes2048)));
     }
-    let most = room(ChunkSize::Bytes4096);
-    if frame > most {
+    let most = most(ChunkSize::Bytes4096);
+    if facts.mtu > most {
         let (interface, mtu) = (facts.name.clone(), facts.mtu);
-        return Err(PlanError::MtuTooLarge { interface, mtu, most: most - LINK_OVERHEAD });
+        return Err(PlanError::MtuTooLarge { interface, mtu, most });
     }
-    Ok(ChunkSize::Bytes4096)
+    Ok((ChunkSize::Bytes4096, most))
 }
 
 #[cfg(test)]

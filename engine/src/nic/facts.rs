@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use futures_util::TryStreamExt;
-use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 
 use super::ethtool::{self, Spreading, TagStripping};
+use super::monitor;
 use crate::wire::ethernet::Mac;
 
 /// What is known of an interface.
@@ -82,15 +82,7 @@ impl LinkFacts {
         let mut facts = Self::of(&message, interface)?;
         let mut addresses = handle.address().get().execute();
         while let Some(message) = addresses.try_next().await? {
-            let local = message.attributes.iter().find_map(|attribute| match attribute {
-                AddressAttribute::Local(address) => Some(*address),
-                _ => None,
-            });
-            let any = message.attributes.iter().find_map(|attribute| match attribute {
-                AddressAttribute::Address(address) => Some(*address),
-                _ => None,
-            });
-            facts.kernel_addresses.extend(local.or(any));
+            facts.kernel_addresses.extend(monitor::address(&message));
         }
         Ok(facts)
     }

@@ -115,7 +115,8 @@ fn probes_and_announcements_of_addresses_are_tagged() {
 #[test]
 fn datagrams_of_the_applications_own_are_tagged_and_so_is_the_search_for_their_neighbor() {
     for (vlan, tags) in [(SINGLE, &SINGLE_TAG[..]), (DOUBLE, &DOUBLE_TAG)] {
-        let mut host = Host::new(&on(vlan), Sender { to: vec![(PEER, 9).into()], results: vec![] });
+        let config = StackConfig { neighbors: NeighborConfig::default(), ..on(vlan) };
+        let mut host = Host::new(&config, Sender { to: vec![(PEER, 9).into()], results: vec![] });
         host.turn(&[]);
         let request = host.turn(&[]);
         assert_eq!(request[0].1[12..][..tags.len() + 2], [tags, &[8, 6]].concat());
