@@ -18,6 +18,7 @@ use barewire::apps::echo::Echo;
 use barewire::base::{self, BURST, Burst, ChunkSize, Descriptor, Umem, UmemConfig};
 use barewire::link::address::Probing;
 use barewire::link::neighbor::NeighborConfig;
+use barewire::network::reassembly::ReassemblyConfig;
 use barewire::stack::{Stack, StackConfig};
 use barewire::transport::udp::ChecksumPolicy;
 use barewire::wire::checksum::Sum;
@@ -134,6 +135,7 @@ fn config() -> StackConfig {
         checksum: ChecksumPolicy::Verify,
         tcp: None,
         own_queue: None,
+        reassembly: ReassemblyConfig::default(),
         neighbors: NeighborConfig { fixed: vec![(PEER.into(), PEER_MAC)], ..NeighborConfig::default() },
         secret: [1, 2],
     }

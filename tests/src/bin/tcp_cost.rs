@@ -17,6 +17,7 @@ use barewire::apps::echo::Echo;
 use barewire::base::{self, BURST, Burst, ChunkSize, Descriptor, Umem, UmemConfig};
 use barewire::link::address::Probing;
 use barewire::link::neighbor::NeighborConfig;
+use barewire::network::reassembly::ReassemblyConfig;
 use barewire::stack::{Stack, StackConfig};
 use barewire::transport::tcp::TcpConfig;
 use barewire::transport::udp::ChecksumPolicy;
@@ -283,6 +284,7 @@ fn config(connections: u32) -> StackConfig {
         checksum: ChecksumPolicy::Verify,
         tcp: Some(TcpConfig { ports: vec![PORT], connections, chunks: 2 * connections + 64, ..TcpConfig::default() }),
         own_queue: None,
+        reassembly: ReassemblyConfig::default(),
         neighbors: NeighborConfig { fixed: peers(connections), ..NeighborConfig::default() },
         secret: [1, 2],
     }
