@@ -16,12 +16,12 @@ const SEEDS: u64 = 1000;
 fn is_never_dropped(reason: DropReason) -> bool {
     let is_of_v6 = ["ipv6_", "ndp_", "mld_", "igmp_"].iter().any(|kind| reason.name().starts_with(kind))
         && reason != DropReason::Ipv6NotConfigured;
-    reason == DropReason::FrameTooLong || reason.is_of_tcp() || is_of_v6
+    reason == DropReason::FrameTooLong || reason.is_of_tcp() || is_of_v6 || reason.is_of_fragments()
 }
 
 /// Reasons that frames of a simulated host are never unsent for: the server sends nothing unasked, and the
-/// client speaks to one neighbor.
-const NEVER_UNSENT: [UnsentReason; 1] = [UnsentReason::NeighborTableFull];
+/// client speaks to one neighbor, and frames that wait for it leave a chunk to ask for it with.
+const NEVER_UNSENT: [UnsentReason; 2] = [UnsentReason::NeighborTableFull, UnsentReason::NoChunk];
 
 fn variable(name: &str, default: u64) -> u64 {
     let Ok(text) = std::env::var(name) else { return default };

@@ -7,9 +7,10 @@
 //!   searches   | address, attempts, queue of waiting frames |     INCOMPLETE, few
 //!   probes     | address, attempts |                              timers of DELAY and PROBE
 //!
-//!                               confirmed: solicited advertisement, progress of a connection
+//!                            confirmed: solicited advertisement, progress of a connection
 //!              answered   +---------------------------------------------------------------+
-//!   INCOMPLETE -------> REACHABLE -- time --> STALE -- sent to --> DELAY -- 5 s --> PROBE -+
+//!                         v                                                               |
+//!   INCOMPLETE -------> REACHABLE -- time --> STALE -- sent to --> DELAY -- 5 s --> PROBE-+
 //!       | 3 s                                   ^                                     | 3 s
 //!       v                                       +-- heard from, not confirmed         v
 //!     given up                                                                      gone
@@ -199,8 +200,8 @@ impl Neighbors {
         Some(mac)
     }
 
-    /// Keeps a frame (its IP packet; no Ethernet header yet) until the neighbor is found, and searches for it. Returns the
-    /// frame that had to give way, if any: it will not be sent, for [`UnsentReason::NeighborQueueFull`].
+    /// Keeps a frame (its IP packet; no Ethernet header yet) until the neighbor is found, and searches for it. Returns
+    /// the frame that had to give way, if any: it will not be sent, for [`UnsentReason::NeighborQueueFull`].
     ///
     /// # Errors
     /// The frame and the reason, when it cannot wait.
@@ -294,8 +295,8 @@ impl Neighbors {
         let told = mac.unwrap_or(entry.mac);
         let differs = told != entry.mac;
         if differs && !override_ {
-            // I. a. If the state of the entry is REACHABLE, then set it to STALE, but do not update the entry in any other
-            // way. b. Otherwise, the received advertisement should be ignored.
+            // I. a. If the state of the entry is REACHABLE, then set it to STALE, but do not update the entry in any
+            // other way. b. Otherwise, the received advertisement should be ignored.
             if entry.state == State::Reachable {
                 entry.state = State::Stale;
                 self.front.forget(address);
@@ -313,8 +314,8 @@ impl Neighbors {
         true
     }
 
-    /// Hears from a neighbor that asks for an address of ours: an ARP request, a neighbor solicitation; in the same way a
-    /// router solicitation or advertisement, a redirect. Whether it was known or searched for before.
+    /// Hears from a neighbor that asks for an address of ours: an ARP request, a neighbor solicitation; in the same way
+    /// a router solicitation or advertisement, a redirect. Whether it was known or searched for before.
     pub fn heard_from(&mut self, address: IpAddress, mac: Mac, now: Instant) -> bool {
         let known = self.merge(address, mac, now);
         // RFC 4861, section 7.2.3: if an entry does not already exist, the node SHOULD create a new one and set its
@@ -325,8 +326,9 @@ impl Neighbors {
         known
     }
 
-    /// Hears of a neighbor in what is not for us; whether it is known or searched for. If not, it is not entered: RFC 826
-    /// updates an entry *if it is there already*, so nobody can fill the table with addresses that we never spoke to.
+    /// Hears of a neighbor in what is not for us; whether it is known or searched for. If not, it is not entered: RFC
+    /// 826 updates an entry *if it is there already*, so nobody can fill the table with addresses that we never spoke
+    /// to.
     pub fn merge(&mut self, address: IpAddress, mac: Mac, now: Instant) -> bool {
         if self.given(address).is_some() {
             return true;
@@ -334,9 +336,9 @@ impl Neighbors {
         if !is_of_a_host(mac) {
             return false;
         }
-        // RFC 4861, section 7.2.3: if an entry already exists, and the cached link-layer address differs from the one in the
-        // received option, the cached address should be replaced, and the entry's reachability state MUST be set to STALE.
-        // From INCOMPLETE that is the state, too (appendix C).
+        // RFC 4861, section 7.2.3: if an entry already exists, and the cached link-layer address differs from the one
+        // in the received option, the cached address should be replaced, and the entry's reachability state MUST be set
+        // to STALE. From INCOMPLETE that is the state, too (appendix C).
         let is_router = match self.cache.get(address) {
             Some(entry) if entry.mac == mac => {
                 entry.heard = now;
@@ -384,8 +386,8 @@ impl Neighbors {
         self.look_up(address, now);
     }
 
-    /// Hears that a neighbor does not seem to get what is sent to it: it is asked at once, unless it was heard from just
-    /// now, and serves on until it turns out that it does not answer.
+    /// Hears that a neighbor does not seem to get what is sent to it: it is asked at once, unless it was heard from
+    /// just now, and serves on until it turns out that it does not answer.
     pub fn doubt(&mut self, address: IpAddress, now: Instant) {
         let Some(entry) = self.cache.get(address) else { return };
         if entry.state == State::Probe || now.since(entry.heard) < RETRANS_TIMER {
@@ -422,8 +424,8 @@ impl Neighbors {
         self.set_earliest();
     }
 
-    /// RFC 4861, section 6.3.2: a uniformly distributed random value between 0.5 and 1.5 times the base, so that hosts do
-    /// not fall into step.
+    /// RFC 4861, section 6.3.2: a uniformly distributed random value between 0.5 and 1.5 times the base, so that hosts
+    /// do not fall into step.
     fn draw_reachable_time(&mut self) -> Duration {
         self.draws = self.draws.wrapping_add(1);
         let thousandths = 500 + self.key.hash(&self.draws.to_ne_bytes()) % 1_001;

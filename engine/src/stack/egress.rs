@@ -2,10 +2,13 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::base::{Burst, Frame, Instant, Umem, UnsentReason};
+use crate::base::{Burst, Frame, FrameQueue, Instant, Umem, UnsentReason};
 use crate::counters::StackCounters;
 use crate::link::address::{Addresses, Claim};
 use crate::link::neighbor::{Due, Neighbors};
+use crate::network::DEFAULT_HOP_LIMIT;
+use crate::network::identification::Identifications;
+use crate::network::path_mtu::PathMtus;
 use crate::network::route::Routes;
 use crate::network::rss::OwnQueue;
 use crate::wire::checksum::Sum;
@@ -19,7 +22,13 @@ use super::Inbound;
 #[derive(Debug)]
 pub(super) struct Egress {
     pub(super) mac: Mac,
-    pub(super) mtu: u16,
+    /// Of the frames that answer nothing; an answer has those of its request.
+    pub(super) tags: Tags,
+    /// What link and paths take.
+    pub(super) paths: PathMtus,
+    pub(super) identifications: Identifications,
+    /// IP packets that are fragments and wait for room to be sent.
+    pub(super) outgoing: FrameQueue,
     pub(super) addresses: Addresses,
     pub(super) routes: Routes,
     pub(super) neighbors: Neighbors,
@@ -46,7 +55,7 @@ impl Egress {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        if self.neighbors.has_found() {
+        if self.neighbors.has_found() || !self.outgoing.is_empty() {
             return Some(Instant::ZERO);
         }
         [self.addresses.next_deadline(), self.neighbors.next_deadline()].into_iter().flatten().min()
@@ -67,24 +76,16 @@ impl Egress {
             umem.free(frame);
             return self.unsent(UnsentReason::NoRoute);
         };
-        self.send_via(next_hop, tags, Some(source), frame, now, umem, out);
+        self.send_via(NextHop { address: next_hop, tags, came_from: Some(source) }, frame, now, umem, out);
     }
 
-    /// Sends an IP packet to a neighbor, or lets it wait until the neighbor is found. Where neither can be, it goes to `else_to`.
-    pub(super) fn send_via(
-        &mut self,
-        next_hop: IpAddress,
-        tags: Tags,
-        else_to: Option<Mac>,
-        frame: Frame,
-        now: Instant,
-        umem: &mut Umem,
-        out: &mut Burst,
-    ) {
-        if let Some(mac) = self.neighbors.resolve(next_hop, now) {
+    /// Sends an IP packet to a neighbor, or lets it wait until the neighbor is found.
+    pub(super) fn send_via(&mut self, next_hop: NextHop, frame: Frame, now: Instant, umem: &mut Umem, out: &mut Burst) {
+        let NextHop { address, tags, came_from } = next_hop;
+        if let Some(mac) = self.neighbors.resolve(address, now) {
             return self.finish(frame, mac, tags, umem, out);
         }
-        match self.neighbors.wait(next_hop, frame, umem, now) {
+        match self.neighbors.wait(address, frame, umem, now) {
             Ok(pushed_out) => {
                 self.counters.originated += 1;
                 if let Some(oldest) = pushed_out {
@@ -92,7 +93,7 @@ impl Egress {
                     self.counters.unsent(UnsentReason::NeighborQueueFull, 1);
                 }
             }
-            Err((frame, reason)) => match else_to {
+            Err((frame, reason)) => match came_from {
                 Some(mac) => self.finish(frame, mac, tags, umem, out),
                 None => {
                     umem.free(frame);
@@ -122,7 +123,7 @@ impl Egress {
     pub(super) fn flush_found(&mut self, umem: &mut Umem, out: &mut Burst) {
         while out.room() > 0 {
             let Some((mut frame, _, mac)) = self.neighbors.next_found(umem) else { return };
-            if self.write_ethernet(&mut frame, umem, mac, Tags::default()) {
+            if self.write_ethernet(&mut frame, umem, mac, self.tags) {
                 self.forward(frame, umem, out);
             } else {
                 umem.free(frame);
@@ -211,7 +212,7 @@ impl Egress {
         if self.write_ndp(&mut frame, umem, source, destination, write) {
             self.counters.ndp_messages_originated += 1;
             let mac = to.unwrap_or_else(|| Mac::of_group(destination));
-            self.finish(frame, mac, Tags::default(), umem, out);
+            self.finish(frame, mac, self.tags, umem, out);
         } else {
             umem.free(frame);
             self.unsent(UnsentReason::TooLong);
@@ -241,7 +242,7 @@ impl Egress {
         };
         let operation = arp::Operation::Request;
         let request = arp::Packet { operation, sender_mac: self.mac, sender, target_mac: Mac::ZERO, target };
-        if self.write_arp(&mut frame, umem, Tags::default(), to, &request) {
+        if self.write_arp(&mut frame, umem, self.tags, to, &request) {
             self.counters.arp_requests_originated += 1;
             self.push(frame, umem, out);
         } else {
@@ -268,7 +269,7 @@ impl Egress {
         header.write(front)
     }
 
-    /// Puts a UDP and an IP header in front of the payload that the frame holds, of which `payload` is the sum.
+    /// Puts a UDP header in front of the payload that the frame holds, of which `payload` is the sum.
     #[inline]
     pub(super) fn write_udp(
         &self,
@@ -278,10 +279,13 @@ impl Egress {
         ports: (u16, u16),
         payload: Sum,
     ) -> bool {
-        let payload_len = frame.len();
+        let Ok(payload_len) = u16::try_from(umem.packet_len(frame)) else { return false };
+        if payload_len > u16::MAX - udp::LEN as u16 {
+            return false;
+        }
         let header =
             udp::Header { source: (way.source, ports.0), destination: (way.destination, ports.1), payload_len };
-        self.prepend(frame, umem, |out| header.write(out, payload)) && self.write_ip(frame, umem, way, ipv4::UDP)
+        umem.prepend(frame).map(|out| header.write(out, payload)).is_some()
     }
 
     /// Puts an IP header in front of the payload that the frame holds.
@@ -304,7 +308,7 @@ impl Egress {
     /// not send it then.
     #[inline]
     fn prepend<const N: usize>(&self, frame: &mut Frame, umem: &mut Umem, write: impl FnOnce(&mut [u8; N])) -> bool {
-        usize::from(frame.len()) + N <= usize::from(self.mtu) && umem.prepend(frame).map(write).is_some()
+        usize::from(frame.len()) + N <= usize::from(self.paths.link()) && umem.prepend(frame).map(write).is_some()
     }
 
     /// Puts an Ethernet header in front of the IP packet that the frame holds.
@@ -321,6 +325,16 @@ impl Egress {
     }
 }
 
+/// Who takes a packet of ours next.
+#[derive(Clone, Copy)]
+pub(super) struct NextHop {
+    pub(super) address: IpAddress,
+    pub(super) tags: Tags,
+    /// The MAC address that the packet goes to if the neighbor is not known and cannot be searched for either: the one that
+    /// what it answers came from.
+    pub(super) came_from: Option<Mac>,
+}
+
 /// Whom an IP packet of ours is from and to, and in which class it travels.
 #[derive(Clone, Copy)]
 pub(super) struct Way {
@@ -330,4 +344,15 @@ pub(super) struct Way {
     /// Of IPv6 alone.
     pub(super) flow_label: u32,
     pub(super) hop_limit: u8,
+}
+
+impl Way {
+    /// The way of an answer: in the class of its request, but without the congestion mark, which belongs to the packet that
+    /// carried it (RFC 1122, section 3.2.1.6 for ICMP, and as Linux for the rest); in the flow of its request, so that what
+    /// spreads flows over paths treats both alike.
+    #[inline]
+    pub(super) const fn back(source: IpAddress, destination: IpAddress, traffic_class: u8, flow_label: u32) -> Self {
+        let traffic_class = traffic_class & !3;
+        Self { source: destination, destination: source, traffic_class, flow_label, hop_limit: DEFAULT_HOP_LIMIT }
+    }
 }

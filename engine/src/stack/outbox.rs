@@ -9,11 +9,11 @@ use crate::network::{DEFAULT_HOP_LIMIT, is_valid_source};
 use crate::transport::tcp::tuple::Tuple;
 use crate::transport::tcp::{ConnectFailure, Tcp};
 use crate::wire::checksum::Sum;
-use crate::wire::ethernet::Tags;
 use crate::wire::ip::IpAddress;
+use crate::wire::ipv4;
 
 use super::connection::{Conversation, id};
-use super::egress::{Egress, Way};
+use super::egress::{Egress, NextHop, Way};
 use super::tcp::renew;
 
 /// One turn's way out for an application.
@@ -42,14 +42,16 @@ impl<S: Default> Outbox for Turn<'_, S> {
         let sum = Sum::default().add_bytes(room.get(..len).unwrap_or_default());
         let way = Way { source, destination, traffic_class: 0, flow_label: 0, hop_limit: DEFAULT_HOP_LIMIT };
         let written = self.umem.set_len(&mut frame, len)
-            && self.egress.write_udp(&mut frame, self.umem, &way, (from, to.port()), sum);
+            && self.egress.write_udp(&mut frame, self.umem, &way, (from, to.port()), sum)
+            && self.egress.write_ip(&mut frame, self.umem, &way, ipv4::UDP);
         if !written {
             self.umem.free(frame);
             return Err(self.unsent(UnsentReason::TooLong));
         }
         let Self { now, egress, umem, out, .. } = self;
         egress.counters.udp_originated += 1;
-        egress.send_via(next_hop, Tags::default(), None, frame, *now, umem, out);
+        let next_hop = NextHop { address: next_hop, tags: egress.tags, came_from: None };
+        egress.send_via(next_hop, frame, *now, umem, out);
         Ok(())
     }
 

@@ -18,6 +18,7 @@ use barewire::apps::echo::Echo;
 use barewire::base::{self, BURST, Burst, ChunkSize, Descriptor, Umem, UmemConfig};
 use barewire::link::address::Probing;
 use barewire::link::neighbor::NeighborConfig;
+use barewire::network::reassembly::ReassemblyConfig;
 use barewire::stack::{Stack, StackConfig};
 use barewire::transport::udp::ChecksumPolicy;
 use barewire::wire::checksum::Sum;
@@ -125,6 +126,7 @@ fn config() -> StackConfig {
     StackConfig {
         mac: OUR_MAC,
         mtu: 1500,
+        vlan: None,
         addresses: vec!["10.0.0.2/24".parse().expect("a prefix")],
         gateways: Vec::new(),
         routes: Vec::new(),
@@ -133,6 +135,7 @@ fn config() -> StackConfig {
         checksum: ChecksumPolicy::Verify,
         tcp: None,
         own_queue: None,
+        reassembly: ReassemblyConfig::default(),
         neighbors: NeighborConfig { fixed: vec![(PEER.into(), PEER_MAC)], ..NeighborConfig::default() },
         secret: [1, 2],
     }

@@ -17,6 +17,7 @@ use barewire::apps::echo::Echo;
 use barewire::base::{self, BURST, Burst, ChunkSize, Descriptor, Umem, UmemConfig};
 use barewire::link::address::Probing;
 use barewire::link::neighbor::NeighborConfig;
+use barewire::network::reassembly::ReassemblyConfig;
 use barewire::stack::{Stack, StackConfig};
 use barewire::transport::tcp::TcpConfig;
 use barewire::transport::udp::ChecksumPolicy;
@@ -274,6 +275,7 @@ fn config(connections: u32) -> StackConfig {
     StackConfig {
         mac: OUR_MAC,
         mtu: 1500,
+        vlan: None,
         addresses: vec!["10.0.0.2/8".parse().expect("a prefix")],
         gateways: Vec::new(),
         routes: Vec::new(),
@@ -282,6 +284,7 @@ fn config(connections: u32) -> StackConfig {
         checksum: ChecksumPolicy::Verify,
         tcp: Some(TcpConfig { ports: vec![PORT], connections, chunks: 2 * connections + 64, ..TcpConfig::default() }),
         own_queue: None,
+        reassembly: ReassemblyConfig::default(),
         neighbors: NeighborConfig { fixed: peers(connections), ..NeighborConfig::default() },
         secret: [1, 2],
     }

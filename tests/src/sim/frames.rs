@@ -17,6 +17,8 @@ pub const ICMP: u8 = 1;
 pub const TCP: u8 = 6;
 /// Protocol number of UDP.
 pub const UDP: u8 = 17;
+/// Number of IPv6's fragment header.
+pub const FRAGMENT: u8 = 44;
 /// Protocol number of ICMPv6.
 pub const ICMPV6: u8 = 58;
 
@@ -148,6 +150,41 @@ pub fn ipv6(ip: Ip, payload: &[u8]) -> Vec<u8> {
     packet.extend(octets(ip.destination));
     packet.extend(payload);
     packet
+}
+
+/// The fragments that a packet is sent in over a link with this MTU, with an identification of zero.
+#[must_use]
+pub fn fragments(ip: Ip, payload: &[u8], mtu: usize) -> Vec<Vec<u8>> {
+    let room = if ip.source.is_ipv4() { mtu - 20 } else { mtu - 48 };
+    let mut packets = Vec::new();
+    let mut at = 0;
+    while at < payload.len() {
+        let more = payload.len() - at > room;
+        let len = if more { room / 8 * 8 } else { payload.len() - at };
+        let (offset, part) = (at as u16, &payload[at..at + len]);
+        packets.push(if ip.source.is_ipv4() {
+            ipv4(Ip { fragment: offset / 8 | u16::from(more) << 13, ..ip }, &[], part)
+        } else {
+            let [high, low] = (offset | u16::from(more)).to_be_bytes();
+            ipv6(Ip { protocol: FRAGMENT, ..ip }, &[&[ip.protocol, 0, high, low, 0, 0, 0, 0], part].concat())
+        });
+        at += len;
+    }
+    packets
+}
+
+/// Takes the identification out of a fragment, so that it is one of zero as those of [`fragments`] are.
+#[must_use]
+pub fn take_identification(mut packet: Vec<u8>) -> Option<(Vec<u8>, Vec<u8>)> {
+    let place = if packet.first()? >> 4 == 4 { 4..6 } else { 44..48 };
+    let identification = packet.get(place.clone())?.to_vec();
+    packet[place].fill(0);
+    if packet[0] >> 4 == 4 {
+        packet[10..12].fill(0);
+        let checksum = checksum(&packet[..20]);
+        packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+    }
+    Some((identification, packet))
 }
 
 /// The bytes of an address.

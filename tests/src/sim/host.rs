@@ -208,7 +208,7 @@ impl<D: Virtual, A: App> Host<D, A> {
         self.hear_events();
         self.check_counters();
         self.follow_frames();
-        if self.worker.stack().waiting() == 0 && !self.is_busy() {
+        if self.worker.stack().queued_chunks() == 0 && !self.is_busy() {
             self.answers.settle();
         }
     }
@@ -299,9 +299,10 @@ impl<D: Virtual, A: App> Host<D, A> {
     fn check_chunks(&mut self) {
         let (name, (received, out)) = (self.name, self.worker.in_bursts());
         let [fill, transmit] = self.worker.device_mut().nic().chunks();
-        let (umem, waiting) = (self.worker.umem(), self.worker.stack().waiting());
+        let (umem, stack) = (self.worker.umem(), self.worker.stack());
+        let waiting = stack.waiting();
         let held = (Place::Held, received + out);
-        let queued = (Place::Queue, waiting as usize);
+        let queued = (Place::Queue, stack.queued_chunks() as usize);
         let free = (Place::Free, umem.free_chunks() as usize);
         let mut total = 0;
         for (place, chunks) in [fill, transmit, held, queued, free] {
@@ -319,11 +320,13 @@ impl<D: Virtual, A: App> Host<D, A> {
         let device = self.worker.device_mut().nic().counters_now();
         let handed = self.worker.device_mut().nic().handed();
         let waiting = u64::from(self.worker.stack().waiting());
+        let fragments = u64::from(self.worker.stack().fragments());
         let counters = self.worker.stack().counters();
         assert_eq!(handed, received, "{name}: frames handed over, and those not digested");
         assert_eq!(device.received, counters.received + received as u64, "{name}: frames from the device");
         let dropped: u64 = counters.drops.iter().sum();
-        assert_eq!(counters.received, counters.delivered + dropped, "{name}: received = delivered + drops");
+        let accounted = counters.delivered + dropped + fragments;
+        assert_eq!(counters.received, accounted, "{name}: received = delivered + drops + fragments held");
         let unsent: u64 = counters.unsent.iter().sum();
         let accounted = device.transmitted + waiting + out as u64 + unsent;
         assert_eq!(counters.originated, accounted, "{name}: originated = transmitted + waiting + burst + unsent");

@@ -36,7 +36,7 @@ pub use forge::draw_frame;
 pub use host::{Digested, Emission, Host, HostPlan};
 pub use nic::{Mood, Nic, Rings, Virtual};
 pub use outages::Outages;
-pub use reference::{Answer, Reaction, Reference, Told, Way};
+pub use reference::{Answer, Originates, Reaction, Reference, Timing, Told, Way};
 pub use rng::{Rng, hash};
 pub use run::{Outcome, Simulation};
 pub use scenario::{

@@ -244,7 +244,8 @@ impl<D: Virtual, A: App> Simulation<D, A> {
 
     /// Whether nothing is under way: in a burst, in a NIC, on the wire, or waiting for a neighbor.
     fn is_at_rest(&mut self) -> bool {
-        let waiting = self.client.worker().stack().waiting() + self.server.worker().stack().waiting();
+        let hosts = [self.client.worker().stack().queued_chunks(), self.server.worker().stack().queued_chunks()];
+        let waiting = hosts[0] + hosts[1];
         let settled = |ready, duplicate| ready || duplicate;
         waiting == 0
             && self.to_server.in_flight() + self.to_client.in_flight() == 0

@@ -1,10 +1,12 @@
 //! What a simulation is made of: two hosts, two lanes, a clock, traffic. All of it can be drawn from a seed.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use barewire::base::{ChunkSize, UmemConfig};
 use barewire::link::address::Probing;
 use barewire::link::neighbor::NeighborConfig;
+use barewire::network::reassembly::ReassemblyConfig;
 use barewire::stack::StackConfig;
 use barewire::transport::udp::ChecksumPolicy;
 use barewire::wire::ethernet::Mac;
@@ -93,6 +95,7 @@ pub fn stack_config(mac: Mac, address: Ipv4Addr, ports: impl Iterator<Item = u16
     StackConfig {
         mac,
         mtu: 1500,
+        vlan: None,
         addresses: vec![net],
         gateways: Vec::new(),
         routes: Vec::new(),
@@ -101,6 +104,12 @@ pub fn stack_config(mac: Mac, address: Ipv4Addr, ports: impl Iterator<Item = u16
         checksum: ChecksumPolicy::Verify,
         tcp: None,
         own_queue: None,
+        // So short that what is left of datagrams goes while a simulation rests.
+        reassembly: ReassemblyConfig {
+            timeout_v4: Duration::from_secs(2),
+            timeout_v6: Duration::from_secs(3),
+            ..ReassemblyConfig::default()
+        },
         neighbors: NeighborConfig { entries: 64, queue: 16, ..NeighborConfig::default() },
         secret: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
     }
@@ -188,6 +197,8 @@ impl Scenario {
                 config.probing = Probing::Lead;
             }
         }
+        // What comes in fragments the reference does not put together: only strangers get any.
+        self.server.mtu = self.server.mtu.max(self.client.mtu);
         if rng.chance(200) {
             self.gateway();
         }

@@ -22,8 +22,11 @@ pub fn check(frame: &[u8]) -> Result<(), String> {
             let header = ip.header();
             same("bytes", header_len + usize::from(header.total_len()), frame.len())?;
             same("IPv4 checksum", header.header_checksum(), header.to_header().calc_header_checksum())?;
-            if header.is_fragmenting_payload() || header.ttl() == 0 {
-                return Err("a fragment, or without hops left".to_string());
+            if header.ttl() == 0 {
+                return Err("without hops left".to_string());
+            }
+            if header.is_fragmenting_payload() {
+                return check_fragment(header.dont_fragment(), header.more_fragments(), ip.payload().payload.len());
             }
             check_transport(header.source(), header.destination(), packet.transport.as_ref())
         }
@@ -33,6 +36,13 @@ pub fn check(frame: &[u8]) -> Result<(), String> {
         }
         other => Err(format!("neither ARP nor IPv4: {other:?}")),
     }
+}
+
+/// RFC 791: fragments but the last carry a multiple of eight bytes. What is in them the reference knows.
+fn check_fragment(whole: bool, more: bool, len: usize) -> Result<(), String> {
+    same("a fragment that must not be one", whole, false)?;
+    same("bytes beyond a multiple of eight in a fragment", more && len % 8 != 0, false)?;
+    same("a fragment without payload", len == 0, false)
 }
 
 fn check_transport(source: [u8; 4], destination: [u8; 4], segment: Option<&TransportSlice<'_>>) -> Result<(), String> {

@@ -17,6 +17,9 @@ pub(super) const SEARCHES: usize = 64;
 /// Neighbors in DELAY or PROBE at once. One in use is there for 5 s of some 35, so 256 of them serve a full table of
 /// 1,800 neighbors; for those beyond that the probe comes later.
 pub(super) const PROBES: usize = 256;
+/// Chunks that waiting frames leave free: a solicitation needs one, and without it they would wait in vain. A few more
+/// for what is received meanwhile, the answer above all.
+const SPARE_CHUNKS: u32 = 8;
 /// Addresses whose last solicitation is remembered: of those in the last second, unless many more are asked.
 const ASKED: usize = 256;
 
@@ -135,10 +138,11 @@ impl Searches {
         };
         let queue_is_full = self.list.get(at).is_some_and(|search| search.waiting.len() >= self.queue_limit);
         // RFC 4861, section 7.2.2: when a queue overflows, the new arrival SHOULD replace the oldest entry. When all
-        // together do, the longest one gives way, so that a few silent neighbors cannot keep frames for others out.
+        // together do, or memory gets short, the longest one gives way, so that a few silent neighbors cannot keep
+        // frames for others out.
         let gives_way = if queue_is_full {
             self.list.get_mut(at)
-        } else if self.waiting() >= self.waiting_limit {
+        } else if self.waiting() >= self.waiting_limit || umem.free_chunks() < SPARE_CHUNKS {
             self.list.iter_mut().max_by_key(|search| search.waiting.len())
         } else {
             None

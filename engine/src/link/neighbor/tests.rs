@@ -200,6 +200,16 @@ fn when_all_queues_together_are_full_the_longest_gives_way() {
 }
 
 #[test]
+fn frames_that_wait_leave_memory_to_ask_with() {
+    let mut umem = umem();
+    let mut neighbors = Neighbors::new(&NeighborConfig { queue: 1000, waiting: 1000, ..config() }, [1, 2]);
+    let pushed_out = (0..1000).filter(|_| wait(&mut neighbors, &mut umem, 1).unwrap().is_some()).count();
+    assert_eq!(pushed_out as u32 + neighbors.waiting(), 1000);
+    let free = umem.free_chunks();
+    assert!((1..16).contains(&free), "{free} chunks are left");
+}
+
+#[test]
 fn searches_are_bounded_until_what_was_found_is_taken_out() {
     let (mut neighbors, mut umem) = (neighbors(), umem());
     let all = 0..SEARCHES as u32;

@@ -40,7 +40,15 @@ struct Upper {
 /// Why they lead nowhere.
 enum Stop {
     Drop,
-    Problem { code: u8, pointer: usize, even_to_group: bool },
+    /// At a fragment, which is the first one or not.
+    Fragment {
+        first: bool,
+    },
+    Problem {
+        code: u8,
+        pointer: usize,
+        even_to_group: bool,
+    },
 }
 
 impl Reference {
@@ -65,7 +73,11 @@ impl Reference {
         let mut taken = Taken { ip, packet, to_group: received.to_everybody || is_group };
         let upper = match walk(packet) {
             Ok(upper) => upper,
-            Err(Stop::Drop) => return None,
+            Err(Stop::Drop | Stop::Fragment { first: false }) => return None,
+            // RFC 8200, section 4.5: Time Exceeded -- Fragment Reassembly Time Exceeded.
+            Err(Stop::Fragment { first: true }) => {
+                return self.problem(received, &taken, 3, 1, 0).map(super::sometime);
+            }
             Err(Stop::Problem { code, pointer, even_to_group }) => {
                 taken.to_group &= !even_to_group;
                 return self.problem(received, &taken, 4, code, pointer as u32);
@@ -105,15 +117,14 @@ impl Reference {
         }
         let quoted = packet.len().min(ICMP_ERROR_LEN - 40 - 8);
         let rest = [&parameter.to_be_bytes(), &packet[..quoted]].concat();
-        self.icmp_answer(received, *ip, kind, code, &rest).flatten().map(Reaction::may)
+        self.icmp_answer(received, *ip, kind, code, &rest).map(Reaction::may)
     }
 
-    /// An ICMPv6 message back to where a packet came from: `None` if there is no address to send it from, or no room;
-    /// nothing in it if there is no way.
-    fn icmp_answer(&self, received: &Received<'_>, ip: Ip, kind: u8, code: u8, rest: &[u8]) -> Option<Option<Answer>> {
+    /// An ICMPv6 message back to where a packet came from; `None` if there is no address to send it from.
+    fn icmp_answer(&self, received: &Received<'_>, ip: Ip, kind: u8, code: u8, rest: &[u8]) -> Option<Vec<Answer>> {
         let (Some(IpAddr::V6(ours)), IpAddr::V6(theirs)) = (self.end(ip), ip.source) else { return None };
         let message = frames::icmpv6(ours, theirs, kind, code, rest);
-        Some(self.answer(received, ip, ours.into(), frames::ICMPV6, &message)?.answer)
+        Some(self.answer(received, ip, ours.into(), frames::ICMPV6, &message))
     }
 
     fn icmpv6(
@@ -136,7 +147,7 @@ impl Reference {
             ndp::ADVERTISEMENT => self.advertisement(received, ip, message),
             128 if message[1] == 0 && ready && !ip.source.is_unspecified() => {
                 let packet = self.icmp_answer(received, ip, 129, 0, &message[4..])?;
-                Some(Reaction::default().with(Originates::EchoReply, Some(super::Packet { answer: packet })))
+                Some(Reaction::default().with(Originates::EchoReply, packet))
             }
             _ => None,
         }
@@ -160,7 +171,10 @@ impl Reference {
         let way =
             if is_probe { Some(Way::Straight(ndp::group_mac(to))) } else { self.next_hop(ip.source).map(Way::Via) };
         let told = mac.map_or_else(Reaction::default, |mac| Reaction::told(source, mac, true, true));
-        Some(Reaction { answer: way.map(|way| received.answer(frames::IPV6, packet, way)), ..told })
+        Some(Reaction {
+            answers: way.into_iter().map(|way| received.answer(frames::IPV6, packet.clone(), way)).collect(),
+            ..told
+        })
     }
 
     /// RFC 4861, sections 7.1.2 and 7.2.5.
@@ -321,7 +335,7 @@ fn fragment(packet: &[u8], at: usize, walked: usize) -> Result<(), Stop> {
     if offset == 0 && !is_chain_complete(packet, at, walked) {
         return problem(3, 0);
     }
-    Err(Stop::Drop)
+    Err(Stop::Fragment { first: offset == 0 })
 }
 
 /// Whether all headers behind the fragment header at `at` are there, up to that of what is carried (RFC 7112).
