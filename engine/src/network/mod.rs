@@ -5,6 +5,7 @@ use crate::wire::ip::IpAddress;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
+pub mod membership;
 pub mod rate_limit;
 pub mod route;
 pub mod rss;
