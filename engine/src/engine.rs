@@ -33,6 +33,7 @@ use crate::device::XskRs;
 use crate::device::{AfXdp, BindMode, Device, Granted, OpenError, RingSizes, SocketConfig};
 use crate::link::address::Probing;
 use crate::link::neighbor::NeighborConfig;
+use crate::network::reassembly::ReassemblyConfig;
 use crate::network::route::{Route, Routes};
 use crate::network::rss::{OwnQueue, Rss};
 use crate::nic::{FactsError, LinkFacts};
@@ -455,6 +456,7 @@ fn stack_config(
         tcp: Some(tcp_config(settings, plan, mtu)),
         own_queue: own_queue(facts, queue),
         neighbors: NeighborConfig::default(),
+        reassembly: ReassemblyConfig::default(),
         secret,
     }
 }

@@ -17,8 +17,10 @@
 
 mod connection;
 mod egress;
+mod fragments;
 mod icmp;
 mod ingress;
+mod long;
 mod neighbor;
 mod outbox;
 mod plain;
@@ -29,12 +31,15 @@ use arrayvec::ArrayVec;
 use ipnet::IpNet;
 
 use crate::app::App;
-use crate::base::{Burst, DropReason, Frame, Instant, Umem, UnsentReason};
+use crate::base::{Burst, DropReason, Frame, FrameQueue, Instant, Umem, UnsentReason};
 use crate::counters::StackCounters;
 use crate::link::address::{Addresses, Probing};
 use crate::link::neighbor::{Advertisement, NeighborConfig, Neighbors};
 use crate::network::DEFAULT_HOP_LIMIT;
+use crate::network::identification::Identifications;
+use crate::network::path_mtu::PathMtus;
 use crate::network::rate_limit::RateLimit;
+use crate::network::reassembly::{Reassembly, ReassemblyConfig};
 use crate::network::route::{Route, Routes};
 use crate::network::rss::OwnQueue;
 use crate::transport::tcp::{Tcp, TcpConfig};
@@ -69,6 +74,8 @@ pub struct StackConfig {
     pub own_queue: Option<OwnQueue>,
     /// Neighbor tables.
     pub neighbors: NeighborConfig,
+    /// How much may be held to put datagrams together.
+    pub reassembly: ReassemblyConfig,
     /// Unpredictable bits, which key the hashes of the tables.
     pub secret: [u64; 2],
 }
@@ -104,6 +111,7 @@ pub struct Stack<A: App> {
     icmp_limit: RateLimit,
     /// Whether any address of ours is one of IPv6.
     speaks_ipv6: bool,
+    reassembly: Reassembly<Inbound>,
     egress: Egress,
     events: ArrayVec<Event, EVENTS>,
     ready: bool,
@@ -117,6 +125,8 @@ enum Outcome {
     Answered,
     /// It served its purpose and now holds the IP packet that goes back to where this came from.
     Answer(Inbound),
+    /// It served its purpose and now holds what is to be sent in fragments, if it has to: the payload of an IP packet.
+    Cut(Way, u8),
     /// It is dropped.
     Dropped(DropReason),
     /// It is dropped and now holds an ICMP error about it, to go back to where this came from.
@@ -126,7 +136,7 @@ enum Outcome {
 }
 
 /// A received datagram, as far as an answer to it needs to know.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Inbound {
     ethernet: ethernet::Header,
     /// Bytes in front of the IP payload, from the frame's start: headers, and extension headers of IPv6.
@@ -174,9 +184,12 @@ impl<A: App> Stack<A> {
             sessions: Vec::with_capacity(config.tcp.as_ref().map_or(0, |tcp| tcp.connections as usize)),
             icmp_limit: RateLimit::new(config.secret),
             speaks_ipv6: config.addresses.iter().any(|prefix| prefix.addr().is_ipv6()),
+            reassembly: Reassembly::new(config.reassembly),
             egress: Egress {
                 mac: config.mac,
-                mtu: config.mtu,
+                paths: PathMtus::new(config.mtu, config.secret),
+                identifications: Identifications::new(config.secret),
+                outgoing: FrameQueue::default(),
                 routes: Routes::new(addresses.prefixes(), &config.gateways).with(config.routes.clone()),
                 addresses,
                 neighbors: Neighbors::new(&config.neighbors, config.secret),
@@ -229,6 +242,10 @@ impl<A: App> Stack<A> {
                 counters.delivered += 1;
                 self.egress.send_back(&inbound, frame, now, umem, out);
             }
+            Outcome::Cut(way, protocol) => {
+                counters.delivered += 1;
+                self.egress.send_long(frame, &way, protocol, now, umem);
+            }
             Outcome::Refused(reason, inbound) => {
                 counters.drop(reason);
                 self.egress.send_back(&inbound, frame, now, umem, out);
@@ -241,6 +258,8 @@ impl<A: App> Stack<A> {
     /// and what the application wants to send.
     pub fn transmit(&mut self, now: Instant, umem: &mut Umem, out: &mut Burst) {
         self.egress.flush_found(umem, out);
+        self.egress.flush_outgoing(now, umem, out);
+        self.expire_fragments(now, umem, out);
         self.egress.transmit_questions(now, umem, out);
         if !self.ready && self.egress.addresses.all_preferred() {
             self.ready = true;
@@ -255,7 +274,8 @@ impl<A: App> Stack<A> {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let tcp = self.tcp.as_ref().and_then(Tcp::next_deadline);
-        [self.egress.next_deadline(), self.app.next_deadline(), tcp].into_iter().flatten().min()
+        let fragments = self.reassembly.next_deadline();
+        [self.egress.next_deadline(), self.app.next_deadline(), tcp, fragments].into_iter().flatten().min()
     }
 
     /// Takes out the oldest event.
@@ -299,6 +319,18 @@ impl<A: App> Stack<A> {
     #[must_use]
     pub fn waiting(&self) -> u32 {
         self.egress.neighbors.waiting()
+    }
+
+    /// Received fragments of datagrams that are not whole yet: received, and neither delivered nor dropped.
+    #[must_use]
+    pub fn fragments(&self) -> u32 {
+        self.reassembly.held_frames()
+    }
+
+    /// Chunks that lie on queues: of fragments received, of fragments to send, and of frames that wait for a neighbor.
+    #[must_use]
+    pub fn queued_chunks(&self) -> u32 {
+        self.reassembly.held_chunks() + self.egress.outgoing.len() + self.egress.neighbors.waiting()
     }
 
     /// The application.

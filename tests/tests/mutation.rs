@@ -24,7 +24,7 @@ const USES: u64 = 64;
 
 /// Reasons that none of these frames is dropped for.
 fn is_impossible(reason: DropReason) -> bool {
-    reason == DropReason::FrameTooLong || reason.is_of_tcp()
+    reason == DropReason::FrameTooLong || reason.is_of_tcp() || reason.is_of_fragments()
 }
 
 /// The reference is asked about one burst in so many.

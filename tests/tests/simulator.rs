@@ -14,7 +14,7 @@ const SEEDS: u64 = 1000;
 /// Reasons that frames of a simulated host are never dropped for: its NIC makes no chains, and its stack does not
 /// look into TCP.
 fn is_never_dropped(reason: DropReason) -> bool {
-    reason == DropReason::FrameTooLong || reason.is_of_tcp()
+    reason == DropReason::FrameTooLong || reason.is_of_tcp() || reason.is_of_fragments()
 }
 
 /// Reasons that frames of a simulated host are never unsent for: the server sends nothing unasked, and the

@@ -76,16 +76,12 @@ reasons! {
         Ipv6LinkBroadcast = "ipv6_link_broadcast",
         /// Source address that no host may send from: unspecified, multicast, loopback, or our own.
         Ipv6SourceInvalid = "ipv6_source_invalid",
-        /// An IPv6 fragment; reassembly is not done.
-        Ipv6Fragment = "ipv6_fragment",
         /// Neighbor discovery about others' addresses that taught nothing.
         NdpNotForUs = "ndp_not_for_us",
         /// Neighbor discovery that asks nothing of a host: solicitations of routers, redirects.
         NdpIgnored = "ndp_ignored",
         /// Neighbor discovery that claims an address of ours for another host.
         NdpConflict = "ndp_conflict",
-        /// A fragment; reassembly is not done.
-        Ipv4Fragment = "ipv4_fragment",
         /// Fewer bytes than an IPv6 header.
         Ipv6Truncated = "ipv6_truncated",
         /// Version field is not 6.
@@ -112,6 +108,28 @@ reasons! {
         Ipv6FirstFragmentIncomplete = "ipv6_first_fragment_incomplete",
         /// An IPv6 packet that says to carry nothing.
         Ipv6NoNextHeader = "ipv6_no_next_header",
+        /// A fragment without payload, or one that is not the last and no multiple of eight bytes long.
+        FragmentMalformed = "fragment_malformed",
+        /// A fragment that reaches beyond 65,535 bytes, and those that were held for the same datagram.
+        FragmentTooLong = "fragment_too_long",
+        /// A fragment all of whose bytes had arrived already.
+        FragmentDuplicate = "fragment_duplicate",
+        /// Fragments of a datagram of IPv6 two of which overlap.
+        FragmentOverlap = "fragment_overlap",
+        /// Fragments of a datagram that do not agree on where it ends.
+        FragmentEnd = "fragment_end",
+        /// Fragments of a datagram some of which say that congestion can be marked, and some that it cannot.
+        FragmentEcn = "fragment_ecn",
+        /// Fragments of a datagram that was in more pieces than are held of one.
+        FragmentsTooMany = "fragments_too_many",
+        /// Fragments of a datagram that alone takes more memory than its sender may take.
+        FragmentNoMemory = "fragment_no_memory",
+        /// A datagram that was put together and is a fragment again.
+        FragmentNested = "fragment_nested",
+        /// Fragments of a datagram that had to give way to a newer one.
+        FragmentEvicted = "fragment_evicted",
+        /// Fragments of a datagram whose other ones did not arrive in time.
+        FragmentTimeout = "fragment_timeout",
         /// Our address is still being probed for duplicates.
         AddressTentative = "address_tentative",
         /// A protocol that nobody here speaks (answered with "protocol unreachable" within the rate limit).
@@ -206,8 +224,10 @@ reasons! {
         NoReplyPort = "no_reply_port",
         /// No chunk of packet memory was free.
         NoChunk = "no_chunk",
-        /// Longer than the interface's MTU.
+        /// Longer than the interface's MTU, and not to be sent in fragments.
         TooLong = "too_long",
+        /// In fragments, of which too many wait to be sent already.
+        FragmentQueueFull = "fragment_queue_full",
         /// The device took no frame for so long that it counts as stalled.
         DeviceStalled = "device_stalled",
     }
@@ -218,5 +238,11 @@ impl DropReason {
     #[must_use]
     pub fn is_of_tcp(self) -> bool {
         self.name().starts_with("tcp_")
+    }
+
+    /// Whether it is about the reassembly of fragments: the label says so.
+    #[must_use]
+    pub fn is_of_fragments(self) -> bool {
+        self.name().starts_with("fragment")
     }
 }

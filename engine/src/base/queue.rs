@@ -157,6 +157,24 @@ impl FrameQueue {
         true
     }
 
+    /// Joins the frame behind `place` to it, in one chunk; `false`, and no change, if there is none or no room.
+    pub fn merge_behind(&mut self, umem: &mut Umem, place: Queued) -> bool {
+        let Some(next) = umem.next(place) else { return false };
+        umem.extend_by_queued(place, next) && self.release_after(umem, Some(place))
+    }
+
+    /// Takes out all frames as one packet, in order.
+    pub fn take_chain(&mut self, umem: &mut Umem) -> Option<Frame> {
+        let Self { head, .. } = std::mem::take(self);
+        let mut place = Queued(head).some();
+        while let Some(chunk) = place {
+            place = umem.next(chunk);
+            let next = place.unwrap_or(Queued::NONE).0;
+            umem.link_behind(chunk.0, next);
+        }
+        umem.unpark(head)
+    }
+
     /// Frees all frames and says how many there were.
     pub fn clear(&mut self, umem: &mut Umem) -> u32 {
         let count = self.len;

@@ -12,6 +12,7 @@
 //! one that it was never given, is told no and counted, and memory stays sound.
 #![allow(unsafe_code)]
 
+mod chain;
 mod config;
 mod parked;
 
@@ -304,38 +305,6 @@ impl Umem {
     pub fn prepend<const N: usize>(&mut self, frame: &mut Frame) -> Option<&mut [u8; N]> {
         frame.place_at(frame.offset().checked_sub(N as u16)?, frame.len() + N as u16);
         self.bytes_mut(frame).first_chunk_mut()
-    }
-
-    /// Appends `part` to the chain of `frame`.
-    pub fn append(&mut self, frame: &mut Frame, part: Frame) {
-        let mut last = frame.chunk();
-        while self.meta[last as usize].more != NONE {
-            last = self.meta[last as usize].more;
-        }
-        let meta = &mut self.meta[part.chunk() as usize];
-        (meta.offset, meta.len) = (part.offset(), part.len());
-        self.meta[last as usize].more = part.chunk();
-    }
-
-    /// Whether the packet goes on in further chunks.
-    #[inline]
-    #[must_use]
-    pub fn is_chain(&self, frame: &Frame) -> bool {
-        self.meta.get(frame.chunk() as usize).is_some_and(|meta| meta.more != NONE)
-    }
-
-    /// Number of chunks that the packet is spread over.
-    #[must_use]
-    pub fn parts(&self, frame: &Frame) -> u32 {
-        let mut parts = 1;
-        let mut chunk = frame.chunk();
-        while let Some(meta) = self.meta.get(chunk as usize)
-            && meta.more != NONE
-        {
-            chunk = meta.more;
-            parts += 1;
-        }
-        parts
     }
 
     /// Moves the packet's bytes within its (first) chunk, to start at `offset`; `false`, and no change, if they

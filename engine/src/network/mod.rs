@@ -2,11 +2,15 @@
 
 use crate::wire::ip::IpAddress;
 
+pub mod fragment;
 pub mod icmp;
+pub mod identification;
 pub mod ipv4;
 pub mod ipv6;
 pub mod membership;
+pub mod path_mtu;
 pub mod rate_limit;
+pub mod reassembly;
 pub mod route;
 pub mod rss;
 pub mod source_address;

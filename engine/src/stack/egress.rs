@@ -2,10 +2,12 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::base::{Burst, Frame, Instant, Umem, UnsentReason};
+use crate::base::{Burst, Frame, FrameQueue, Instant, Umem, UnsentReason};
 use crate::counters::StackCounters;
 use crate::link::address::{Addresses, Claim};
 use crate::link::neighbor::{Due, Neighbors};
+use crate::network::identification::Identifications;
+use crate::network::path_mtu::PathMtus;
 use crate::network::route::Routes;
 use crate::network::rss::OwnQueue;
 use crate::wire::checksum::Sum;
@@ -19,7 +21,11 @@ use super::Inbound;
 #[derive(Debug)]
 pub(super) struct Egress {
     pub(super) mac: Mac,
-    pub(super) mtu: u16,
+    /// What link and paths take.
+    pub(super) paths: PathMtus,
+    pub(super) identifications: Identifications,
+    /// IP packets that are fragments and wait for room to be sent.
+    pub(super) outgoing: FrameQueue,
     pub(super) addresses: Addresses,
     pub(super) routes: Routes,
     pub(super) neighbors: Neighbors,
@@ -46,7 +52,7 @@ impl Egress {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        if self.neighbors.has_found() {
+        if self.neighbors.has_found() || !self.outgoing.is_empty() {
             return Some(Instant::ZERO);
         }
         [self.addresses.next_deadline(), self.neighbors.next_deadline()].into_iter().flatten().min()
@@ -268,7 +274,7 @@ impl Egress {
         header.write(front)
     }
 
-    /// Puts a UDP and an IP header in front of the payload that the frame holds, of which `payload` is the sum.
+    /// Puts a UDP header in front of the payload that the frame holds, of which `payload` is the sum.
     #[inline]
     pub(super) fn write_udp(
         &self,
@@ -278,10 +284,13 @@ impl Egress {
         ports: (u16, u16),
         payload: Sum,
     ) -> bool {
-        let payload_len = frame.len();
+        let Ok(payload_len) = u16::try_from(umem.packet_len(frame)) else { return false };
+        if payload_len > u16::MAX - udp::LEN as u16 {
+            return false;
+        }
         let header =
             udp::Header { source: (way.source, ports.0), destination: (way.destination, ports.1), payload_len };
-        self.prepend(frame, umem, |out| header.write(out, payload)) && self.write_ip(frame, umem, way, ipv4::UDP)
+        umem.prepend(frame).map(|out| header.write(out, payload)).is_some()
     }
 
     /// Puts an IP header in front of the payload that the frame holds.
@@ -304,7 +313,7 @@ impl Egress {
     /// not send it then.
     #[inline]
     fn prepend<const N: usize>(&self, frame: &mut Frame, umem: &mut Umem, write: impl FnOnce(&mut [u8; N])) -> bool {
-        usize::from(frame.len()) + N <= usize::from(self.mtu) && umem.prepend(frame).map(write).is_some()
+        usize::from(frame.len()) + N <= usize::from(self.paths.link()) && umem.prepend(frame).map(write).is_some()
     }
 
     /// Puts an Ethernet header in front of the IP packet that the frame holds.

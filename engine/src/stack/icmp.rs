@@ -7,15 +7,16 @@ use crate::transport::tcp::path::PathError;
 use crate::wire::ip::IpAddress;
 use crate::wire::{icmpv4, icmpv6, ipv4, ipv6};
 
+use super::egress::Way;
 use super::ingress::payload;
 use super::{Inbound, Outcome, Stack};
 
 impl<A: App> Stack<A> {
-    pub(super) fn icmpv4(&mut self, inbound: &Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
+    pub(super) fn icmpv4(&mut self, now: Instant, inbound: &Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
         let message = payload(umem.bytes(frame), inbound);
         match icmpv4::Packet::parse(message).and_then(|packet| icmp::accept_v4(&packet, message)) {
-            Ok(Message::EchoRequest) => self.echo(inbound, frame, umem),
-            Ok(Message::Error(kind, quoted)) => self.network_error(kind, &quoted, umem),
+            Ok(Message::EchoRequest) => self.echo(now, inbound, frame, umem),
+            Ok(Message::Error(kind, quoted)) => self.network_error(now, kind, &quoted, umem),
             Err(reason) => Outcome::Dropped(reason),
         }
     }
@@ -35,20 +36,25 @@ impl<A: App> Stack<A> {
             _ => {}
         }
         match icmp::accept_v6(&packet) {
-            Ok(Message::EchoRequest) => self.echo(inbound, frame, umem),
-            Ok(Message::Error(kind, quoted)) => self.network_error(kind, &quoted, umem),
+            Ok(Message::EchoRequest) => self.echo(now, inbound, frame, umem),
+            Ok(Message::Error(kind, quoted)) => self.network_error(now, kind, &quoted, umem),
             Err(reason) => Outcome::Dropped(reason),
         }
     }
 
     /// Makes an echo request its own reply.
-    fn echo(&mut self, inbound: &Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
+    pub(super) fn echo(&mut self, now: Instant, inbound: &Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
         // RFC 1122, section 3.2.2.6: an echo request to a broadcast or multicast address MAY be silently discarded. Of IPv6
         // it SHOULD be answered (RFC 4443, section 4.2), from an address of ours.
-        let Some(our_end) = self.answer_from(inbound) else { return Outcome::Dropped(DropReason::IcmpIgnored) };
         if !Umem::narrow(frame, inbound.payload_at, inbound.payload_len) {
             return Outcome::Dropped(DropReason::IcmpTruncated);
         }
+        self.turn_echo(now, inbound, frame, umem)
+    }
+
+    /// The same where the frame holds the message alone.
+    pub(super) fn turn_echo(&mut self, now: Instant, inbound: &Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
+        let Some(our_end) = self.answer_from(inbound) else { return Outcome::Dropped(DropReason::IcmpIgnored) };
         let Some(header) = umem.bytes_mut(frame).first_chunk_mut() else {
             return Outcome::Dropped(DropReason::IcmpTruncated);
         };
@@ -62,16 +68,49 @@ impl<A: App> Stack<A> {
                 ipv4::ICMP
             }
         };
-        if !self.egress.write_ip(frame, umem, &inbound.way_back(our_end), protocol) {
-            return self.unanswered(UnsentReason::TooLong);
-        }
         self.egress.counters.icmp_echoes_answered += 1;
-        Outcome::Answer(*inbound)
+        self.answer_with(now, inbound, inbound.way_back(our_end), protocol, frame, umem)
     }
 
-    fn network_error(&mut self, kind: ErrorKind, quoted: &Quoted, umem: &mut Umem) -> Outcome {
-        let useful = path_error(kind).is_some_and(|error| self.tcp_error(error, quoted, umem));
+    /// Answers with the payload that the frame holds: as one packet if the path takes it.
+    pub(super) fn answer_with(
+        &mut self,
+        now: Instant,
+        inbound: &Inbound,
+        way: Way,
+        protocol: u8,
+        frame: &mut Frame,
+        umem: &mut Umem,
+    ) -> Outcome {
+        if !self.egress.fits(umem.packet_len(frame), way.destination, now) {
+            return Outcome::Cut(way, protocol);
+        }
+        if self.egress.write_ip(frame, umem, &way, protocol) {
+            Outcome::Answer(*inbound)
+        } else {
+            self.unanswered(UnsentReason::TooLong)
+        }
+    }
+
+    fn network_error(&mut self, now: Instant, kind: ErrorKind, quoted: &Quoted, umem: &mut Umem) -> Outcome {
+        let useful = match (kind, quoted.protocol) {
+            (ErrorKind::TooLong(mtu), ipv4::UDP) => self.learn_path(now, mtu, quoted),
+            _ => path_error(kind).is_some_and(|error| self.tcp_error(error, quoted, umem)),
+        };
         if useful { Outcome::Delivered } else { Outcome::Dropped(DropReason::IcmpIgnored) }
+    }
+
+    /// Hears that a datagram was too long for its path, if it can have been one of ours: from our address, and a port that
+    /// datagrams of ours come from.
+    fn learn_path(&mut self, now: Instant, mtu: u16, quoted: &Quoted) -> bool {
+        let [high, low, ..] = quoted.transport;
+        let is_ours = self.egress.addresses.is_ours(quoted.source)
+            && self.udp_ports.contains(u16::from_be_bytes([high, low]))
+            && self.egress.routes.next_hop(quoted.destination).is_some();
+        if is_ours {
+            self.egress.paths.learn(quoted.destination, mtu, now);
+        }
+        is_ours
     }
 
     /// Which address of ours an answer comes from: the one that was asked, or any where that was a group.
@@ -103,6 +142,7 @@ impl<A: App> Stack<A> {
             return Outcome::Dropped(reason);
         }
         let Some(our_end) = self.answer_from(inbound) else { return Outcome::Dropped(reason) };
+        umem.cut_chain(frame);
         let is_v4 = inbound.source.is_v4();
         let datagram_at = inbound.ethernet.len_bytes();
         let quoted = icmp::quoted_len(inbound.payload_at + inbound.payload_len - datagram_at, is_v4);

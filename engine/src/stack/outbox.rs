@@ -11,6 +11,7 @@ use crate::transport::tcp::{ConnectFailure, Tcp};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::Tags;
 use crate::wire::ip::IpAddress;
+use crate::wire::ipv4;
 
 use super::connection::{Conversation, id};
 use super::egress::{Egress, Way};
@@ -42,7 +43,8 @@ impl<S: Default> Outbox for Turn<'_, S> {
         let sum = Sum::default().add_bytes(room.get(..len).unwrap_or_default());
         let way = Way { source, destination, traffic_class: 0, flow_label: 0, hop_limit: DEFAULT_HOP_LIMIT };
         let written = self.umem.set_len(&mut frame, len)
-            && self.egress.write_udp(&mut frame, self.umem, &way, (from, to.port()), sum);
+            && self.egress.write_udp(&mut frame, self.umem, &way, (from, to.port()), sum)
+            && self.egress.write_ip(&mut frame, self.umem, &way, ipv4::UDP);
         if !written {
             self.umem.free(frame);
             return Err(self.unsent(UnsentReason::TooLong));

@@ -53,6 +53,7 @@ impl<A: App> Host<A> {
             tcp: Some(tcp),
             own_queue: None,
             neighbors: NeighborConfig { fixed, ..NeighborConfig::default() },
+            reassembly: ReassemblyConfig::default(),
             secret: [1, 2],
         };
         let now = Instant::from_ns(1 << 40);

@@ -120,6 +120,7 @@ impl<A: App> Side<A> {
             tcp: Some(tcp),
             own_queue: None,
             neighbors: NeighborConfig::default(),
+            reassembly: ReassemblyConfig::default(),
             secret: [u64::from(address.to_bits()), 9],
         };
         let umem = UmemConfig { chunks: CHUNKS, chunk_size: ChunkSize::Bytes2048, huge_pages: false };

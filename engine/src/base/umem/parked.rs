@@ -94,6 +94,30 @@ impl Umem {
         self.copy((frame.chunk(), frame.offset()), (place.0, end as u16), frame.len())
     }
 
+    /// Appends the bytes of a queued frame to those of another of which there is no copy; `false`, and no change, if
+    /// they do not fit, or one of the two is a chain.
+    #[must_use]
+    pub fn extend_by_queued(&mut self, place: Queued, from: Queued) -> bool {
+        let Some(from) =
+            self.meta.get(from.0 as usize).map(|meta| (Frame::new(from.0, meta.offset, meta.len), meta.more))
+        else {
+            return false;
+        };
+        let is_single = |place: &Queued| self.meta.get(place.0 as usize).is_some_and(|meta| meta.more == NONE);
+        is_single(&place) && from.1 == NONE && self.extend_by_frame(place, &from.0)
+    }
+
+    /// Writes the bytes of a queued frame over those of a frame in hand, from its byte `at` on; `false`, and no change,
+    /// if that has fewer.
+    #[must_use]
+    pub fn overlay(&mut self, to: &mut Frame, at: u16, place: Queued) -> bool {
+        let Some(&meta) = self.meta.get(place.0 as usize) else { return false };
+        if usize::from(at) + usize::from(meta.len) > usize::from(to.len()) || to.chunk() == place.0 {
+            return false;
+        }
+        self.copy((place.0, meta.offset), (to.chunk(), to.offset() + at), meta.len)
+    }
+
     /// A frame of its own with the same bytes, unless memory is short.
     pub fn duplicate(&mut self, frame: &Frame) -> Option<Frame> {
         let mut copy = self.alloc()?;
@@ -121,13 +145,14 @@ impl Umem {
     }
 
     /// A second owner of a queued frame, to send it while it stays on its queue. `None` while there is one
-    /// already: the device reads those headers still, and they must not be written anew.
+    /// already: the device reads those headers still, and they must not be written anew. `None` for a chain as well,
+    /// which the device takes apart.
     #[inline]
     #[must_use]
     pub fn share(&mut self, place: Queued) -> Option<Frame> {
         let meta = self.meta.get_mut(place.0 as usize)?;
         debug_assert_eq!(meta.place, ON_QUEUE);
-        if meta.copied != Copied::No || meta.place != ON_QUEUE {
+        if meta.copied != Copied::No || meta.place != ON_QUEUE || meta.more != NONE {
             return None;
         }
         meta.copied = Copied::Held;
@@ -146,6 +171,10 @@ impl Umem {
         let meta = &mut self.meta[frame.chunk() as usize];
         debug_assert_eq!((meta.place, meta.copied), (Place::Held, Copied::No));
         (meta.next, meta.offset, meta.len, meta.place) = (NONE, frame.offset(), frame.len(), ON_QUEUE);
+        let more = meta.more;
+        if more != NONE {
+            self.place_chain(more, ON_QUEUE);
+        }
         frame.chunk()
     }
 
@@ -154,18 +183,25 @@ impl Umem {
         let meta = self.meta.get_mut(chunk as usize)?;
         debug_assert_eq!((meta.place, meta.copied), (ON_QUEUE, Copied::No));
         meta.place = Place::Held;
-        Some(Frame::new(chunk, meta.offset, meta.len))
+        let (frame, more) = (Frame::new(chunk, meta.offset, meta.len), meta.more);
+        if more != NONE {
+            self.place_chain(more, Place::Held);
+        }
+        Some(frame)
     }
 
-    /// Frees a chunk that has just left its queue, or leaves it to whoever has a copy.
+    /// Frees a packet that has just left its queue, or leaves it to whoever has a copy.
     #[inline]
-    pub(in super::super) fn release(&mut self, chunk: u32) {
-        let Some(meta) = self.meta.get_mut(chunk as usize) else { return };
-        debug_assert_eq!(meta.place, ON_QUEUE);
-        match std::mem::replace(&mut meta.copied, Copied::No) {
-            Copied::No => self.push_free(chunk),
-            Copied::Held => meta.place = Place::Held,
-            Copied::Transmit => meta.place = Place::Transmit,
+    pub(in super::super) fn release(&mut self, mut chunk: u32) {
+        while let Some(meta) = self.meta.get_mut(chunk as usize) {
+            debug_assert_eq!(meta.place, ON_QUEUE);
+            let more = meta.more;
+            match std::mem::replace(&mut meta.copied, Copied::No) {
+                Copied::No => self.push_free(chunk),
+                Copied::Held => meta.place = Place::Held,
+                Copied::Transmit => meta.place = Place::Transmit,
+            }
+            chunk = more;
         }
     }
 
