@@ -64,6 +64,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         addresses: vec!["10.0.0.2/24".parse()?],
         gateway: None,
         probing: Probing::Off,
+        groups: vec![],
+        broadcasts: false,
         udp_ports: vec![7],
         checksum: ChecksumPolicy::Verify,
         tcp: None,

@@ -20,6 +20,7 @@ use crate::steer::HeartbeatWriter;
 use crate::transport::tcp::{self, Tcp};
 use crate::wire::ethernet::Mac;
 use crate::wire::ip::IpAddress;
+use crate::wire::membership::Query;
 use crate::worker::Worker;
 
 /// How often counters are published: several times between two scrapes, and seldom enough that the system
@@ -33,6 +34,10 @@ pub(super) enum News {
     Neighbor(IpAddress, Mac),
     /// The addresses are ours to use.
     AddressesSettled,
+    /// A router asks who is in which group, of IPv4 where that is true.
+    Query(Query, bool),
+    /// Applications on some worker are in a group, or on none any more.
+    Group(IpAddress, bool),
 }
 
 /// From a worker to the main thread.
@@ -44,6 +49,8 @@ pub(super) enum Word {
     Duplicate(IpAddress, Mac),
     /// Another host claims an address of ours.
     Contested(IpAddress, Mac),
+    /// Applications on a worker joined or left a group.
+    Group(IpAddress, bool),
     /// The worker of a queue ends, for a reason.
     Died(u32, String),
 }
@@ -133,6 +140,7 @@ impl Housekeeping {
         }
         // First, so that a host that has an address is told of before the word that it is ours is followed.
         self.spread_events(worker);
+        self.spread_group_changes(worker);
         self.read_mail(worker, now);
         self.list_connections(worker.stack().tcp_state(), now);
         if now >= self.next_report {
@@ -154,6 +162,8 @@ impl Housekeeping {
         for news in std::iter::from_fn(|| mailbox.pop()).take(mailbox.capacity()) {
             match news {
                 News::Neighbor(address, mac) => worker.stack_mut().confirm_neighbor(address, mac, now),
+                News::Query(query, is_v4) => worker.stack_mut().hear_query(&query, is_v4, now),
+                News::Group(group, joined) => worker.stack_mut().set_group(group, joined, now),
                 News::AddressesSettled => {
                     worker.stack_mut().settle_addresses();
                     self.send(Word::Ready(self.index));
@@ -176,6 +186,10 @@ impl Housekeeping {
                 Event::Ready => {}
                 Event::Duplicate(address, mac) => self.send(Word::Duplicate(address, mac)),
                 Event::Contested(address, mac) => self.send(Word::Contested(address, mac)),
+                Event::Query(query, is_v4) => {
+                    // The first worker reports. A full mailbox is a lost query, which routers repeat.
+                    let _ = self.common.mailboxes.first().map(|mailbox| mailbox.push(News::Query(query, is_v4)));
+                }
                 Event::Neighbor(address, mac) => {
                     let others = self.common.mailboxes.iter().enumerate().filter(|&(index, _)| index != self.index);
                     for (_, mailbox) in others {
@@ -184,6 +198,12 @@ impl Housekeeping {
                     }
                 }
             }
+        }
+    }
+
+    fn spread_group_changes<D: Device, A: App>(&self, worker: &mut Worker<D, A>) {
+        while let Some((group, joined)) = worker.stack_mut().next_group_change() {
+            self.send(Word::Group(group, joined));
         }
     }
 

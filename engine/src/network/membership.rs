@@ -12,7 +12,7 @@
 //! We listen to all senders of a group or to none. Reports of others do not suppress ours: routers of version 3 want
 //! all of them (RFC 3376, appendix A.2), and a switch that snoops does not pass those of older ones on to us.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
@@ -82,8 +82,12 @@ struct Group {
     address: IpAddress,
     /// How many times applications joined it.
     users: u32,
-    /// How many addresses of ours are solicited at it.
+    /// How many addresses of ours are solicited at it, or whether it is joined for good.
     own: u32,
+    /// Whether the word is that the host is in it: an application on another worker may be.
+    elsewhere: bool,
+    /// What the others were told of our applications last.
+    told: bool,
     /// Reports of the last change that are still to be sent.
     changes_left: u8,
     change_at: Option<Instant>,
@@ -105,7 +109,12 @@ struct Family {
 
 impl Group {
     const fn is_joined(&self) -> bool {
-        self.users > 0 || self.own > 0
+        self.users > 0 || self.own > 0 || self.elsewhere
+    }
+
+    /// Whether there is nothing left to say about it.
+    const fn is_over(&self) -> bool {
+        !self.is_joined() && self.changes_left == 0 && !self.told
     }
 
     const fn change(&self) -> RecordKind {
@@ -120,6 +129,12 @@ impl Membership {
     pub fn new(own: usize, reports: bool, seed: u64) -> Self {
         let (ipv4, ipv6) = (Family::new(), Family::new());
         Self { groups: Vec::with_capacity(MAX_GROUPS + own), ipv4, ipv6, reports, random: seed }
+    }
+
+    /// Whether routers are told by us.
+    #[must_use]
+    pub const fn reports(&self) -> bool {
+        self.reports
     }
 
     /// Whether we are in a group.
@@ -149,15 +164,41 @@ impl Membership {
         self.exit(group, now, |known| known.users = known.users.saturating_sub(1))
     }
 
-    /// Joins the group that an address of ours is solicited at (RFC 4861, section 7.2.1).
-    pub fn join_solicited(&mut self, group: Ipv6Addr, now: Instant) {
-        // Without room the address is used all the same: only a switch that snoops could miss the report.
-        let _ = self.enter(group.into(), now, |known| known.own = known.own.saturating_add(1));
+    /// Joins a group for no application: one that an address of ours is solicited at (RFC 4861, section 7.2.1), or that
+    /// is joined from start to end.
+    pub fn join_own(&mut self, group: IpAddress, now: Instant) {
+        // Without room an address is used all the same: only a switch that snoops could miss the report.
+        let _ = self.enter(group, now, |known| known.own = known.own.saturating_add(1));
     }
 
     /// Leaves the group that an address was solicited at that is ours no more.
-    pub fn leave_solicited(&mut self, group: Ipv6Addr, now: Instant) {
-        self.exit(group.into(), now, |known| known.own = known.own.saturating_sub(1));
+    pub fn leave_own(&mut self, group: IpAddress, now: Instant) {
+        self.exit(group, now, |known| known.own = known.own.saturating_sub(1));
+    }
+
+    /// Hears whether any worker's applications are in a group, ours among them.
+    pub fn set_elsewhere(&mut self, group: IpAddress, joined: bool, now: Instant) {
+        if joined {
+            let _ = self.enter(group, now, |known| known.elsewhere = true);
+        } else {
+            self.exit(group, now, |known| known.elsewhere = false);
+        }
+    }
+
+    /// The next group that applications here joined or left since this was asked, and which of the two: the other
+    /// workers and the XDP program are to hear of it. What was undone in the meantime is left out.
+    pub fn next_change(&mut self) -> Option<(IpAddress, bool)> {
+        let group = self.groups.iter_mut().find(|group| group.told != (group.users > 0))?;
+        group.told = !group.told;
+        let change = (group.address, group.told);
+        self.forget_left();
+        Some(change)
+    }
+
+    /// Takes what we are in as known to routers.
+    pub fn assume_reported(&mut self) {
+        self.cancel(true);
+        self.cancel(false);
     }
 
     /// Tells all groups of IPv6 once more.
@@ -207,12 +248,21 @@ impl Membership {
 
     /// A place for a group, if need be that of one that was left.
     fn place(&mut self, address: IpAddress) -> Option<usize> {
-        let new = Group { address, users: 0, own: 0, changes_left: 0, change_at: None, answer_at: None };
+        let new = Group {
+            address,
+            users: 0,
+            own: 0,
+            elsewhere: false,
+            told: false,
+            changes_left: 0,
+            change_at: None,
+            answer_at: None,
+        };
         if self.groups.len() < self.groups.capacity() {
             self.groups.push(new);
             return Some(self.groups.len() - 1);
         }
-        let at = self.groups.iter().position(|known| !known.is_joined())?;
+        let at = self.groups.iter().position(|known| !known.is_joined() && !known.told)?;
         *self.groups.get_mut(at)? = new;
         Some(at)
     }
@@ -243,7 +293,7 @@ impl Membership {
     }
 
     fn forget_left(&mut self) {
-        self.groups.retain(|group| group.is_joined() || group.changes_left > 0);
+        self.groups.retain(|group| !group.is_over());
     }
 
     /// Takes in a router's question, of IPv4 or of IPv6.

@@ -7,6 +7,7 @@ use crate::counters::StackCounters;
 use crate::link::address::{Addresses, Claim};
 use crate::link::neighbor::{Due, Neighbors};
 use crate::network::identification::Identifications;
+use crate::network::membership::Membership;
 use crate::network::path_mtu::PathMtus;
 use crate::network::route::Routes;
 use crate::network::rss::OwnQueue;
@@ -29,6 +30,7 @@ pub(super) struct Egress {
     pub(super) addresses: Addresses,
     pub(super) routes: Routes,
     pub(super) neighbors: Neighbors,
+    pub(super) members: Membership,
     /// Hops that a segment of TCP may take.
     pub(super) tcp_hop_limit: u8,
     /// Which flows the NIC gives to this worker's queue, if that is known.
@@ -55,7 +57,8 @@ impl Egress {
         if self.neighbors.has_found() || !self.outgoing.is_empty() {
             return Some(Instant::ZERO);
         }
-        [self.addresses.next_deadline(), self.neighbors.next_deadline()].into_iter().flatten().min()
+        let members = self.members.next_deadline();
+        [self.addresses.next_deadline(), self.neighbors.next_deadline(), members].into_iter().flatten().min()
     }
 
     /// Sends an IP packet that answers `inbound`: by the route to where that came from, or straight back if the neighbor
@@ -87,7 +90,8 @@ impl Egress {
         umem: &mut Umem,
         out: &mut Burst,
     ) {
-        if let Some(mac) = self.neighbors.resolve(next_hop, now) {
+        let group = next_hop.is_multicast().then(|| Mac::of_group(next_hop));
+        if let Some(mac) = group.or_else(|| self.neighbors.resolve(next_hop, now)) {
             return self.finish(frame, mac, tags, umem, out);
         }
         match self.neighbors.wait(next_hop, frame, umem, now) {

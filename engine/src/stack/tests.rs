@@ -1,5 +1,7 @@
 //! The stack by hand: frames in, frames out.
 
+mod groups;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -25,6 +27,8 @@ fn config() -> StackConfig {
         gateways: vec![],
         routes: vec![],
         probing: Probing::Off,
+        groups: vec![],
+        broadcasts: false,
         udp_ports: vec![7],
         checksum: ChecksumPolicy::AcceptPartial,
         tcp: None,

@@ -128,6 +128,8 @@ fn config() -> StackConfig {
         addresses: vec!["10.0.0.2/24".parse().expect("a prefix")],
         gateway: None,
         probing: Probing::Off,
+        groups: vec![],
+        broadcasts: false,
         udp_ports: vec![PORT],
         checksum: ChecksumPolicy::Verify,
         tcp: None,

@@ -268,6 +268,8 @@ fn config(connections: u32) -> StackConfig {
         addresses: vec!["10.0.0.2/8".parse().expect("a prefix")],
         gateway: None,
         probing: Probing::Off,
+        groups: vec![],
+        broadcasts: false,
         udp_ports: vec![PORT],
         checksum: ChecksumPolicy::Verify,
         tcp: Some(TcpConfig { ports: vec![PORT], connections, chunks: 2 * connections + 64, ..TcpConfig::default() }),

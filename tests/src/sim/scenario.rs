@@ -96,6 +96,8 @@ pub fn stack_config(mac: Mac, address: Ipv4Addr, ports: impl Iterator<Item = u16
         addresses: vec![net],
         gateway: None,
         probing: Probing::Off,
+        groups: vec![],
+        broadcasts: false,
         udp_ports: ports.collect(),
         checksum: ChecksumPolicy::Verify,
         tcp: None,

@@ -39,6 +39,8 @@ impl Alone {
             addresses: vec![format!("{address}/{SERVER_PREFIX_LEN}").parse().expect("a prefix")],
             gateway: None,
             probing: Probing::Off,
+            groups: vec![],
+            broadcasts: false,
             udp_ports: vec![],
             checksum: ChecksumPolicy::Verify,
             tcp: Some(TcpConfig {

@@ -1,5 +1,7 @@
 //! Each rule of the RFCs, with virtual time.
 
+use std::net::Ipv6Addr;
+
 use super::*;
 
 fn ip(text: &str) -> IpAddress {
@@ -55,6 +57,7 @@ fn the_last_to_leave_is_reported_and_the_group_forgotten() {
     assert!(members.leave(group, at(10_000)) && !members.is_member(group));
     let reports: Vec<_> = sent(&mut members, 100_000).into_iter().map(|(_, report)| report).collect();
     assert_eq!(reports, [of(RecordKind::ChangeToInclude, &["ff15::7"]), of(RecordKind::ChangeToInclude, &["ff15::7"])]);
+    assert_eq!(members.next_change(), None, "joined and left before anybody asked");
     assert!(members.groups.is_empty() && !members.leave(group, at(100_000)));
 }
 
@@ -131,7 +134,9 @@ fn an_older_router_is_answered_in_its_version_group_by_group() {
         (Version::V2, false, ["ff15::1", "ff15::2"]),
     ] {
         let mut members = new();
-        groups.map(|group| members.join(ip(group), at(0)).unwrap());
+        for group in groups {
+            members.join(ip(group), at(0)).unwrap();
+        }
         sent(&mut members, 10_000);
         members.query(&query(version, None, 10_000), is_v4, at(10_000));
         let answers = sent(&mut members, 20_000);
@@ -247,13 +252,13 @@ fn the_table_is_bounded_and_groups_that_were_left_give_way() {
 #[test]
 fn addresses_that_end_alike_share_the_group_that_they_are_solicited_at() {
     let mut members = new();
-    let group: Ipv6Addr = "ff02::1:ff00:2".parse().unwrap();
-    members.join_solicited(group, at(0));
-    members.join_solicited(group, at(0));
+    let group = ip("ff02::1:ff00:2");
+    members.join_own(group, at(0));
+    members.join_own(group, at(0));
     assert_eq!(members.due(at(0)), Some(of(RecordKind::ChangeToExclude, &["ff02::1:ff00:2"])));
-    members.leave_solicited(group, at(0));
-    assert!(members.is_member(group.into()));
-    members.leave_solicited(group, at(0));
+    members.leave_own(group, at(0));
+    assert!(members.is_member(group));
+    members.leave_own(group, at(0));
     assert_eq!(members.due(at(0)), Some(of(RecordKind::ChangeToInclude, &["ff02::1:ff00:2"])));
 }
 
@@ -275,4 +280,34 @@ fn of_several_workers_one_reports() {
     members.query(&query(Version::V3, None, 10), true, at(0));
     members.leave(ip("239.1.1.1"), at(0));
     assert_eq!((members.next_deadline(), members.groups.len()), (None, 0));
+}
+
+#[test]
+fn what_applications_join_and_leave_is_told_to_the_other_workers_once() {
+    let mut members = new();
+    let group = ip("239.1.1.1");
+    members.join(group, at(0)).unwrap();
+    members.join(group, at(0)).unwrap();
+    members.join_own(ip("239.1.1.2"), at(0));
+    assert_eq!((members.next_change(), members.next_change()), (Some((group, true)), None));
+    members.leave(group, at(0));
+    assert_eq!(members.next_change(), None);
+    members.leave(group, at(0));
+    sent(&mut members, 100_000);
+    assert_eq!((members.next_change(), members.next_change()), (Some((group, false)), None));
+    assert_eq!(members.groups.len(), 1, "what is left is ours for good");
+}
+
+#[test]
+fn the_host_is_in_a_group_as_long_as_any_worker_is() {
+    let mut members = new();
+    let group = ip("239.1.1.1");
+    members.join(group, at(0)).unwrap();
+    members.set_elsewhere(group, true, at(0));
+    sent(&mut members, 10_000);
+    assert!(!members.leave(group, at(10_000)) && members.is_member(group));
+    assert_eq!(sent(&mut members, 20_000), []);
+    members.set_elsewhere(group, false, at(20_000));
+    assert_eq!(members.due(at(20_000)), Some(of(RecordKind::ChangeToInclude, &["239.1.1.1"])));
+    assert!(!members.is_member(group));
 }
