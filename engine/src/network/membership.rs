@@ -45,6 +45,7 @@ const OLDER_UNSOLICITED_REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What routers are to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, on its way from the table to the frame")]
 pub enum Report {
     /// Of version 3, in IGMP's numbers: about groups of one family, of which there is at least one.
     Groups(ArrayVec<Record<IpAddress>, MAX_RECORDS>),
