@@ -45,7 +45,7 @@ use crate::network::route::{Route, Routes};
 use crate::network::rss::OwnQueue;
 use crate::transport::tcp::{Tcp, TcpConfig};
 use crate::transport::udp::{ChecksumPolicy, Ports};
-use crate::wire::ethernet::{self, Mac};
+use crate::wire::ethernet::{self, Mac, PlainStation, Tags, Vlan};
 use crate::wire::ip::IpAddress;
 use crate::wire::membership::Query;
 use egress::{Egress, Way};
@@ -58,6 +58,8 @@ pub struct StackConfig {
     pub mac: Mac,
     /// Longest IP packet that the interface sends, bytes.
     pub mtu: u16,
+    /// The VLAN that all frames are of; `None`: they are untagged.
+    pub vlan: Option<Vlan>,
     /// Addresses of ours, each with the prefix of its link.
     pub addresses: Vec<IpNet>,
     /// The ways to everything that is not on a link of ours.
@@ -111,6 +113,9 @@ const NEIGHBOR_EVENTS: usize = EVENTS - 8;
 pub struct Stack<A: App> {
     app: A,
     mac: Mac,
+    /// Who plain frames are for: us, or nobody when ours are tagged.
+    plain_station: PlainStation,
+    vlan: Option<Vlan>,
     udp_ports: Ports,
     checksum: ChecksumPolicy,
     tcp: Option<Tcp>,
@@ -189,6 +194,8 @@ impl<A: App> Stack<A> {
         Self {
             app,
             mac: config.mac,
+            plain_station: plain_station(config.mac, config.vlan),
+            vlan: config.vlan,
             udp_ports: Ports::new(config.udp_ports.iter().copied()),
             checksum: config.checksum,
             tcp: tcp::tcp_of(config, now),
@@ -200,6 +207,7 @@ impl<A: App> Stack<A> {
             reassembly: Reassembly::new(config.reassembly),
             egress: Egress {
                 mac: config.mac,
+                tags: config.vlan.map_or_else(Tags::default, Tags::of),
                 paths: PathMtus::new(config.mtu, config.secret),
                 identifications: Identifications::new(config.secret),
                 outgoing: FrameQueue::default(),
@@ -312,6 +320,25 @@ impl<A: App> Stack<A> {
         self.egress.neighbors.advertised(address, Advertisement::arp_reply(mac), now);
     }
 
+    /// Tells the neighbors anew where our addresses are.
+    pub fn announce_addresses(&mut self, now: Instant) {
+        self.egress.addresses.announce(now);
+    }
+
+    /// Sends no IP packet that is longer than `mtu` bytes from now on.
+    pub fn set_mtu(&mut self, mtu: u16, umem: &mut Umem) {
+        self.egress.paths.set_link(mtu);
+        if let Some(tcp) = &mut self.tcp {
+            tcp.set_mtu(mtu, umem);
+        }
+    }
+
+    /// Takes what is sent to another MAC address than before, and sends from it.
+    pub fn set_mac(&mut self, mac: Mac) {
+        (self.mac, self.egress.mac) = (mac, mac);
+        self.plain_station = plain_station(mac, self.vlan);
+    }
+
     /// Takes other ways out.
     pub fn set_routes(&mut self, routes: Routes) {
         self.egress.routes = routes;
@@ -380,6 +407,11 @@ impl<A: App> Stack<A> {
 /// The IP payload of a frame.
 fn payload<'a>(bytes: &'a [u8], inbound: &Inbound) -> &'a [u8] {
     bytes.get(inbound.payload_at..inbound.payload_at + inbound.payload_len).unwrap_or_default()
+}
+
+/// Who plain frames, which are untagged, are for.
+fn plain_station(mac: Mac, vlan: Option<Vlan>) -> PlainStation {
+    if vlan.is_none() { PlainStation::of(mac) } else { PlainStation::NOBODY }
 }
 
 #[cfg(test)]

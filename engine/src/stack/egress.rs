@@ -22,6 +22,8 @@ use super::Inbound;
 #[derive(Debug)]
 pub(super) struct Egress {
     pub(super) mac: Mac,
+    /// Of the frames that answer nothing; an answer has those of its request.
+    pub(super) tags: Tags,
     /// What link and paths take.
     pub(super) paths: PathMtus,
     pub(super) identifications: Identifications,
@@ -132,7 +134,7 @@ impl Egress {
     pub(super) fn flush_found(&mut self, umem: &mut Umem, out: &mut Burst) {
         while out.room() > 0 {
             let Some((mut frame, _, mac)) = self.neighbors.next_found(umem) else { return };
-            if self.write_ethernet(&mut frame, umem, mac, Tags::default()) {
+            if self.write_ethernet(&mut frame, umem, mac, self.tags) {
                 self.forward(frame, umem, out);
             } else {
                 umem.free(frame);
@@ -221,7 +223,7 @@ impl Egress {
         if self.write_ndp(&mut frame, umem, source, destination, write) {
             self.counters.ndp_messages_originated += 1;
             let mac = to.unwrap_or_else(|| Mac::of_group(destination));
-            self.finish(frame, mac, Tags::default(), umem, out);
+            self.finish(frame, mac, self.tags, umem, out);
         } else {
             umem.free(frame);
             self.unsent(UnsentReason::TooLong);
@@ -251,7 +253,7 @@ impl Egress {
         };
         let operation = arp::Operation::Request;
         let request = arp::Packet { operation, sender_mac: self.mac, sender, target_mac: Mac::ZERO, target };
-        if self.write_arp(&mut frame, umem, Tags::default(), to, &request) {
+        if self.write_arp(&mut frame, umem, self.tags, to, &request) {
             self.counters.arp_requests_originated += 1;
             self.push(frame, umem, out);
         } else {

@@ -5,7 +5,7 @@ use crate::base::{Burst, DropReason, Frame, Instant, Umem, UnsentReason};
 use crate::network::fragment::{Cutter, Piece, Shape, linearize};
 use crate::network::icmp::Problem;
 use crate::network::reassembly::{Expired, Fragment, Insertion, Outcome as Taken, Reassembled};
-use crate::wire::ethernet::{self, Tags};
+use crate::wire::ethernet;
 use crate::wire::ip::IpAddress;
 use crate::wire::{ipv4, ipv6};
 
@@ -157,7 +157,7 @@ impl Egress {
         {
             let next_hop = destination(umem.bytes(&frame)).and_then(|destination| self.routes.next_hop(destination));
             match next_hop {
-                Some(next_hop) => self.send_via(next_hop, Tags::default(), None, frame, now, umem, out),
+                Some(next_hop) => self.send_via(next_hop, self.tags, None, frame, now, umem, out),
                 None => {
                     umem.free(frame);
                     self.unsent(UnsentReason::NoRoute);

@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::base::{Burst, DropReason, Frame, Instant, Umem, UnsentReason};
 use crate::link::address::Probing;
 use crate::network::membership::{Membership, Report};
-use crate::wire::ethernet::{Mac, Tags};
+use crate::wire::ethernet::Mac;
 use crate::wire::ip::IpAddress;
 use crate::wire::membership::{Query, Record, Version};
 use crate::wire::{icmpv6, igmp, ipv4, ipv6, mld, ndp};
@@ -127,7 +127,7 @@ impl Egress {
             match self.write_report(&mut frame, umem, &report) {
                 Some(destination) => {
                     self.counters.group_reports_originated += 1;
-                    self.finish(frame, Mac::of_group(destination), Tags::default(), umem, out);
+                    self.finish(frame, Mac::of_group(destination), self.tags, umem, out);
                 }
                 None => {
                     umem.free(frame);

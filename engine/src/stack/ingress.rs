@@ -116,7 +116,7 @@ impl<A: App> Stack<A> {
         if header.source.is_multicast() {
             return Err(DropReason::SourceMacInvalid);
         }
-        if header.tags.name_a_vlan() { Err(DropReason::OtherVlan) } else { Ok(header) }
+        if header.tags.vlan() == self.vlan { Ok(header) } else { Err(DropReason::OtherVlan) }
     }
 
     fn accept_ipv4(&self, ethernet: ethernet::Header, bytes: &[u8]) -> Result<Ours, Refusal> {

@@ -9,7 +9,6 @@ use crate::network::{DEFAULT_HOP_LIMIT, is_valid_source, membership};
 use crate::transport::tcp::tuple::Tuple;
 use crate::transport::tcp::{ConnectFailure, Tcp};
 use crate::wire::checksum::Sum;
-use crate::wire::ethernet::Tags;
 use crate::wire::ip::IpAddress;
 use crate::wire::ipv4;
 
@@ -53,7 +52,7 @@ impl<S: Default> Outbox for Turn<'_, S> {
         }
         let Self { now, egress, umem, out, .. } = self;
         egress.counters.udp_originated += 1;
-        egress.send_via(next_hop, Tags::default(), None, frame, *now, umem, out);
+        egress.send_via(next_hop, egress.tags, None, frame, *now, umem, out);
         Ok(())
     }
 

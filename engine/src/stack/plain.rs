@@ -93,7 +93,8 @@ impl<A: App> Stack<A> {
         let bytes = umem.bytes(frame);
         let (ethernet, rest) = bytes.split_first_chunk::<{ ethernet::LEN }>()?;
         let ip = rest.first_chunk::<{ ip::LEN }>()?;
-        if !ip::is_plain(ip, ip::TCP) || !ethernet::is_plain_ipv4(ethernet, self.mac) || umem.is_chain(frame) {
+        if !ip::is_plain(ip, ip::TCP) || !ethernet::is_plain_ipv4(ethernet, self.plain_station) || umem.is_chain(frame)
+        {
             return None;
         }
         let payload_len = usize::from(ip::total_len(ip)).checked_sub(ip::LEN)?;
@@ -113,7 +114,7 @@ impl<A: App> Stack<A> {
     #[inline]
     fn plain_payload_len(&self, headers: &Headers<'_>, room: &[u8], frame_len: usize) -> Option<(usize, IpAddress)> {
         let Headers { ethernet, ip, udp } = headers;
-        let for_us = ethernet::is_plain_ipv4(ethernet, self.mac) && ip::is_plain(ip, ip::UDP);
+        let for_us = ethernet::is_plain_ipv4(ethernet, self.plain_station) && ip::is_plain(ip, ip::UDP);
         let udp_len = usize::from(ip::total_len(ip)).checked_sub(ip::LEN)?;
         if !for_us
             || ethernet::LEN + ip::LEN + udp_len > frame_len

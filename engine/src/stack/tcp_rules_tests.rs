@@ -44,6 +44,7 @@ impl<A: App> Host<A> {
         let config = StackConfig {
             mac: OUR_MAC,
             mtu: 1500,
+            vlan: None,
             addresses: vec!["10.0.0.2/24".parse().unwrap(), "10.0.1.2/24".parse().unwrap()],
             gateways: vec![PEER.into()],
             routes: vec![],

@@ -111,6 +111,7 @@ impl<A: App> Side<A> {
         let config = StackConfig {
             mac: Mac([2, 0, 0, 0, 0, address.octets()[3]]),
             mtu: 1500,
+            vlan: None,
             addresses: vec![format!("{address}/24").parse().unwrap()],
             gateways: vec![],
             routes: vec![],

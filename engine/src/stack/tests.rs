@@ -1,6 +1,7 @@
 //! The stack by hand: frames in, frames out.
 
 mod groups;
+mod vlan;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -23,6 +24,7 @@ fn config() -> StackConfig {
     StackConfig {
         mac: OUR_MAC,
         mtu: 1500,
+        vlan: None,
         addresses: vec!["10.0.0.2/24".parse().unwrap()],
         gateways: vec![],
         routes: vec![],
