@@ -2,6 +2,7 @@
 
 use crate::wire::ip::IpAddress;
 
+pub mod autoconf;
 pub mod fragment;
 pub mod icmp;
 pub mod identification;
