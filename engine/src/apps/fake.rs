@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::app::{ConnectError, Connection, ConnectionId, Outbox, SendError, SoftError};
+use crate::app::{ConnectError, Connection, ConnectionId, JoinError, Outbox, SendError, SoftError};
 
 /// A connection in the hands of a test.
 #[derive(Debug, Default)]
@@ -152,4 +152,10 @@ impl Outbox for FakeOutbox {
     fn connection(&mut self, _id: ConnectionId) -> Option<impl Connection + '_> {
         Some(&mut self.connection)
     }
+
+    fn join(&mut self, _group: IpAddr) -> Result<(), JoinError> {
+        Err(JoinError::TooMany)
+    }
+
+    fn leave(&mut self, _group: IpAddr) {}
 }

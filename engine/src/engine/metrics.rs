@@ -177,7 +177,7 @@ fn family<L: EncodeLabelSet>(
 
 /// The stack's counters but for the reasons, with names. Taking the struct apart makes a new field that is not
 /// listed an error.
-fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 15] {
+fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 17] {
     let StackCounters {
         received,
         delivered,
@@ -195,6 +195,8 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 15] {
         arp_requests_answered,
         ndp_messages_originated,
         ndp_solicitations_answered,
+        group_reports_originated,
+        group_queries_heard,
         address_conflicts,
     } = report.stack.clone();
     [
@@ -212,6 +214,8 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 15] {
         ("arp_requests_answered", "ARP requests answered", arp_requests_answered),
         ("ndp_messages_originated", "Messages of neighbor discovery sent that answer nothing", ndp_messages_originated),
         ("ndp_solicitations_answered", "Neighbor solicitations answered", ndp_solicitations_answered),
+        ("group_reports_originated", "Reports of multicast groups sent to routers", group_reports_originated),
+        ("group_queries_heard", "Queries of routers for members of groups", group_queries_heard),
         ("address_conflicts", "Claims of our addresses by other hosts", address_conflicts),
     ]
 }

@@ -8,6 +8,7 @@ use crate::link::address::{Addresses, Claim};
 use crate::link::neighbor::{Due, Neighbors};
 use crate::network::DEFAULT_HOP_LIMIT;
 use crate::network::identification::Identifications;
+use crate::network::membership::Membership;
 use crate::network::path_mtu::PathMtus;
 use crate::network::route::Routes;
 use crate::network::rss::OwnQueue;
@@ -32,6 +33,7 @@ pub(super) struct Egress {
     pub(super) addresses: Addresses,
     pub(super) routes: Routes,
     pub(super) neighbors: Neighbors,
+    pub(super) members: Membership,
     /// Hops that a segment of TCP may take.
     pub(super) tcp_hop_limit: u8,
     /// Which flows the NIC gives to this worker's queue, if that is known.
@@ -58,7 +60,8 @@ impl Egress {
         if self.neighbors.has_found() || !self.outgoing.is_empty() {
             return Some(Instant::ZERO);
         }
-        [self.addresses.next_deadline(), self.neighbors.next_deadline()].into_iter().flatten().min()
+        let members = self.members.next_deadline();
+        [self.addresses.next_deadline(), self.neighbors.next_deadline(), members].into_iter().flatten().min()
     }
 
     /// Sends an IP packet that answers `inbound`: by the route to where that came from, or straight back if the neighbor
@@ -82,7 +85,8 @@ impl Egress {
     /// Sends an IP packet to a neighbor, or lets it wait until the neighbor is found.
     pub(super) fn send_via(&mut self, next_hop: NextHop, frame: Frame, now: Instant, umem: &mut Umem, out: &mut Burst) {
         let NextHop { address, tags, came_from } = next_hop;
-        if let Some(mac) = self.neighbors.resolve(address, now) {
+        let group = address.is_multicast().then(|| Mac::of_group(address));
+        if let Some(mac) = group.or_else(|| self.neighbors.resolve(address, now)) {
             return self.finish(frame, mac, tags, umem, out);
         }
         match self.neighbors.wait(address, frame, umem, now) {

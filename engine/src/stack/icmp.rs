@@ -14,6 +14,10 @@ use super::{Inbound, Outcome, Stack};
 impl<A: App> Stack<A> {
     pub(super) fn icmpv4(&mut self, now: Instant, inbound: &Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
         let message = payload(umem.bytes(frame), inbound);
+        // Errors about datagrams of ours come to us alone.
+        if inbound.is_to_group() {
+            return Outcome::Dropped(DropReason::IcmpIgnored);
+        }
         match icmpv4::Packet::parse(message).and_then(|packet| icmp::accept_v4(&packet, message)) {
             Ok(Message::EchoRequest) => self.echo(now, inbound, frame, umem),
             Ok(Message::Error(kind, quoted)) => self.network_error(now, kind, &quoted, umem),
@@ -32,6 +36,7 @@ impl<A: App> Stack<A> {
         };
         match packet.kind() {
             icmpv6::ROUTER_SOLICITATION..=icmpv6::REDIRECT => return self.ndp(now, inbound, frame, umem),
+            icmpv6::LISTENER_QUERY => return self.mld(now, &packet, inbound, umem.bytes(frame)),
             _ if source.is_unspecified() => return Outcome::Dropped(DropReason::Ipv6SourceInvalid),
             _ => {}
         }
@@ -54,6 +59,9 @@ impl<A: App> Stack<A> {
 
     /// The same where the frame holds the message alone.
     pub(super) fn turn_echo(&mut self, now: Instant, inbound: &Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
+        if inbound.source.is_v4() && inbound.is_to_group() {
+            return Outcome::Dropped(DropReason::IcmpIgnored);
+        }
         let Some(our_end) = self.answer_from(inbound) else { return Outcome::Dropped(DropReason::IcmpIgnored) };
         let Some(header) = umem.bytes_mut(frame).first_chunk_mut() else {
             return Outcome::Dropped(DropReason::IcmpTruncated);

@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::app::{ConnectError, Connection, ConnectionId, Outbox, SendError};
+use crate::app::{ConnectError, Connection, ConnectionId, JoinError, Outbox, SendError};
 use crate::base::{Burst, Instant, Umem, UnsentReason};
 use crate::link::address::AddressState;
-use crate::network::{DEFAULT_HOP_LIMIT, is_valid_source};
+use crate::network::{DEFAULT_HOP_LIMIT, is_valid_source, membership};
 use crate::transport::tcp::tuple::Tuple;
 use crate::transport::tcp::{ConnectFailure, Tcp};
 use crate::wire::checksum::Sum;
@@ -29,7 +29,7 @@ pub(super) struct Turn<'a, S> {
 impl<S: Default> Outbox for Turn<'_, S> {
     fn send(&mut self, from: u16, to: SocketAddr, write: impl FnOnce(&mut [u8]) -> usize) -> Result<(), SendError> {
         let destination = IpAddress::from(to.ip());
-        let Some(next_hop) = self.egress.routes.next_hop(destination) else {
+        let Some(next_hop) = self.egress.next_hop(destination) else {
             return Err(self.unsent(UnsentReason::NoRoute));
         };
         let Some(source) = self.egress.addresses.source_for(destination) else { return Err(SendError::Later) };
@@ -39,8 +39,10 @@ impl<S: Default> Outbox for Turn<'_, S> {
         let mut frame = self.umem.alloc().ok_or(SendError::Later)?;
         let room = self.umem.room_mut(&mut frame);
         let len = write(room);
+        // RFC 1112, section 6.1: the default time-to-live of multicast is 1.
+        let hop_limit = if destination.is_multicast() { 1 } else { DEFAULT_HOP_LIMIT };
         let sum = Sum::default().add_bytes(room.get(..len).unwrap_or_default());
-        let way = Way { source, destination, traffic_class: 0, flow_label: 0, hop_limit: DEFAULT_HOP_LIMIT };
+        let way = Way { source, destination, traffic_class: 0, flow_label: 0, hop_limit };
         let written = self.umem.set_len(&mut frame, len)
             && self.egress.write_udp(&mut frame, self.umem, &way, (from, to.port()), sum)
             && self.egress.write_ip(&mut frame, self.umem, &way, ipv4::UDP);
@@ -61,6 +63,17 @@ impl<S: Default> Outbox for Turn<'_, S> {
 
     fn connect_from(&mut self, from: IpAddr, to: SocketAddr) -> Result<ConnectionId, ConnectError> {
         self.open(Some(from), to)
+    }
+
+    fn join(&mut self, group: IpAddr) -> Result<(), JoinError> {
+        self.egress.members.join(group.into(), self.now).map(|_| ()).map_err(|error| match error {
+            membership::JoinError::NotAGroup => JoinError::NotAGroup,
+            membership::JoinError::TooMany => JoinError::TooMany,
+        })
+    }
+
+    fn leave(&mut self, group: IpAddr) {
+        self.egress.members.leave(group.into(), self.now);
     }
 
     fn connection(&mut self, id: ConnectionId) -> Option<impl Connection + '_> {
