@@ -23,6 +23,10 @@ pub struct StackCounters {
     pub udp_delivered: u64,
     /// Datagrams sent for an application.
     pub udp_originated: u64,
+    /// Echo requests sent for an application.
+    pub icmp_echoes_originated: u64,
+    /// Echo replies, and errors about what an application sent, that it waited for.
+    pub icmp_delivered: u64,
     /// Echo requests answered.
     pub icmp_echoes_answered: u64,
     /// ICMP errors sent.
@@ -51,6 +55,8 @@ impl Default for StackCounters {
             unsent: [0; UnsentReason::COUNT],
             udp_delivered: 0,
             udp_originated: 0,
+            icmp_echoes_originated: 0,
+            icmp_delivered: 0,
             icmp_echoes_answered: 0,
             icmp_errors_originated: 0,
             icmp_errors_suppressed: 0,

@@ -34,6 +34,7 @@ use crate::counters::StackCounters;
 use crate::link::address::{Addresses, Probing};
 use crate::link::neighbor::{Advertisement, NeighborConfig, Neighbors};
 use crate::network::DEFAULT_HOP_LIMIT;
+use crate::network::identification::Identifications;
 use crate::network::rate_limit::RateLimit;
 use crate::network::route::{Route, Routes};
 use crate::network::rss::OwnQueue;
@@ -182,6 +183,7 @@ impl<A: App> Stack<A> {
                 neighbors: Neighbors::new(&config.neighbors, config.secret),
                 tcp_hop_limit: config.tcp.as_ref().map_or(DEFAULT_HOP_LIMIT, |tcp| tcp.ttl),
                 own_queue: config.own_queue.clone(),
+                identifications: Identifications::new(config.secret),
                 counters: StackCounters::default(),
             },
             events: ArrayVec::new(),
@@ -241,7 +243,8 @@ impl<A: App> Stack<A> {
     /// and what the application wants to send.
     pub fn transmit(&mut self, now: Instant, umem: &mut Umem, out: &mut Burst) {
         self.egress.flush_found(umem, out);
-        self.egress.transmit_questions(now, umem, out);
+        let app = &mut self.app;
+        self.egress.transmit_questions(now, umem, out, |packet| icmp::tell_unreachable(app, now, packet));
         if !self.ready && self.egress.addresses.all_preferred() {
             self.ready = true;
             self.tell(Event::Ready);

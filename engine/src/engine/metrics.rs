@@ -161,7 +161,7 @@ fn family<L: EncodeLabelSet>(
 
 /// The stack's counters but for the reasons, with names. Taking the struct apart makes a new field that is not
 /// listed an error.
-fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 13] {
+fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 15] {
     let StackCounters {
         received,
         delivered,
@@ -170,6 +170,8 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 13] {
         unsent: _,
         udp_delivered,
         udp_originated,
+        icmp_echoes_originated,
+        icmp_delivered,
         icmp_echoes_answered,
         icmp_errors_originated,
         icmp_errors_suppressed,
@@ -185,6 +187,8 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 13] {
         ("originated", "Frames that the stack built, answers included", originated),
         ("udp_delivered", "Datagrams given to the application", udp_delivered),
         ("udp_originated", "Datagrams sent for the application", udp_originated),
+        ("icmp_echoes_originated", "Echo requests sent for the application", icmp_echoes_originated),
+        ("icmp_delivered", "Echo replies and errors that the application waited for", icmp_delivered),
         ("icmp_echoes_answered", "Echo requests answered", icmp_echoes_answered),
         ("icmp_errors_originated", "ICMP errors sent", icmp_errors_originated),
         ("icmp_errors_suppressed", "ICMP errors that the rate limit held back", icmp_errors_suppressed),

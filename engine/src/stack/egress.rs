@@ -2,16 +2,18 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::app::Echo;
 use crate::base::{Burst, Frame, Instant, Umem, UnsentReason};
 use crate::counters::StackCounters;
 use crate::link::address::{Addresses, Claim};
 use crate::link::neighbor::{Due, Neighbors};
+use crate::network::identification::Identifications;
 use crate::network::route::Routes;
 use crate::network::rss::OwnQueue;
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, Mac, Tags};
 use crate::wire::ip::IpAddress;
-use crate::wire::{arp, ipv4, ipv6, ndp, udp};
+use crate::wire::{arp, icmpv4, icmpv6, ipv4, ipv6, ndp, udp};
 
 use super::Inbound;
 
@@ -27,6 +29,8 @@ pub(super) struct Egress {
     pub(super) tcp_hop_limit: u8,
     /// Which flows the NIC gives to this worker's queue, if that is known.
     pub(super) own_queue: Option<OwnQueue>,
+    /// Of packets that may be fragmented.
+    pub(super) identifications: Identifications,
     pub(super) counters: StackCounters,
 }
 
@@ -131,8 +135,15 @@ impl Egress {
         }
     }
 
-    /// Puts out the questions who has an address that are due, and gives up on neighbors that never answered.
-    pub(super) fn transmit_questions(&mut self, now: Instant, umem: &mut Umem, out: &mut Burst) {
+    /// Puts out the questions who has an address that are due, and gives up on neighbors that never answered: each packet
+    /// that waited for one is shown to `unreachable`.
+    pub(super) fn transmit_questions(
+        &mut self,
+        now: Instant,
+        umem: &mut Umem,
+        out: &mut Burst,
+        mut unreachable: impl FnMut(&[u8]),
+    ) {
         while out.room() > 0
             && let Some(claim) = self.addresses.due(now)
         {
@@ -144,6 +155,11 @@ impl Egress {
             match due {
                 Due::Solicit { address, to } => self.solicit(address, to, umem, out),
                 Due::GiveUp(_, mut waiting) => {
+                    let mut place = waiting.first();
+                    while let Some(queued) = place {
+                        unreachable(umem.queued_bytes(queued));
+                        place = umem.next(queued);
+                    }
                     let frames = waiting.clear(umem);
                     self.counters.unsent(UnsentReason::NeighborUnreachable, u64::from(frames));
                 }
@@ -282,6 +298,26 @@ impl Egress {
         let header =
             udp::Header { source: (way.source, ports.0), destination: (way.destination, ports.1), payload_len };
         self.prepend(frame, umem, |out| header.write(out, payload)) && self.write_ip(frame, umem, way, ipv4::UDP)
+    }
+
+    /// Puts the header of an echo request and an IP header in front of the payload that the frame holds, of which
+    /// `payload` is the sum and the length.
+    pub(super) fn write_echo_request(
+        &self,
+        frame: &mut Frame,
+        umem: &mut Umem,
+        way: &Way,
+        echo: Echo,
+        payload: (Sum, u16),
+    ) -> bool {
+        let Echo { identifier, sequence } = echo;
+        if let (Some(source), Some(destination)) = (way.source.to_v6(), way.destination.to_v6()) {
+            let number = (identifier, sequence);
+            let write = |out: &mut _| icmpv6::write_echo_request(out, number, payload, source, destination);
+            return self.prepend(frame, umem, write) && self.write_ip(frame, umem, way, ipv6::ICMPV6);
+        }
+        let write = |out: &mut _| icmpv4::write_echo_request(out, identifier, sequence, payload.0);
+        self.prepend(frame, umem, write) && self.write_ip(frame, umem, way, ipv4::ICMP)
     }
 
     /// Puts an IP header in front of the payload that the frame holds.

@@ -65,7 +65,7 @@ impl<A: App> Stack<A> {
             // RFC 9293, section 3.9.2.3 (MUST-57): a SYN that is addressed to a group MUST be silently discarded.
             (wire::ipv4::TCP, _) if inbound.is_to_group() => Outcome::Dropped(DropReason::TcpToGroup),
             (wire::ipv4::TCP, _) if self.tcp.is_some() => Outcome::Tcp(*inbound),
-            (wire::ipv4::ICMP, true) => self.icmpv4(inbound, frame, umem),
+            (wire::ipv4::ICMP, true) => self.icmpv4(now, inbound, frame, umem),
             (wire::ipv6::ICMPV6, false) => self.icmpv6(now, inbound, frame, umem),
             _ => {
                 let problem = Problem::ProtocolUnknown { named_at: *named_at as u32 };

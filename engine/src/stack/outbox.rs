@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::app::{ConnectError, Connection, ConnectionId, Outbox, SendError};
-use crate::base::{Burst, Instant, Umem, UnsentReason};
+use crate::app::{ConnectError, Connection, ConnectionId, Echo, Outbox, SendError, SendOptions};
+use crate::base::{Burst, Frame, Instant, Umem, UnsentReason};
 use crate::link::address::AddressState;
 use crate::network::{DEFAULT_HOP_LIMIT, is_valid_source};
 use crate::transport::tcp::tuple::Tuple;
@@ -11,6 +11,7 @@ use crate::transport::tcp::{ConnectFailure, Tcp};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::Tags;
 use crate::wire::ip::IpAddress;
+use crate::wire::{ipv4, ipv6};
 
 use super::connection::{Conversation, id};
 use super::egress::{Egress, Way};
@@ -27,30 +28,62 @@ pub(super) struct Turn<'a, S> {
 }
 
 impl<S: Default> Outbox for Turn<'_, S> {
-    fn send(&mut self, from: u16, to: SocketAddr, write: impl FnOnce(&mut [u8]) -> usize) -> Result<(), SendError> {
-        let destination = IpAddress::from(to.ip());
-        let Some(next_hop) = self.egress.routes.next_hop(destination) else {
-            return Err(self.unsent(UnsentReason::NoRoute));
-        };
-        let Some(source) = self.egress.addresses.source_for(destination) else { return Err(SendError::Later) };
-        if self.out.room() == 0 {
-            return Err(SendError::Later);
-        }
+    fn send_with(
+        &mut self,
+        from: u16,
+        to: SocketAddr,
+        options: SendOptions,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Result<(), SendError> {
+        let (way, next_hop) = self.way(to.ip(), &options)?;
         let mut frame = self.umem.alloc().ok_or(SendError::Later)?;
         let room = self.umem.room_mut(&mut frame);
         let len = write(room);
         let sum = Sum::default().add_bytes(room.get(..len).unwrap_or_default());
-        let way = Way { source, destination, traffic_class: 0, flow_label: 0, hop_limit: DEFAULT_HOP_LIMIT };
         let written = self.umem.set_len(&mut frame, len)
             && self.egress.write_udp(&mut frame, self.umem, &way, (from, to.port()), sum);
         if !written {
             self.umem.free(frame);
             return Err(self.unsent(UnsentReason::TooLong));
         }
-        let Self { now, egress, umem, out, .. } = self;
-        egress.counters.udp_originated += 1;
-        egress.send_via(next_hop, Tags::default(), None, frame, *now, umem, out);
+        self.egress.counters.udp_originated += 1;
+        self.put_out(frame, &way, next_hop, ipv4::UDP, &options);
         Ok(())
+    }
+
+    fn ping(
+        &mut self,
+        to: IpAddr,
+        echo: Echo,
+        options: SendOptions,
+        len: usize,
+        mut write: impl FnMut(usize, &mut [u8]),
+    ) -> Result<(), SendError> {
+        let (way, next_hop) = self.way(to, &options)?;
+        let mut frame = self.umem.alloc().ok_or(SendError::Later)?;
+        let mut written = false;
+        let protocol = if to.is_ipv4() { ipv4::ICMP } else { ipv6::ICMPV6 };
+        if self.umem.set_len(&mut frame, len) {
+            let payload = self.umem.bytes_mut(&mut frame);
+            write(0, payload);
+            let sum = Sum::default().add_bytes(payload);
+            written = self.egress.write_echo_request(&mut frame, self.umem, &way, echo, (sum, len as u16));
+        }
+        if !written {
+            self.umem.free(frame);
+            return Err(self.unsent(UnsentReason::TooLong));
+        }
+        self.egress.counters.icmp_echoes_originated += 1;
+        self.put_out(frame, &way, next_hop, protocol, &options);
+        Ok(())
+    }
+
+    fn source_for(&self, to: IpAddr) -> Option<IpAddr> {
+        self.egress.addresses.source_for(to.into()).map(IpAddr::from)
+    }
+
+    fn mtu(&self) -> u16 {
+        self.egress.mtu
     }
 
     fn connect(&mut self, to: SocketAddr) -> Result<ConnectionId, ConnectError> {
@@ -111,6 +144,33 @@ impl<S: Default> Turn<'_, S> {
 }
 
 impl<S> Turn<'_, S> {
+    /// How a packet gets from us to `to`, and by which neighbor; an error unless there is room for one more.
+    fn way(&mut self, to: IpAddr, options: &SendOptions) -> Result<(Way, IpAddress), SendError> {
+        let destination = IpAddress::from(to);
+        let Some(next_hop) = self.egress.routes.next_hop(destination) else {
+            return Err(self.unsent(UnsentReason::NoRoute));
+        };
+        let source = self.egress.addresses.source_for(destination).ok_or(SendError::Later)?;
+        if self.out.room() == 0 {
+            return Err(SendError::Later);
+        }
+        let hop_limit = options.hop_limit.unwrap_or(DEFAULT_HOP_LIMIT);
+        let traffic_class = options.traffic_class();
+        Ok((Way { source, destination, traffic_class, flow_label: 0, hop_limit }, next_hop))
+    }
+
+    /// Puts an IP packet out, which others may fragment if the options allow it.
+    fn put_out(&mut self, mut frame: Frame, way: &Way, next_hop: IpAddress, protocol: u8, options: &SendOptions) {
+        let Self { now, egress, umem, out, .. } = self;
+        if !options.dont_fragment && way.destination.is_v4() {
+            let identification = egress.identifications.next(way.source, way.destination, protocol, *now);
+            if let Some(header) = umem.bytes_mut(&mut frame).first_chunk_mut() {
+                ipv4::allow_fragments(header, identification as u16);
+            }
+        }
+        egress.send_via(next_hop, Tags::default(), None, frame, *now, umem, out);
+    }
+
     const fn unsent(&mut self, reason: UnsentReason) -> SendError {
         self.egress.counters.originated += 1;
         self.egress.counters.unsent(reason, 1);
