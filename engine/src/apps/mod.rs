@@ -6,6 +6,7 @@ pub mod discard;
 pub mod echo;
 #[cfg(test)]
 mod fake;
+pub mod ping;
 pub mod pipe;
 pub mod services;
 
