@@ -9,6 +9,7 @@ mod fake;
 pub mod ping;
 pub mod pipe;
 pub mod services;
+pub mod traceroute;
 
 /// Ports of services that answer whatever they are sent: echo, daytime, quote of the day, chargen, time.
 ///
