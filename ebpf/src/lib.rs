@@ -4,9 +4,11 @@
 //!  map          key                  value                 written by
 //!  owned_ipv4   address, 4 bytes     1                     engine
 //!  owned_ipv6   address, 16 bytes    1                     engine
+//!  groups       address, 16 bytes    GroupUse, 1 byte      engine
 //!  sockets      receive queue        AF_XDP socket         engine
 //!  heartbeat    receive queue        CLOCK_MONOTONIC, ns   the queue's worker
 //!  verdicts     Verdict, per CPU     frames                program
+//!  heard        (ring)               Heard                 program
 //!  config (read-only data)           SteerConfig           loader, before the program is loaded
 //! ```
 //!
@@ -27,6 +29,10 @@ pub const PROGRAM: &str = "steer";
 pub const OWNED_IPV4: &str = "owned_ipv4";
 /// Map of owned IPv6 addresses.
 pub const OWNED_IPV6: &str = "owned_ipv6";
+/// Map of what is to become of frames to group and broadcast addresses; IPv4 is ::ffff:a.b.c.d.
+pub const GROUPS: &str = "groups";
+/// Ring of copies of frames, each a record of [`Heard::BYTES`] bytes.
+pub const HEARD: &str = "heard";
 /// Map of the AF_XDP sockets by receive queue.
 pub const SOCKETS: &str = "sockets";
 /// Map of the workers' last beats by receive queue.
@@ -38,6 +44,10 @@ pub const CONFIG: &str = "config";
 
 /// Entries of [`OWNED_IPV4`] and of [`OWNED_IPV6`].
 pub const MAX_ADDRESSES: u32 = 1024;
+/// Entries of [`GROUPS`].
+pub const MAX_GROUPS: u32 = 1024;
+/// Bytes of the longest frame that is copied into the ring [`HEARD`].
+pub const HEARD_MAX: usize = 2048;
 
 /// What became of a frame. Every frame that the program saw is counted in exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,6 +61,8 @@ pub enum Verdict {
     RedirectArp,
     /// Redirected: neighbor solicitation or advertisement whose target is owned.
     RedirectNdp,
+    /// Redirected: to a group that the engine alone has joined.
+    RedirectGroup,
     /// Passed: well-formed, about addresses that are not owned.
     PassNotOwned,
     /// Passed: none of IPv4, IPv6 and ARP for IPv4 over Ethernet.
@@ -63,21 +75,28 @@ pub enum Verdict {
     PassNoSocket,
     /// Passed: owned, but the queue's worker has not beaten for longer than the limit.
     PassStale,
+    /// Passed: to a group of both the kernel and the engine, which got a copy.
+    PassCopied,
+    /// Passed: the same, but the copy was too long, or the ring full.
+    PassCopyLost,
 }
 
 impl Verdict {
     /// Every verdict, in the order of the map.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::RedirectIpv4,
         Self::RedirectIpv6,
         Self::RedirectArp,
         Self::RedirectNdp,
+        Self::RedirectGroup,
         Self::PassNotOwned,
         Self::PassOtherProtocol,
         Self::PassMalformed,
         Self::PassOtherVlan,
         Self::PassNoSocket,
         Self::PassStale,
+        Self::PassCopied,
+        Self::PassCopyLost,
     ];
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
@@ -96,19 +115,55 @@ impl Verdict {
             Self::RedirectIpv6 => "redirect_ipv6",
             Self::RedirectArp => "redirect_arp",
             Self::RedirectNdp => "redirect_ndp",
+            Self::RedirectGroup => "redirect_group",
             Self::PassNotOwned => "pass_not_owned",
             Self::PassOtherProtocol => "pass_other_protocol",
             Self::PassMalformed => "pass_malformed",
             Self::PassOtherVlan => "pass_other_vlan",
             Self::PassNoSocket => "pass_no_socket",
             Self::PassStale => "pass_stale",
+            Self::PassCopied => "pass_copied",
+            Self::PassCopyLost => "pass_copy_lost",
         }
     }
 
     /// Whether the frame went to a socket, not to the kernel.
     #[must_use]
     pub const fn redirects(self) -> bool {
-        self.index() <= Self::RedirectNdp.index()
+        self.index() <= Self::RedirectGroup.index()
+    }
+}
+
+/// Who gets what is sent to a group or broadcast address: `enum steer_group_use`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum GroupUse {
+    /// The kernel gets the frame, and the engine a copy.
+    Copy = 1,
+    /// The engine gets the frame, and the kernel nothing.
+    Redirect = 2,
+}
+
+/// A copy of a frame, as it lies in the ring: `struct steer_heard`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard<'a> {
+    /// Receive queue that the frame came in on.
+    pub queue: u32,
+    /// The frame, from its Ethernet header on.
+    pub frame: &'a [u8],
+}
+
+impl<'a> Heard<'a> {
+    /// Bytes of a record.
+    pub const BYTES: usize = 8 + HEARD_MAX;
+
+    /// Reads a record. `None` if it is not one.
+    #[must_use]
+    pub fn parse(record: &'a [u8]) -> Option<Self> {
+        let (len, rest) = record.split_first_chunk()?;
+        let (queue, frame) = rest.split_first_chunk()?;
+        let frame = frame.get(..u32::from_ne_bytes(*len) as usize)?;
+        Some(Self { queue: u32::from_ne_bytes(*queue), frame })
     }
 }
 
@@ -195,13 +250,40 @@ mod tests {
     }
 
     #[test]
+    fn a_record_is_read_as_the_c_struct_is_laid_out() {
+        let fields: Vec<&str> = block(HEADER, "struct steer_heard {")
+            .lines()
+            .filter_map(|line| Some(line.trim().split_once(';')?.0))
+            .collect();
+        assert_eq!(fields, ["__u32 len", "__u32 queue", "__u8 frame[STEER_HEARD_MAX]"]);
+        assert!(HEADER.contains(&format!("#define STEER_HEARD_MAX {HEARD_MAX}\n")));
+
+        let record = |len: u32| [&len.to_ne_bytes()[..], &7u32.to_ne_bytes(), &[0x5a; HEARD_MAX]].concat();
+        assert_eq!(record(0).len(), Heard::BYTES);
+        let whole = record(HEARD_MAX as u32);
+        assert_eq!(Heard::parse(&whole), Some(Heard { queue: 7, frame: &[0x5a; HEARD_MAX] }));
+        assert_eq!(Heard::parse(&record(3)).map(|heard| heard.frame.len()), Some(3));
+        assert_eq!(Heard::parse(&record(HEARD_MAX as u32 + 1)), None);
+        assert_eq!(Heard::parse(&whole[..7]), None);
+    }
+
+    #[test]
+    fn the_uses_of_groups_have_the_values_of_the_c_enum() {
+        let in_c = block(HEADER, "enum steer_group_use {");
+        for (name, value) in [("COPY", GroupUse::Copy), ("REDIRECT", GroupUse::Redirect)] {
+            assert!(in_c.contains(&format!("STEER_GROUP_{name} = {},", value as u8)), "{name}");
+        }
+    }
+
+    #[test]
     fn maps_have_the_names_and_the_size_that_the_source_gives_them() {
-        for map in [OWNED_IPV4, OWNED_IPV6, SOCKETS, HEARTBEAT, VERDICTS] {
+        for map in [OWNED_IPV4, OWNED_IPV6, GROUPS, HEARD, SOCKETS, HEARTBEAT, VERDICTS] {
             assert!(SOURCE.contains(&format!("}} {map} SEC(\".maps\");")), "{map}");
         }
         assert!(SOURCE.contains(&format!("int {PROGRAM}(struct xdp_md *ctx)")));
         assert!(SOURCE.contains(&format!("const volatile struct steer_config {CONFIG};")));
         assert!(SOURCE.contains(&format!("#define MAX_ADDRESSES {MAX_ADDRESSES}\n")));
+        assert!(SOURCE.contains(&format!("#define MAX_GROUPS {MAX_GROUPS}\n")));
     }
 
     #[test]

@@ -2,11 +2,15 @@
 /*
  * steer: hands the frames that the engine owns to its AF_XDP sockets, and everything else to the kernel.
  *
- *   Ethernet -> up to two VLAN tags -+-> IPv4: destination owned?           --+
- *                                    +-> IPv6: destination owned?             +-- yes --> sockets[rx_queue_index]
- *                                    |         or neighbor discovery whose    |
- *                                    |         target is owned?               +-- no  --> XDP_PASS
- *                                    +-> ARP:  target or sender owned?      --+
+ *   Ethernet -> up to two VLAN tags -+-> IPv4: destination owned, or a       --+
+ *                                    |         group of the engine's?          |
+ *                                    +-> IPv6: the same,                       +-- yes --> sockets[rx_queue_index]
+ *                                    |         or neighbor discovery whose     |
+ *                                    |         target is owned?                +-- no  --> XDP_PASS
+ *                                    +-> ARP:  target or sender owned?       --+
+ *
+ * What is sent to a group concerns the kernel as well: of such frames the engine gets copies through the ring
+ * `heard`, which it reads outside of its packet path, unless it asked for the frames themselves.
  *
  * In doubt a frame is passed: whatever is truncated, contradicts itself or is not understood stays with the
  * kernel, and so does what no living worker would take. Each frame is counted in one verdict, and none is changed.
@@ -30,6 +34,15 @@
 
 /* More addresses than one interface has any use for; the tables take about 100 bytes an entry. */
 #define MAX_ADDRESSES 1024
+
+/* Groups of both versions of IP, and broadcast addresses. Linux lets a socket join 20 of IPv4 by default. */
+#define MAX_GROUPS 1024
+
+/*
+ * Room for 127 copies. What routers and neighbors say to all nodes is a few frames a second; more than a burst of
+ * it is nothing that the engine has to hear.
+ */
+#define HEARD_BYTES (256 * 1024)
 
 /* Replaced by the number of receive queues when the program is loaded. */
 #define DEFAULT_QUEUES 64
@@ -58,6 +71,20 @@ struct {
 	__type(key, struct in6_addr);
 	__type(value, __u8);
 } owned_ipv6 SEC(".maps");
+
+/* What is to become of frames to group and broadcast addresses: enum steer_group_use. IPv4 is ::ffff:a.b.c.d. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_GROUPS);
+	__type(key, struct in6_addr);
+	__type(value, __u8);
+} groups SEC(".maps");
+
+/* Copies of frames: struct steer_heard. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, HEARD_BYTES);
+} heard SEC(".maps");
 
 /* The AF_XDP socket of each receive queue. */
 struct {
@@ -124,11 +151,13 @@ static __always_inline enum steer_verdict classify(struct xdp_md *ctx);
 static __always_inline enum steer_verdict classify_ipv4(const struct frame *frame);
 static __always_inline enum steer_verdict classify_ipv6(const struct frame *frame);
 static __always_inline enum steer_verdict classify_arp(const struct frame *frame);
+static __always_inline enum steer_verdict classify_group(const struct frame *frame, const struct in6_addr *group);
+static __always_inline enum steer_verdict copy(struct xdp_md *ctx);
 static __always_inline enum steer_verdict redirect(struct xdp_md *ctx, enum steer_verdict verdict);
 
 static __always_inline bool redirects(enum steer_verdict verdict)
 {
-	return verdict <= STEER_REDIRECT_NDP;
+	return verdict <= STEER_REDIRECT_GROUP;
 }
 
 SEC("xdp.frags")
@@ -207,7 +236,10 @@ static __always_inline bool holds(const struct frame *frame, __u32 len)
 	return frame->header_offset + len <= bpf_xdp_get_buff_len(frame->ctx);
 }
 
-/* Only unicast addresses are ever put into the table, so this needs no check for multicast and broadcast. */
+/*
+ * Asked first, so that groups cost the frames nothing that are the engine's. Only unicast addresses are ever put
+ * into the table, so this needs no check for multicast and broadcast.
+ */
 static __always_inline bool owns_ipv4(__be32 address)
 {
 	return bpf_map_lookup_elem(&owned_ipv4, &address) != NULL;
@@ -216,6 +248,26 @@ static __always_inline bool owns_ipv4(__be32 address)
 static __always_inline bool owns_ipv6(const struct in6_addr *address)
 {
 	return bpf_map_lookup_elem(&owned_ipv6, address) != NULL;
+}
+
+/* RFC 1112 section 4, and RFC 919 section 7: multicast, and the limited broadcast. */
+static __always_inline bool is_ipv4_group(__be32 address)
+{
+	return (bpf_ntohl(address) >> 24) >= 224;
+}
+
+/* RFC 4291 section 2.7. */
+static __always_inline bool is_ipv6_group(const struct in6_addr *address)
+{
+	return address->s6_addr[0] == 0xff;
+}
+
+/* Whether the frame went to several stations: only so can an IPv4 address be a directed broadcast. */
+static __always_inline bool is_link_group(const struct xdp_md *ctx)
+{
+	const struct ethhdr *ethernet = (void *)(long)ctx->data;
+
+	return (void *)(ethernet + 1) <= (void *)(long)ctx->data_end && ethernet->h_dest[0] & 1;
 }
 
 /* Fragments and options make no difference: all that is sent to the address is the engine's. */
@@ -231,7 +283,14 @@ static __always_inline enum steer_verdict classify_ipv4(const struct frame *fram
 	if (ip->version != 4 || header_len < sizeof(*ip) || total_len < header_len || !holds(frame, total_len))
 		return STEER_PASS_MALFORMED;
 
-	return owns_ipv4(ip->daddr) ? STEER_REDIRECT_IPV4 : STEER_PASS_NOT_OWNED;
+	if (owns_ipv4(ip->daddr))
+		return STEER_REDIRECT_IPV4;
+	if (is_ipv4_group(ip->daddr) || is_link_group(frame->ctx)) {
+		struct in6_addr group = { .s6_addr32 = { 0, 0, bpf_htonl(0xffff), ip->daddr } };
+
+		return classify_group(frame, &group);
+	}
+	return STEER_PASS_NOT_OWNED;
 }
 
 static __always_inline enum steer_verdict classify_ipv6(const struct frame *frame)
@@ -263,7 +322,9 @@ static __always_inline enum steer_verdict classify_ipv6(const struct frame *fram
 				return STEER_REDIRECT_NDP;
 		}
 	}
-	return owns_ipv6(&ip->daddr) ? STEER_REDIRECT_IPV6 : STEER_PASS_NOT_OWNED;
+	if (owns_ipv6(&ip->daddr))
+		return STEER_REDIRECT_IPV6;
+	return is_ipv6_group(&ip->daddr) ? classify_group(frame, &ip->daddr) : STEER_PASS_NOT_OWNED;
 }
 
 /*
@@ -284,6 +345,40 @@ static __always_inline enum steer_verdict classify_arp(const struct frame *frame
 		return STEER_PASS_MALFORMED;
 
 	return owns_ipv4(arp->target) || owns_ipv4(arp->sender) ? STEER_REDIRECT_ARP : STEER_PASS_NOT_OWNED;
+}
+
+/* What is sent to a group that the engine does not listen to is the kernel's alone. */
+static __always_inline enum steer_verdict classify_group(const struct frame *frame, const struct in6_addr *group)
+{
+	const __u8 *use = bpf_map_lookup_elem(&groups, group);
+
+	if (!use)
+		return STEER_PASS_NOT_OWNED;
+	return *use == STEER_GROUP_REDIRECT ? STEER_REDIRECT_GROUP : copy(frame->ctx);
+}
+
+/*
+ * Puts a copy of the frame into the ring. Nobody has to live for that: a ring that is not read fills up, and the
+ * kernel has the frame in any case.
+ */
+static __always_inline enum steer_verdict copy(struct xdp_md *ctx)
+{
+	__u64 len = bpf_xdp_get_buff_len(ctx);
+	struct steer_heard *record;
+
+	if (len == 0 || len > STEER_HEARD_MAX)
+		return STEER_PASS_COPY_LOST;
+	record = bpf_ringbuf_reserve(&heard, sizeof(*record), 0);
+	if (!record)
+		return STEER_PASS_COPY_LOST;
+	record->len = len;
+	record->queue = ctx->rx_queue_index;
+	if (bpf_xdp_load_bytes(ctx, 0, record->frame, len)) {
+		bpf_ringbuf_discard(record, 0);
+		return STEER_PASS_COPY_LOST;
+	}
+	bpf_ringbuf_submit(record, 0);
+	return STEER_PASS_COPIED;
 }
 
 /* Whether the queue's worker has not beaten for longer than the limit. */

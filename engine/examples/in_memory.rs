@@ -61,6 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let config = StackConfig {
         mac: OUR_MAC,
         mtu: 1500,
+        vlan: None,
         addresses: vec!["10.0.0.2/24".parse()?],
         gateway: None,
         probing: Probing::Off,

@@ -80,7 +80,8 @@ pub trait App {
 pub enum Answer {
     /// Nothing is answered.
     None,
-    /// The first so many bytes of [`Datagram::room_mut`] go back to the sender, in the same frame.
+    /// The first so many bytes of [`Datagram::room_mut`] go back to the sender, in the same frame. As many as the datagram
+    /// has are the datagram itself, in however many chunks it lies.
     Reply(usize),
 }
 
@@ -90,6 +91,8 @@ pub struct Datagram<'a> {
     source: SocketAddr,
     destination: SocketAddr,
     room: &'a mut [u8],
+    /// Bytes of the payload in `room`.
+    part: usize,
     len: usize,
 }
 
@@ -98,7 +101,14 @@ impl<'a> Datagram<'a> {
     #[must_use]
     pub fn new(source: SocketAddr, destination: SocketAddr, room: &'a mut [u8], len: usize) -> Self {
         let len = len.min(room.len());
-        Self { source, destination, room, len }
+        Self { source, destination, room, part: len, len }
+    }
+
+    /// A datagram of `len` bytes that goes on in further chunks behind the first `part` bytes of `room`.
+    #[must_use]
+    pub fn long(source: SocketAddr, destination: SocketAddr, room: &'a mut [u8], part: usize, len: usize) -> Self {
+        let part = part.min(room.len());
+        Self { source, destination, room, part, len }
     }
 
     /// Who sent it.
@@ -113,10 +123,22 @@ impl<'a> Datagram<'a> {
         self.destination
     }
 
-    /// What it carries.
+    /// What it carries; of one that is longer than a chunk of packet memory, the part in the first chunk.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        &self.room[..self.len]
+        &self.room[..self.part]
+    }
+
+    /// Bytes that it carries: more than [`payload`](Self::payload) has if it is longer than a chunk.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it carries nothing.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// The memory that the payload lies at the start of, up to the end of the frame: to write an answer into.

@@ -16,9 +16,10 @@ use crate::apps::services::ServicePorts;
 use crate::network::route::Route;
 use crate::transport::tcp::TcpConfig;
 use crate::transport::udp::ChecksumPolicy;
+use crate::wire::ethernet;
 use crate::wire::ip::IpAddress;
 pub use routing::{RouteSource, StaticRoute};
-pub use values::{Cidr, CoreList, Driver, IdleMode, Mode, QueueSet, Size};
+pub use values::{Cidr, CoreList, Driver, IdleMode, Mode, QueueSet, Size, Vlan};
 
 /// Port of the echo service (RFC 862).
 const ECHO_PORT: u16 = 7;
@@ -66,6 +67,9 @@ pub struct Options {
     /// Where routes come from [default: configured]
     #[arg(long, value_enum)]
     pub routes: Option<RouteSource>,
+    /// 802.1Q VLAN id of the endpoint, or OUTER.INNER for QinQ [default: untagged]
+    #[arg(long, value_name = "ID[.INNER]")]
+    pub vlan: Option<Vlan>,
     /// UDP port of the echo service [default: 7]
     #[arg(long, value_name = "PORT")]
     pub udp_port: Option<u16>,
@@ -147,6 +151,8 @@ pub struct Settings {
     pub routes: Vec<Route>,
     /// Whether the kernel's routes are followed too.
     pub route_source: RouteSource,
+    /// VLAN of the endpoint; `None`: untagged.
+    pub vlan: Option<ethernet::Vlan>,
     /// Ports that are served.
     pub ports: ServicePorts,
     /// Bounds of TCP.
@@ -253,6 +259,7 @@ impl Options {
             gateway: if self.gateway.is_empty() { other.gateway } else { self.gateway },
             route: if self.route.is_empty() { other.route } else { self.route },
             routes: self.routes.or(other.routes),
+            vlan: self.vlan.or(other.vlan),
             udp_port: self.udp_port.or(other.udp_port),
             tcp_port: self.tcp_port.or(other.tcp_port),
             discard_port: self.discard_port.or(other.discard_port),
@@ -301,6 +308,7 @@ impl Options {
             gateways: self.gateway.into_iter().map(Into::into).collect(),
             routes,
             route_source: self.routes.unwrap_or_default(),
+            vlan: self.vlan.map(|vlan| vlan.0),
             ports,
             tcp,
             queues: self.queues.unwrap_or_default(),
@@ -407,6 +415,7 @@ mod tests {
         let TcpLimits { connections, backlog, buffer, memory } = settings.tcp;
         assert_eq!((connections, backlog, buffer, memory), (65_536, 4096, 1 << 20, 64 << 20));
         assert_eq!((settings.queues, settings.mode, settings.idle), (QueueSet::All, Mode::Auto, IdleMode::Adaptive));
+        assert_eq!(settings.vlan, None);
     }
 
     #[test]
@@ -425,7 +434,8 @@ mod tests {
              tcp-port = 9\nqueues = '0,2'\ncores = '1,3'\nmode = 'zero-copy'\ndriver = 'rings'\nidle = 'poll'\n\
              metrics = '127.0.0.1:9100'\nring-size = 4096\nudp-checksum = 'trust'\nhuge-pages = true\npacing = true\n\
              discard-port = 10\ndaytime-port = 13\nchargen-port = 19\nconnections = 100\nbacklog = 10\n\
-             tcp-buffer = '64K'\ntcp-memory = '8M'\nroute = ['192.0.2.0/24 via 10.0.1.1']\nroutes = 'kernel'",
+             tcp-buffer = '64K'\ntcp-memory = '8M'\nroute = ['192.0.2.0/24 via 10.0.1.1']\nroutes = 'kernel'\n\
+             vlan = '5.7'",
         );
         let settings = options.settings().unwrap();
         assert_eq!(settings.gateways, [IpAddress::v4([10, 0, 0, 1].into())]);
@@ -433,6 +443,7 @@ mod tests {
         assert_eq!((settings.routes, settings.route_source), (vec![route], RouteSource::Kernel));
         assert_eq!(settings.queues, QueueSet::Some(vec![0, 2]));
         assert_eq!(settings.cores, Some(vec![1, 3]));
+        assert_eq!(settings.vlan, Some(ethernet::Vlan { outer: 5, inner: Some(7) }));
         assert_eq!((settings.mode, settings.idle), (Mode::ZeroCopy, IdleMode::Poll));
         assert!(settings.huge_pages && settings.pacing);
         let ServicePorts { udp_echo, tcp_echo, discard, daytime, chargen } = settings.ports;

@@ -5,13 +5,13 @@ use crate::base::{DropReason, UnsentReason};
 /// Counters of one stack, in frames.
 ///
 /// Two sums always hold, and the simulator asserts them every turn:
-/// `received = delivered + sum(drops)`, and
+/// `received = delivered + sum(drops) + fragments held`, and
 /// `originated = transmitted by the device + waiting for neighbors + in the burst + sum(unsent)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StackCounters {
     /// Frames taken from the device.
     pub received: u64,
-    /// Frames that served their purpose here: given to an application, or to ARP or ICMP.
+    /// Frames that served their purpose here: given to an application, or to ARP or ICMP, or made part of a datagram.
     pub delivered: u64,
     /// Frames dropped, by [`DropReason`].
     pub drops: [u64; DropReason::COUNT],
@@ -27,6 +27,10 @@ pub struct StackCounters {
     pub icmp_echoes_originated: u64,
     /// Echo replies, and errors about what an application sent, that it waited for.
     pub icmp_delivered: u64,
+    /// Datagrams put together of fragments.
+    pub datagrams_reassembled: u64,
+    /// Datagrams sent in fragments.
+    pub datagrams_fragmented: u64,
     /// Echo requests answered.
     pub icmp_echoes_answered: u64,
     /// ICMP errors sent.
@@ -57,6 +61,8 @@ impl Default for StackCounters {
             udp_originated: 0,
             icmp_echoes_originated: 0,
             icmp_delivered: 0,
+            datagrams_reassembled: 0,
+            datagrams_fragmented: 0,
             icmp_echoes_answered: 0,
             icmp_errors_originated: 0,
             icmp_errors_suppressed: 0,

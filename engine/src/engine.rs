@@ -1,10 +1,10 @@
 //! The engine: starts the workers of an interface, watches over them, and takes everything down again.
 //!
 //! ```text
-//!   main thread   signals, HTTP, the XDP program          one tokio runtime, no packets
-//!   worker q0     turn, turn, turn ... housekeeping       pinned; owns its socket, memory and stack
+//!   main thread   signals, HTTP, netlink, the XDP program     one tokio runtime, no packets
+//!   worker q0     turn, turn, turn ... housekeeping           pinned; owns its socket, memory and stack
 //!   worker q1     ...
-//!       mailboxes between workers (news of neighbors), reports to the main thread
+//!       mailboxes (news of neighbors, of the link), reports to the main thread
 //! ```
 //!
 //! The XDP program is attached by a `bpf_link`: it goes when the process goes, however that happens.
@@ -14,6 +14,7 @@ mod housekeeping;
 mod http;
 mod metrics;
 pub mod plan;
+mod watch;
 
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
@@ -33,7 +34,7 @@ use crate::device::XskRs;
 use crate::device::{AfXdp, BindMode, Device, Granted, OpenError, RingSizes, SocketConfig};
 use crate::link::address::Probing;
 use crate::link::neighbor::NeighborConfig;
-use crate::network::route::{Route, Routes};
+use crate::network::reassembly::ReassemblyConfig;
 use crate::network::rss::{OwnQueue, Rss};
 use crate::nic::{FactsError, LinkFacts};
 use crate::stack::{Stack, StackConfig};
@@ -42,8 +43,9 @@ use crate::transport::tcp::TcpConfig;
 use crate::wire::ethernet::Mac;
 use crate::wire::ip::IpAddress;
 use crate::worker::{Idle, Worker};
-use housekeeping::{Common, Housekeeping, News, SharedReport, Word};
+use housekeeping::{Common, Housekeeping, MAILBOX, News, SharedReport, Word};
 use plan::{Placement, Plan, PlanError};
+use watch::Watch;
 
 /// How long an adaptive worker looks again before it sleeps. Sleeping and waking cost about 5 us here; ten
 /// times that is lost at most on a line that falls silent, and a closed loop over a LAN never sleeps.
@@ -51,8 +53,6 @@ const ADAPTIVE_SPIN: Duration = Duration::from_micros(50);
 /// Age of a heartbeat at which the XDP program leaves a worker's frames to the kernel: ten times the longest
 /// sleep of a worker, and far beyond the stalls of a virtual machine.
 const HEARTBEAT_LIMIT_NS: u64 = 1_000_000_000;
-/// News that wait for a worker at most; more are about the same few neighbors.
-const MAILBOX: usize = 256;
 /// How often the carrier is looked for at start.
 const CARRIER_POLL: Duration = Duration::from_millis(50);
 /// Time after which a missing carrier is told.
@@ -70,6 +70,12 @@ pub enum EngineError {
     /// The interface is down.
     #[error("interface {0} is down: `ip link set {0} up`")]
     InterfaceDown(String),
+    /// The interface went away.
+    #[error(
+        "interface {0} is gone: it was removed, or moved to another network namespace. Start the engine again when it \
+         is back"
+    )]
+    InterfaceGone(String),
     /// The XDP program.
     #[error(transparent)]
     Steer(#[from] SteerError),
@@ -118,7 +124,12 @@ impl EngineError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Plan(PlanError::MtuTooLarge { .. } | PlanError::KernelHasAddress { .. }) => 1,
+            Self::Plan(
+                PlanError::MtuTooLarge { .. }
+                | PlanError::TagsTakenOut { .. }
+                | PlanError::TagsAlwaysTakenOut { .. }
+                | PlanError::KernelHasAddress { .. },
+            ) => 1,
             Self::Plan(_) | Self::NoXskRs => 2,
             _ => 1,
         }
@@ -165,6 +176,7 @@ pub struct Engine {
     common: Common,
     words: mpsc::UnboundedReceiver<Word>,
     reports: Vec<SharedReport>,
+    watch: Watch,
     steer: Steer,
 }
 
@@ -222,6 +234,8 @@ impl Engine {
         let granted = granted.unwrap_or(Granted::ZeroCopy);
         let backing = sockets.first().map_or(Backing::Memfd, Opened::backing);
         let facts = wait_for_carrier(facts).await?;
+        let watch = Watch::new(settings, &facts, &plan)?;
+        let routes = watch.routes().await?;
         let ready = Ready {
             interface: facts.name.clone(),
             workers: plan.workers.clone(),
@@ -243,6 +257,7 @@ impl Engine {
             },
             words,
             reports: Vec::new(),
+            watch,
             steer,
         };
         // Every queue is served before the first probe goes out: its answer may come in on any of them.
@@ -253,7 +268,6 @@ impl Engine {
         for address in &plan.addresses {
             engine.steer.own(address.addr())?;
         }
-        let routes = routes(settings, Vec::new());
         for (index, (socket, placement)) in sockets.into_iter().zip(&plan.workers).enumerate() {
             let probing = if index == 0 { Probing::Lead } else { Probing::Follow };
             let config = stack_config(settings, &facts, &plan, placement.queue, probing, secret);
@@ -307,8 +321,12 @@ impl Engine {
             let word = tokio::select! {
                 () = &mut shutdown => return Ok(()),
                 word = self.words.recv() => word,
+                change = self.watch.next() => {
+                    self.watch.react(change, &self.common).await?;
+                    continue;
+                }
                 Some(client) = http::accept(listener.as_ref()) => {
-                    let metrics = metrics::page(&self.ready, &self.steer, &self.reports);
+                    let metrics = metrics::page(&self.ready, &self.steer, &self.reports, self.watch.counts());
                     http::answer(client, metrics, Arc::clone(&self.common.requests));
                     continue;
                 }
@@ -316,10 +334,7 @@ impl Engine {
             match word {
                 Some(Word::Ready(index)) => {
                     if index == 0 {
-                        for mailbox in self.common.mailboxes.iter().skip(1) {
-                            // A full mailbox makes room: this is the one piece of news that must arrive.
-                            let _ = mailbox.force_push(News::AddressesSettled);
-                        }
+                        self.common.tell_followers(&News::AddressesSettled);
                     }
                     unready = unready.saturating_sub(1);
                     if unready == 0
@@ -334,6 +349,9 @@ impl Engine {
                 }
                 Some(Word::Contested(address, mac)) => {
                     tracing::warn!("{mac} claims {address}, which is ours; it was told so");
+                }
+                Some(Word::Died(..)) if self.watch.is_gone().await => {
+                    return Err(EngineError::InterfaceGone(self.ready.interface.clone()));
                 }
                 Some(Word::Died(queue, reason)) => return Err(EngineError::WorkerDied { queue, reason }),
                 None => return Err(self.last_words()),
@@ -397,7 +415,18 @@ impl Opened {
 
 /// Loads and attaches the XDP program: natively, or generically where that is asked for or all there is.
 fn attach(settings: &Settings, facts: &LinkFacts) -> Result<(Steer, XdpMode), EngineError> {
-    let config = SteerConfig { heartbeat_limit_ns: HEARTBEAT_LIMIT_NS, ..SteerConfig::default() };
+    let config = SteerConfig {
+        heartbeat_limit_ns: HEARTBEAT_LIMIT_NS,
+        outer_vlan: settings.vlan.map_or(0, |vlan| vlan.outer),
+        inner_vlan: settings.vlan.and_then(|vlan| vlan.inner).unwrap_or(0),
+        ..SteerConfig::default()
+    };
+    if settings.vlan.is_some() && facts.driver == "veth" {
+        let name = &facts.name;
+        tracing::info!(
+            "veth {name} leaves the tags of its frames to its other end: `ethtool -K PEER txvlan off` there"
+        );
+    }
     let load = |mode| Steer::load(&facts.name, facts.index, mode, facts.queues, config);
     let native = match settings.mode {
         Mode::Generic => None,
@@ -449,20 +478,16 @@ fn stack_config(
         addresses: plan.addresses.clone(),
         gateways: settings.gateways.clone(),
         routes: settings.routes.clone(),
+        vlan: settings.vlan,
         probing,
         udp_ports: settings.ports.udp().map(|(port, _)| port).collect(),
         checksum: plan.checksum,
         tcp: Some(tcp_config(settings, plan, mtu)),
         own_queue: own_queue(facts, queue),
         neighbors: NeighborConfig::default(),
+        reassembly: ReassemblyConfig::default(),
         secret,
     }
-}
-
-/// The ways out that were asked for, and those of the kernel that are followed.
-fn routes(settings: &Settings, kernel: Vec<Route>) -> Routes {
-    let connected = settings.addresses.iter().copied();
-    Routes::new(connected, &settings.gateways).with(settings.routes.iter().copied().chain(kernel).collect())
 }
 
 /// What is known of the flows that the NIC gives to `queue`.

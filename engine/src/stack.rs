@@ -17,8 +17,10 @@
 
 mod connection;
 mod egress;
+mod fragments;
 mod icmp;
 mod ingress;
+mod long;
 mod neighbor;
 mod outbox;
 mod plain;
@@ -29,18 +31,20 @@ use arrayvec::ArrayVec;
 use ipnet::IpNet;
 
 use crate::app::App;
-use crate::base::{Burst, DropReason, Frame, Instant, Umem, UnsentReason};
+use crate::base::{Burst, DropReason, Frame, FrameQueue, Instant, Umem, UnsentReason};
 use crate::counters::StackCounters;
 use crate::link::address::{Addresses, Probing};
 use crate::link::neighbor::{Advertisement, NeighborConfig, Neighbors};
 use crate::network::DEFAULT_HOP_LIMIT;
 use crate::network::identification::Identifications;
+use crate::network::path_mtu::PathMtus;
 use crate::network::rate_limit::RateLimit;
+use crate::network::reassembly::{Reassembly, ReassemblyConfig};
 use crate::network::route::{Route, Routes};
 use crate::network::rss::OwnQueue;
 use crate::transport::tcp::{Tcp, TcpConfig};
 use crate::transport::udp::{ChecksumPolicy, Ports};
-use crate::wire::ethernet::{self, Mac};
+use crate::wire::ethernet::{self, Mac, PlainStation, Tags, Vlan};
 use crate::wire::ip::IpAddress;
 use egress::{Egress, Way};
 use outbox::Turn;
@@ -52,6 +56,8 @@ pub struct StackConfig {
     pub mac: Mac,
     /// Longest IP packet that the interface sends, bytes.
     pub mtu: u16,
+    /// The VLAN that all frames are of; `None`: they are untagged.
+    pub vlan: Option<Vlan>,
     /// Addresses of ours, each with the prefix of its link.
     pub addresses: Vec<IpNet>,
     /// The ways to everything that is not on a link of ours.
@@ -70,6 +76,8 @@ pub struct StackConfig {
     pub own_queue: Option<OwnQueue>,
     /// Neighbor tables.
     pub neighbors: NeighborConfig,
+    /// How much may be held to put datagrams together.
+    pub reassembly: ReassemblyConfig,
     /// Unpredictable bits, which key the hashes of the tables.
     pub secret: [u64; 2],
 }
@@ -97,6 +105,9 @@ const NEIGHBOR_EVENTS: usize = EVENTS - 8;
 pub struct Stack<A: App> {
     app: A,
     mac: Mac,
+    /// Who plain frames are for: us, or nobody when ours are tagged.
+    plain_station: PlainStation,
+    vlan: Option<Vlan>,
     udp_ports: Ports,
     checksum: ChecksumPolicy,
     tcp: Option<Tcp>,
@@ -105,6 +116,7 @@ pub struct Stack<A: App> {
     icmp_limit: RateLimit,
     /// Whether any address of ours is one of IPv6.
     speaks_ipv6: bool,
+    reassembly: Reassembly<Inbound>,
     egress: Egress,
     events: ArrayVec<Event, EVENTS>,
     ready: bool,
@@ -118,6 +130,8 @@ enum Outcome {
     Answered,
     /// It served its purpose and now holds the IP packet that goes back to where this came from.
     Answer(Inbound),
+    /// It served its purpose and now holds what is to be sent in fragments, if it has to: the payload of an IP packet.
+    Cut(Way, u8),
     /// It is dropped.
     Dropped(DropReason),
     /// It is dropped and now holds an ICMP error about it, to go back to where this came from.
@@ -127,7 +141,7 @@ enum Outcome {
 }
 
 /// A received datagram, as far as an answer to it needs to know.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Inbound {
     ethernet: ethernet::Header,
     /// Bytes in front of the IP payload, from the frame's start: headers, and extension headers of IPv6.
@@ -169,21 +183,26 @@ impl<A: App> Stack<A> {
         Self {
             app,
             mac: config.mac,
+            plain_station: plain_station(config.mac, config.vlan),
+            vlan: config.vlan,
             udp_ports: Ports::new(config.udp_ports.iter().copied()),
             checksum: config.checksum,
             tcp: tcp::tcp_of(config, now),
             sessions: Vec::with_capacity(config.tcp.as_ref().map_or(0, |tcp| tcp.connections as usize)),
             icmp_limit: RateLimit::new(config.secret),
             speaks_ipv6: config.addresses.iter().any(|prefix| prefix.addr().is_ipv6()),
+            reassembly: Reassembly::new(config.reassembly),
             egress: Egress {
                 mac: config.mac,
-                mtu: config.mtu,
+                tags: config.vlan.map_or_else(Tags::default, Tags::of),
+                paths: PathMtus::new(config.mtu, config.secret),
+                identifications: Identifications::new(config.secret),
+                outgoing: FrameQueue::default(),
                 routes: Routes::new(addresses.prefixes(), &config.gateways).with(config.routes.clone()),
                 addresses,
                 neighbors: Neighbors::new(&config.neighbors, config.secret),
                 tcp_hop_limit: config.tcp.as_ref().map_or(DEFAULT_HOP_LIMIT, |tcp| tcp.ttl),
                 own_queue: config.own_queue.clone(),
-                identifications: Identifications::new(config.secret),
                 counters: StackCounters::default(),
             },
             events: ArrayVec::new(),
@@ -231,6 +250,10 @@ impl<A: App> Stack<A> {
                 counters.delivered += 1;
                 self.egress.send_back(&inbound, frame, now, umem, out);
             }
+            Outcome::Cut(way, protocol) => {
+                counters.delivered += 1;
+                self.egress.send_long(frame, &way, protocol, now, umem);
+            }
             Outcome::Refused(reason, inbound) => {
                 counters.drop(reason);
                 self.egress.send_back(&inbound, frame, now, umem, out);
@@ -243,6 +266,8 @@ impl<A: App> Stack<A> {
     /// and what the application wants to send.
     pub fn transmit(&mut self, now: Instant, umem: &mut Umem, out: &mut Burst) {
         self.egress.flush_found(umem, out);
+        self.egress.flush_outgoing(now, umem, out);
+        self.expire_fragments(now, umem, out);
         let app = &mut self.app;
         self.egress.transmit_questions(now, umem, out, |packet| icmp::tell_unreachable(app, now, packet));
         if !self.ready && self.egress.addresses.all_preferred() {
@@ -258,7 +283,8 @@ impl<A: App> Stack<A> {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let tcp = self.tcp.as_ref().and_then(Tcp::next_deadline);
-        [self.egress.next_deadline(), self.app.next_deadline(), tcp].into_iter().flatten().min()
+        let fragments = self.reassembly.next_deadline();
+        [self.egress.next_deadline(), self.app.next_deadline(), tcp, fragments].into_iter().flatten().min()
     }
 
     /// Takes out the oldest event.
@@ -274,6 +300,25 @@ impl<A: App> Stack<A> {
     /// Hears of a neighbor from another worker: it is entered if it is known or searched for here.
     pub fn confirm_neighbor(&mut self, address: IpAddress, mac: Mac, now: Instant) {
         self.egress.neighbors.advertised(address, Advertisement::arp_reply(mac), now);
+    }
+
+    /// Tells the neighbors anew where our addresses are.
+    pub fn announce_addresses(&mut self, now: Instant) {
+        self.egress.addresses.announce(now);
+    }
+
+    /// Sends no IP packet that is longer than `mtu` bytes from now on.
+    pub fn set_mtu(&mut self, mtu: u16, umem: &mut Umem) {
+        self.egress.paths.set_link(mtu);
+        if let Some(tcp) = &mut self.tcp {
+            tcp.set_mtu(mtu, umem);
+        }
+    }
+
+    /// Takes what is sent to another MAC address than before, and sends from it.
+    pub fn set_mac(&mut self, mac: Mac) {
+        (self.mac, self.egress.mac) = (mac, mac);
+        self.plain_station = plain_station(mac, self.vlan);
     }
 
     /// Takes other ways out.
@@ -304,6 +349,18 @@ impl<A: App> Stack<A> {
         self.egress.neighbors.waiting()
     }
 
+    /// Received fragments of datagrams that are not whole yet: received, and neither delivered nor dropped.
+    #[must_use]
+    pub fn fragments(&self) -> u32 {
+        self.reassembly.held_frames()
+    }
+
+    /// Chunks that lie on queues: of fragments received, of fragments to send, and of frames that wait for a neighbor.
+    #[must_use]
+    pub fn queued_chunks(&self) -> u32 {
+        self.reassembly.held_chunks() + self.egress.outgoing.len() + self.egress.neighbors.waiting()
+    }
+
     /// The application.
     #[must_use]
     pub const fn app(&self) -> &A {
@@ -332,6 +389,11 @@ impl<A: App> Stack<A> {
 /// The IP payload of a frame.
 fn payload<'a>(bytes: &'a [u8], inbound: &Inbound) -> &'a [u8] {
     bytes.get(inbound.payload_at..inbound.payload_at + inbound.payload_len).unwrap_or_default()
+}
+
+/// Who plain frames, which are untagged, are for.
+fn plain_station(mac: Mac, vlan: Option<Vlan>) -> PlainStation {
+    if vlan.is_none() { PlainStation::of(mac) } else { PlainStation::NOBODY }
 }
 
 #[cfg(test)]

@@ -5,10 +5,14 @@
 //! [`beat`](HeartbeatWriter::beat) if there is a limit, then [`own`](Steer::own) for each address. From then on
 //! frames arrive. Until a queue has a socket the kernel gets its frames.
 //!
+//! What is sent to groups and broadcast addresses concerns the kernel as well. Of those that the engine
+//! [listens to](Steer::listen) it gets copies, which wait for [`HeardReader::read`] beside the packet path.
+//!
 //! The attachment is a `bpf_link`: the kernel undoes it when the process ends, however it ends. Dropping
 //! [`Steer`] undoes it at once.
 
 mod error;
+mod groups;
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
@@ -21,9 +25,11 @@ use barewire_ebpf as program;
 
 use crate::base::Instant;
 use error::{attach_error, load_error, os_error};
+use groups::Groups;
 
-pub use barewire_ebpf::{MAX_ADDRESSES, SteerConfig, Verdict};
+pub use barewire_ebpf::{GroupUse, HEARD_MAX, Heard, MAX_ADDRESSES, MAX_GROUPS, SteerConfig, Verdict};
 pub use error::SteerError;
+pub use groups::HeardReader;
 
 /// IEEE 802.1Q: 12 bits, of which all ones are reserved.
 const VLAN_ID_MAX: u16 = 4094;
@@ -54,6 +60,9 @@ pub struct Steer {
     _link: FdLink,
     owned_ipv4: HashMap<MapData, [u8; 4], u8>,
     owned_ipv6: HashMap<MapData, [u8; 16], u8>,
+    groups: Groups,
+    /// Until somebody takes it.
+    heard: Option<HeardReader>,
     sockets: XskMap<MapData>,
     heartbeat: MapData,
     verdicts: PerCpuArray<MapData, u64>,
@@ -84,6 +93,8 @@ impl Steer {
         Ok(Self {
             owned_ipv4: typed(&mut ebpf, program::OWNED_IPV4)?,
             owned_ipv6: typed(&mut ebpf, program::OWNED_IPV6)?,
+            groups: Groups { map: typed(&mut ebpf, program::GROUPS)? },
+            heard: Some(HeardReader { ring: typed(&mut ebpf, program::HEARD)? }),
             sockets: typed(&mut ebpf, program::SOCKETS)?,
             heartbeat,
             verdicts: typed(&mut ebpf, program::VERDICTS)?,
@@ -123,6 +134,32 @@ impl Steer {
             IpAddr::V6(address) => self.owned_ipv6.remove(&address.octets()),
         };
         ignore_absent(result).map_err(|source| SteerError::Map { action: "remove an address from", source })
+    }
+
+    /// Takes part in what is sent to `address`, a multicast group or a broadcast address: by copies, or alone, as a
+    /// group can be taken that only an application of the engine's has joined. The last word about an address counts.
+    ///
+    /// # Errors
+    ///
+    /// [`SteerError::NotAGroup`]; [`SteerError::KernelsToo`] for taking alone what every host has to hear;
+    /// [`SteerError::TooManyGroups`], or [`SteerError::Map`].
+    pub fn listen(&mut self, address: IpAddr, group_use: GroupUse) -> Result<(), SteerError> {
+        self.groups.listen(address, group_use)
+    }
+
+    /// Leaves what is sent to the group or broadcast address `address` to the kernel. One that is not listened to is
+    /// left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`SteerError::Map`].
+    pub fn ignore(&mut self, address: IpAddr) -> Result<(), SteerError> {
+        self.groups.ignore(address)
+    }
+
+    /// What reads the copies. The ring has one reader, so it is there once, and `None` from then on.
+    pub const fn heard(&mut self) -> Option<HeardReader> {
+        self.heard.take()
     }
 
     /// Gives the owned frames of receive queue `queue` to the AF_XDP socket `fd`, which has to be bound to

@@ -153,6 +153,11 @@ impl<D: Device, A: App> Worker<D, A> {
         &mut self.stack
     }
 
+    /// Sends no IP packet that is longer than `mtu` bytes from now on.
+    pub fn set_mtu(&mut self, mtu: u16) {
+        self.stack.set_mtu(mtu, &mut self.umem);
+    }
+
     /// The device.
     #[must_use]
     pub const fn device_mut(&mut self) -> &mut D {

@@ -47,6 +47,12 @@ pub fn ethernet(ethertype: u16, payload: &[u8]) -> Vec<u8> {
     [&OUR_MAC[..], &PEER_MAC, &ethertype.to_be_bytes(), payload].concat()
 }
 
+/// `frame` to all stations on the link.
+#[must_use]
+pub fn to_all(frame: Vec<u8>) -> Vec<u8> {
+    patched(frame, 0, &[0xff; 6])
+}
+
 /// `frame` with tags (EtherType, tag control information) in front of its EtherType, the outermost first.
 #[must_use]
 pub fn tagged(frame: &[u8], tags: &[(u16, u16)]) -> Vec<u8> {

@@ -25,6 +25,7 @@ use crate::impair::wire::Wire;
 pub use crate::metrics::Metrics;
 use crate::netns::{Veth, run};
 use crate::source::workspace;
+use crate::switch::Switch;
 
 /// Longest that anything may take before a test gives up; nothing is measured by it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -137,6 +138,18 @@ impl Lab {
         let sockets = veth.sockets_between().expect("the two are not joined");
         let wire = Wire::start(sockets, [faults.clone(), faults.clone()], seed);
         Self::of(veth, Some(wire))
+    }
+
+    /// With a switch that has the engine at a trunk port, where frames have these tags (EtherType and id), and the
+    /// peer at a port where they have none.
+    ///
+    /// # Panics
+    /// As [`Veth::new`].
+    #[must_use]
+    pub fn switched(tags: &[(u16, u16)]) -> (Self, Switch) {
+        let veth = Veth::interrupted(1);
+        let switch = Switch::start(veth.sockets_between().expect("the two are not joined"), tags);
+        (Self::of(veth, None), switch)
     }
 
     fn of(veth: Veth, wire: Option<Wire>) -> Self {

@@ -15,5 +15,6 @@ pub mod services;
 pub mod sim;
 pub mod sockets;
 pub mod source;
+pub mod switch;
 pub mod tcp;
 pub mod test_run;

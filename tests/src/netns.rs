@@ -301,6 +301,9 @@ impl PacketSocket {
     /// `PACKET_QDISC_BYPASS`: straight to the driver.
     const QDISC_BYPASS: libc::c_int = 20;
 
+    /// `PACKET_AUXDATA`: to be told about each frame what is not in it.
+    const AUXDATA: libc::c_int = 8;
+
     /// On an interface of the calling thread's namespace.
     ///
     /// # Panics
@@ -375,6 +378,44 @@ impl PacketSocket {
         let received = unsafe { libc::recv(self.fd.as_raw_fd(), start, len, libc::MSG_DONTWAIT) };
         let received = usize::try_from(received).unwrap_or_else(|_| panic!("recv: {}", io::Error::last_os_error()));
         Some(&buffer[..received])
+    }
+
+    /// Has the kernel tell of the tags that it takes out of frames, for [`receive_tagged`](Self::receive_tagged).
+    pub fn tell_tags(&self) {
+        self.set(libc::SOL_PACKET, Self::AUXDATA, 1);
+    }
+
+    /// Waits up to `timeout` for a frame, and gives it as it was on the wire: the kernel takes the outer tag out.
+    ///
+    /// # Panics
+    /// If the socket fails.
+    #[must_use]
+    pub fn receive_tagged(&self, timeout: Duration) -> Option<Vec<u8>> {
+        /// `TP_STATUS_VLAN_VALID`.
+        const VALID: u32 = 1 << 4;
+        let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: one live pollfd.
+        if unsafe { libc::poll(&raw mut poll, 1, milliseconds) } == 0 {
+            return None;
+        }
+        let mut frame = vec![0; 1 << 16];
+        let mut vector = libc::iovec { iov_base: frame.as_mut_ptr().cast(), iov_len: frame.len() };
+        // A `cmsghdr` of 16 bytes and a `tpacket_auxdata` of 20: status, two lengths, two offsets, tag, its EtherType.
+        let mut control = [0_u64; 5];
+        // SAFETY: all-zero is a header without address, vectors and control data.
+        let mut header: libc::msghdr = unsafe { mem::zeroed() };
+        (header.msg_iov, header.msg_iovlen) = (&raw mut vector, 1);
+        (header.msg_control, header.msg_controllen) = (control.as_mut_ptr().cast(), size_of_val(&control));
+        // SAFETY: the vector and the control data are live and of the given lengths.
+        let received = unsafe { libc::recvmsg(self.fd.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT) };
+        frame.truncate(usize::try_from(received).unwrap_or_else(|_| panic!("recvmsg: {}", io::Error::last_os_error())));
+        let told = control.map(u64::to_ne_bytes).concat();
+        if u32::from_ne_bytes([told[16], told[17], told[18], told[19]]) & VALID != 0 {
+            let [tag, kind] = [32, 34].map(|at| u16::from_ne_bytes([told[at], told[at + 1]]).to_be_bytes());
+            frame.splice(12..12, [kind[0], kind[1], tag[0], tag[1]]);
+        }
+        Some(frame)
     }
 }
 

@@ -1,14 +1,16 @@
 //! Loads the XDP program without attaching it, and has the kernel run it over frames (`BPF_PROG_TEST_RUN`).
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::cell::RefCell;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use crate::kernel::unbound_xdp_socket;
 use barewire_ebpf::{
-    HEARTBEAT, OWNED_IPV4, OWNED_IPV6, PROGRAM, SOCKETS, STEER_OBJECT, SteerConfig, VERDICTS, Verdict,
+    GROUPS, GroupUse, HEARD, HEARTBEAT, Heard, OWNED_IPV4, OWNED_IPV6, PROGRAM, SOCKETS, STEER_OBJECT, SteerConfig,
+    VERDICTS, Verdict,
 };
-use libbpf_rs::{Map, MapCore, MapFlags, Object, ObjectBuilder, ProgramInput};
+use libbpf_rs::{Map, MapCore, MapFlags, Object, ObjectBuilder, ProgramInput, RingBufferBuilder};
 
 /// The address that [`Program`] owns.
 pub const OWNED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -87,6 +89,45 @@ impl Program {
         self.map(HEARTBEAT).update(&queue.to_ne_bytes(), &at_ns.to_ne_bytes(), MapFlags::ANY).unwrap();
     }
 
+    /// Says what becomes of frames to a group or broadcast address.
+    ///
+    /// # Panics
+    ///
+    /// If the table is full.
+    pub fn listen(&self, group: impl Into<IpAddr>, group_use: GroupUse) {
+        self.map(GROUPS).update(&group_key(group.into()), &[group_use as u8], MapFlags::ANY).unwrap();
+    }
+
+    /// Leaves them to the kernel again.
+    ///
+    /// # Panics
+    ///
+    /// If it was not listened to.
+    pub fn ignore(&self, group: impl Into<IpAddr>) {
+        self.map(GROUPS).delete(&group_key(group.into())).unwrap();
+    }
+
+    /// The copies that were made since the last call: queue and frame.
+    ///
+    /// # Panics
+    ///
+    /// If one is not a record.
+    #[must_use]
+    pub fn heard(&self) -> Vec<(u32, Vec<u8>)> {
+        let heard = RefCell::new(Vec::new());
+        let map = self.map(HEARD);
+        let mut reader = RingBufferBuilder::new();
+        let keep = |record: &[u8]| {
+            assert_eq!(record.len(), Heard::BYTES);
+            let Heard { queue, frame } = Heard::parse(record).expect("a record");
+            heard.borrow_mut().push((queue, frame.to_vec()));
+            0
+        };
+        reader.add(&map, keep).unwrap();
+        reader.build().unwrap().consume().unwrap();
+        heard.take()
+    }
+
     /// Runs the program over `frame` as if it came in on queue 0, and checks that it is counted as `verdict`.
     ///
     /// # Panics
@@ -154,5 +195,13 @@ impl Program {
             let by_cpu = map.lookup_percpu(&verdict.index().to_ne_bytes(), MapFlags::ANY).unwrap().expect("an entry");
             by_cpu.iter().map(|count| u64::from_ne_bytes(count[..].try_into().unwrap())).sum()
         })
+    }
+}
+
+/// IPv4 as ::ffff:a.b.c.d.
+fn group_key(group: IpAddr) -> [u8; 16] {
+    match group {
+        IpAddr::V4(group) => group.to_ipv6_mapped().octets(),
+        IpAddr::V6(group) => group.octets(),
     }
 }

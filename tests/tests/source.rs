@@ -22,7 +22,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("worker", &["base", "app", "counters", "stack", "device"]),
     ("clock", &["base"]),
     ("steer", &["base", "wire"]),
-    ("nic", &["base", "wire"]),
+    ("nic", &["base", "wire", "network"]),
 ];
 
 /// Modules above the stack and the device.

@@ -3,17 +3,20 @@
 //!
 //! Needs root. Each test has a network namespace of its own, which ends with its thread.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use barewire::base::Instant;
-use barewire::steer::{MAX_ADDRESSES, Steer, SteerConfig, SteerError, Verdict, XdpMode};
+use barewire::steer::{
+    GroupUse, HEARD_MAX, MAX_ADDRESSES, MAX_GROUPS, Steer, SteerConfig, SteerError, Verdict, XdpMode,
+};
 use barewire_tests::fixtures;
 use barewire_tests::kernel::{
     capability, enter_new_network_namespace, keep_only_capabilities, monotonic_ns, unbound_xdp_socket,
 };
+use barewire_tests::netns::PacketSocket;
 use barewire_tests::test_run::{OWNED, OWNED_6, Program};
 
 const QUEUES: u32 = 2;
@@ -147,6 +150,8 @@ fn three_capabilities_are_enough() {
         steer.own(OWNED.into()).expect("owned");
         steer.set_socket(0, unbound_xdp_socket().as_raw_fd()).expect("set");
         steer.heartbeat(0).expect("a writer").beat(Instant::from_ns(1)).expect("beaten");
+        steer.listen(Ipv4Addr::BROADCAST.into(), GroupUse::Copy).expect("listened to");
+        steer.heard().expect("a reader").read(&mut [0; HEARD_MAX]);
         steer.verdicts().expect("counts");
     });
 }
@@ -195,6 +200,86 @@ fn addresses_of_hosts_can_be_owned_and_no_others() {
         assert!(matches!(error, SteerError::TooManyAddresses), "{error}");
         steer.own(Ipv6Addr::LOCALHOST.into()).expect_err("not unicast, whatever the room");
     });
+}
+
+#[test]
+fn groups_can_be_listened_to_and_what_all_hosts_hear_is_not_taken_from_the_kernel() {
+    with_interface(|ifindex| {
+        let mut steer = load(ifindex, XdpMode::Native).expect("attached");
+        // Whether the engine may have it alone.
+        for (address, alone) in [
+            ("224.0.0.251", true),
+            ("239.1.2.3", true),
+            ("ff02::fb", true),
+            ("ff02::1:ff00:1", true),
+            ("::ffff:239.1.2.3", true),
+            ("224.0.0.1", false),
+            ("255.255.255.255", false),
+            ("192.0.2.255", false),
+            ("ff02::1", false),
+            ("ff01::1", false),
+        ] {
+            let address: IpAddr = address.parse().unwrap();
+            steer.listen(address, GroupUse::Copy).expect("copied");
+            match steer.listen(address, GroupUse::Redirect) {
+                Ok(()) => assert!(alone, "{address}"),
+                Err(error) => assert!(!alone && matches!(error, SteerError::KernelsToo { .. }), "{error}"),
+            }
+            steer.listen(address, GroupUse::Copy).expect("copied again");
+            steer.ignore(address).expect("ignored");
+            steer.ignore(address).expect("ignored twice");
+        }
+        for address in ["0.0.0.0", "127.0.0.1", "::", "::1", "2001:db8::1"] {
+            let error = steer.listen(address.parse().unwrap(), GroupUse::Copy).expect_err("refused");
+            assert!(matches!(error, SteerError::NotAGroup { .. }), "{error}");
+        }
+        for index in 0..MAX_GROUPS {
+            steer.listen(Ipv4Addr::from(0xef00_0000 + index).into(), GroupUse::Redirect).expect("there is room");
+        }
+        let error = steer.listen(Ipv4Addr::BROADCAST.into(), GroupUse::Copy).expect_err("no room");
+        assert!(matches!(error, SteerError::TooManyGroups), "{error}");
+    });
+}
+
+#[test]
+fn what_all_hosts_hear_is_heard_by_the_kernel_and_read_from_the_ring() {
+    with_interface(|ifindex| {
+        let mut steer = load(ifindex, XdpMode::Native).expect("attached");
+        steer.listen(Ipv4Addr::BROADCAST.into(), GroupUse::Copy).expect("listened to");
+        let mut heard = steer.heard().expect("a reader");
+        assert!(steer.heard().is_none(), "a ring has one reader");
+        let mut buffer = [0; HEARD_MAX];
+        assert_eq!(heard.read(&mut buffer), None);
+
+        ip(&["addr", "add", "192.0.2.1/24", "dev", INTERFACE]);
+        let kernel = UdpSocket::bind("0.0.0.0:4000").unwrap();
+        kernel.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let peer = PacketSocket::new(PEER);
+        // What else the two ends say to each other, to groups that nobody listens to, does not disturb.
+        let frames = [1usize, 1_400].map(|len| {
+            let datagram = fixtures::patched(fixtures::udp(&vec![0x5a; len]), 2, &4000u16.to_be_bytes());
+            fixtures::to_all(fixtures::ipv4(Ipv4Addr::BROADCAST, &[], &datagram))
+        });
+        for frame in frames.map(with_ipv4_checksum) {
+            peer.send(&frame);
+            let len = kernel.recv(&mut buffer).expect("the kernel has it");
+            assert_eq!(len, frame.len() - fixtures::ETHERNET_LEN - 20 - 8);
+            let copy = heard.read(&mut buffer).expect("and the engine a copy");
+            assert_eq!(copy.frame, frame);
+            assert!(copy.queue < QUEUES, "the one of the core that sent it");
+        }
+        assert_eq!(heard.read(&mut buffer), None);
+        assert_eq!(steer.verdicts().expect("counts")[Verdict::PassCopied.index() as usize], 2);
+    });
+}
+
+/// The kernel looks at the header's checksum.
+fn with_ipv4_checksum(frame: Vec<u8>) -> Vec<u8> {
+    let header = frame[fixtures::ETHERNET_LEN..][..20].as_chunks::<2>().0;
+    let mut sum: u32 = header.iter().map(|&word| u32::from(u16::from_be_bytes(word))).sum();
+    sum = (sum & 0xffff) + (sum >> 16);
+    let checksum = !((sum + (sum >> 16)) as u16);
+    fixtures::patched(frame, fixtures::ETHERNET_LEN + 10, &checksum.to_be_bytes())
 }
 
 #[test]

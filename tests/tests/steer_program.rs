@@ -5,13 +5,15 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use barewire_ebpf::{OWNED_IPV4, SteerConfig, Verdict};
+use barewire_ebpf::{GroupUse, HEARD_MAX, OWNED_IPV4, SteerConfig, Verdict};
 use barewire_tests::fixtures::{self, ETHERNET_LEN, ethertype, protocol};
 use barewire_tests::kernel::monotonic_ns;
 use barewire_tests::test_run::{OTHER, OTHER_6, OWNED, OWNED_6, Program};
 use libbpf_rs::{MapCore, MapFlags};
 
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
+const ALL_HOSTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
 
 const REQUEST: u16 = 1;
 const REPLY: u16 = 2;
@@ -34,7 +36,7 @@ fn neighbor(destination: Ipv6Addr, icmp_type: u8, target: Ipv6Addr) -> Vec<u8> {
     fixtures::ipv6(destination, protocol::ICMPV6, &fixtures::neighbor_message(icmp_type, target))
 }
 
-/// One frame of each kind that is redirected.
+/// One frame of each kind that is redirected for an owned address.
 fn owned_frames() -> [Vec<u8>; 4] {
     [
         ipv4_to(OWNED),
@@ -404,9 +406,13 @@ fn every_mutated_frame_is_counted_once_and_left_as_it_is() {
         state ^= state << 17;
         (state >> 11) as usize % below
     };
+    program.listen(ALL_HOSTS, GroupUse::Copy);
+    program.listen(ALL_NODES, GroupUse::Redirect);
+    let too_long = fixtures::ipv4(ALL_HOSTS, &[], &[0; HEARD_MAX]);
+    let groups = [ipv4_to(ALL_HOSTS), ipv6_to(ALL_NODES), too_long];
     let mut seen = [0u32; Verdict::COUNT];
     for _ in 0..1_000 {
-        for frame in owned_frames() {
+        for frame in owned_frames().into_iter().chain(groups.clone()) {
             let mut frame = fixtures::tagged(&frame, &[(ethertype::VLAN, 5)]);
             for _ in 0..random(4) {
                 let at = random(frame.len());
@@ -417,6 +423,7 @@ fn every_mutated_frame_is_counted_once_and_left_as_it_is() {
             }
             seen[program.verdict("mutated", &frame).index() as usize] += 1;
         }
+        let _ = program.heard();
     }
     for verdict in Verdict::ALL {
         let possible = !matches!(verdict, Verdict::PassNoSocket | Verdict::PassStale);

@@ -25,7 +25,7 @@ impl App for Echo {
         if ANSWERING_PORTS.contains(&datagram.source().port()) {
             return Answer::None;
         }
-        Answer::Reply(datagram.payload().len())
+        Answer::Reply(datagram.len())
     }
 
     fn opened(&mut self, _now: Instant, (): &mut (), connection: &mut impl Connection) {

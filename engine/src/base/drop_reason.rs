@@ -76,16 +76,12 @@ reasons! {
         Ipv6LinkBroadcast = "ipv6_link_broadcast",
         /// Source address that no host may send from: unspecified, multicast, loopback, or our own.
         Ipv6SourceInvalid = "ipv6_source_invalid",
-        /// An IPv6 fragment; reassembly is not done.
-        Ipv6Fragment = "ipv6_fragment",
         /// Neighbor discovery about others' addresses that taught nothing.
         NdpNotForUs = "ndp_not_for_us",
         /// Neighbor discovery that asks nothing of a host: solicitations of routers, redirects.
         NdpIgnored = "ndp_ignored",
         /// Neighbor discovery that claims an address of ours for another host.
         NdpConflict = "ndp_conflict",
-        /// A fragment; reassembly is not done.
-        Ipv4Fragment = "ipv4_fragment",
         /// Fewer bytes than an IPv6 header.
         Ipv6Truncated = "ipv6_truncated",
         /// Version field is not 6.
@@ -128,6 +124,8 @@ reasons! {
         FragmentsTooMany = "fragments_too_many",
         /// Fragments of a datagram that alone takes more memory than its sender may take.
         FragmentNoMemory = "fragment_no_memory",
+        /// A datagram that was put together and is a fragment again.
+        FragmentNested = "fragment_nested",
         /// Fragments of a datagram that had to give way to a newer one.
         FragmentEvicted = "fragment_evicted",
         /// Fragments of a datagram whose other ones did not arrive in time.
@@ -226,8 +224,10 @@ reasons! {
         NoReplyPort = "no_reply_port",
         /// No chunk of packet memory was free.
         NoChunk = "no_chunk",
-        /// Longer than the interface's MTU.
+        /// Longer than the interface's MTU, and not to be sent in fragments.
         TooLong = "too_long",
+        /// In fragments, of which too many wait to be sent already.
+        FragmentQueueFull = "fragment_queue_full",
         /// The device took no frame for so long that it counts as stalled.
         DeviceStalled = "device_stalled",
     }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use barewire::apps::pipe::{Ends, Failure, Piece, Pipe};
 use barewire::apps::services::ServicePorts;
-use barewire::config::{Cidr, ConfigError, Driver, Mode, Options, QueueSet, Settings};
+use barewire::config::{Cidr, ConfigError, Driver, Mode, Options, QueueSet, Settings, Vlan};
 use barewire::engine::{Engine, EngineError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -48,6 +48,9 @@ pub(crate) struct Arguments {
     /// Router for everything that is not on the link: one for IPv4, one for IPv6, which may be a link-local address
     #[arg(long, value_name = "ADDR")]
     gateway: Vec<IpAddr>,
+    /// 802.1Q VLAN id to connect on, or OUTER.INNER for QinQ [default: untagged]
+    #[arg(long, value_name = "ID[.INNER]")]
+    vlan: Option<Vlan>,
     /// Give up if the connection is not established after so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE_S, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
@@ -112,6 +115,7 @@ impl Arguments {
             interface: self.interface,
             address: self.address,
             gateway: self.gateway,
+            vlan: self.vlan,
             queues: Some(QueueSet::Some(vec![QUEUE])),
             mode: self.mode,
             driver: self.driver,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use barewire::apps::daytime::Daytime;
 use barewire::apps::services::{ServicePorts, Services};
-use barewire::config::{Options, Settings};
+use barewire::config::{Options, Settings, Vlan};
 use barewire::engine::{Engine, EngineError, Ready};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -55,6 +55,9 @@ fn say_ready(settings: &Settings, ready: &Ready) {
         ready.mode(),
         ready.driver.name(),
     );
+    if let Some(vlan) = settings.vlan {
+        line += &format!(" vlan={}", Vlan(vlan));
+    }
     let ServicePorts { udp_echo, tcp_echo, discard, daytime, chargen } = settings.ports;
     let ports =
         [("udp", udp_echo), ("tcp", tcp_echo), ("discard", discard), ("daytime", daytime), ("chargen", chargen)];

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::routing::{StaticRoute, names_the_link, unfit_for_a_host};
+use crate::wire::ethernet;
 
 /// An address with the prefix length of its link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -38,6 +39,39 @@ impl FromStr for Cidr {
 impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// A VLAN: the id of its tag, or the ids of its two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Vlan(pub ethernet::Vlan);
+
+impl FromStr for Vlan {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // IEEE 802.1Q: of 12 bits, 0 names no VLAN, and all ones are reserved.
+        let id = |text: &str| match text.parse() {
+            Ok(id @ 1..=4094) => Ok(id),
+            Ok::<u64, _>(0) => Err("0 is no VLAN: leave the option out for untagged frames, or give 1 to 4094".into()),
+            Ok(_) => Err(format!("{text} is not the id of a VLAN; give 1 to 4094")),
+            Err(_) => Err(format!("{text:?} is not a number; for example 5, or 5.7 for VLAN 7 within 5")),
+        };
+        let (outer, inner) = match text.split_once('.') {
+            Some((outer, inner)) => (outer, Some(id(inner)?)),
+            None => (text, None),
+        };
+        Ok(Self(ethernet::Vlan { outer: id(outer)? as u16, inner: inner.map(|id| id as u16) }))
+    }
+}
+
+impl fmt::Display for Vlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            ethernet::Vlan { outer, inner: None } => write!(f, "{outer}"),
+            ethernet::Vlan { outer, inner: Some(inner) } => write!(f, "{outer}.{inner}"),
+        }
     }
 }
 
@@ -130,7 +164,7 @@ macro_rules! try_from_string {
         }
     )+};
 }
-try_from_string!(Cidr, QueueSet, CoreList, Size, StaticRoute);
+try_from_string!(Cidr, Vlan, QueueSet, CoreList, Size, StaticRoute);
 
 /// How frames get from the NIC to the engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -209,6 +243,26 @@ mod tests {
             ["10.0.0.2/24", "10.0.0.2/32", "10.0.0.2/31", "10.0.0.3/31", "fd00::2/64", "fd00::/127", "fe80::2/64"]
         {
             assert_eq!(fine.parse::<Cidr>().unwrap().to_string(), fine);
+        }
+    }
+
+    #[test]
+    fn vlans_have_one_id_or_two() {
+        let vlan = |outer, inner| Ok(Vlan(ethernet::Vlan { outer, inner }));
+        assert_eq!("5".parse(), vlan(5, None));
+        assert_eq!("4094.1".parse(), vlan(4094, Some(1)));
+        for fine in ["1", "4094", "1.4094", "5.5"] {
+            assert_eq!(fine.parse::<Vlan>().unwrap().to_string(), fine);
+        }
+        let why = |text: &str| text.parse::<Vlan>().unwrap_err();
+        for none in ["0", "0.5", "5.0"] {
+            assert!(why(none).contains("leave the option out"), "{none}");
+        }
+        for beyond in ["4095", "65541", "5.4095", "18446744073709551615"] {
+            assert!(why(beyond).contains("give 1 to 4094"), "{beyond}");
+        }
+        for no_number in ["", "5.", ".5", "5.6.7", "5,6", "-1", "blue", "0x5", "99999999999999999999"] {
+            assert!(why(no_number).contains("for example 5, or 5.7"), "{no_number}");
         }
     }
 

@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::base::Instant;
 use crate::counters::StackCounters;
 use crate::device::{Device, DeviceCounters};
+use crate::network::route::Routes;
 use crate::stack::Event;
 use crate::steer::HeartbeatWriter;
 use crate::transport::tcp::{self, Tcp};
@@ -26,14 +27,27 @@ use crate::worker::Worker;
 /// call for the kernel's own statistics costs nothing.
 const REPORT: Duration = Duration::from_millis(100);
 
-/// From a worker to the others.
-#[derive(Clone, Copy, Debug)]
+/// To a worker, from the others and from the main thread.
+#[derive(Clone, Debug)]
 pub(super) enum News {
     /// A neighbor told its MAC address.
     Neighbor(IpAddress, Mac),
     /// The addresses are ours to use.
     AddressesSettled,
+    /// The neighbors have to be told anew where our addresses are.
+    Announce,
+    /// The interface has another MTU, bytes.
+    Mtu(u16),
+    /// The interface has another MAC address.
+    Mac(Mac),
+    /// The ways out are others.
+    Routes(Box<Routes>),
 }
+
+/// News that fit into a mailbox at most; more are about the same few neighbors.
+pub(super) const MAILBOX: usize = 256;
+/// Places of a mailbox that are not for gossip.
+const RESERVED: usize = 64;
 
 /// From a worker to the main thread.
 #[derive(Debug)]
@@ -90,6 +104,39 @@ pub(super) struct Common {
     pub(super) requests: Requests,
     /// Whether all shall end.
     pub(super) stop: Arc<AtomicBool>,
+}
+
+impl Common {
+    /// Gives every worker news that must arrive.
+    pub(super) fn tell_all(&self, news: &News) {
+        self.tell_leader(news.clone());
+        self.tell_followers(news);
+    }
+
+    /// Gives the worker that speaks for the addresses news that must arrive.
+    pub(super) fn tell_leader(&self, news: News) {
+        if let Some(mailbox) = self.mailboxes.first() {
+            // A full mailbox makes room: of gossip, as hardly anything else is ever told.
+            let _ = mailbox.force_push(news);
+        }
+    }
+
+    /// Gives the others news that must arrive.
+    pub(super) fn tell_followers(&self, news: &News) {
+        for mailbox in self.mailboxes.iter().skip(1) {
+            let _ = mailbox.force_push(news.clone());
+        }
+    }
+
+    /// Gives all workers but one news that they can do without.
+    pub(super) fn gossip(&self, but: Option<usize>, news: News) {
+        for (index, mailbox) in self.mailboxes.iter().enumerate() {
+            // One that has so much of it is told no more: the neighbor is asked again.
+            if but != Some(index) && mailbox.len() < mailbox.capacity() - RESERVED {
+                let _ = mailbox.push(news.clone());
+            }
+        }
+    }
 }
 
 /// One worker's housekeeping.
@@ -158,6 +205,10 @@ impl Housekeeping {
                     worker.stack_mut().settle_addresses();
                     self.send(Word::Ready(self.index));
                 }
+                News::Announce => worker.stack_mut().announce_addresses(now),
+                News::Mtu(mtu) => worker.set_mtu(mtu),
+                News::Mac(mac) => worker.stack_mut().set_mac(mac),
+                News::Routes(routes) => worker.stack_mut().set_routes(*routes),
             }
         }
     }
@@ -176,13 +227,7 @@ impl Housekeeping {
                 Event::Ready => {}
                 Event::Duplicate(address, mac) => self.send(Word::Duplicate(address, mac)),
                 Event::Contested(address, mac) => self.send(Word::Contested(address, mac)),
-                Event::Neighbor(address, mac) => {
-                    let others = self.common.mailboxes.iter().enumerate().filter(|&(index, _)| index != self.index);
-                    for (_, mailbox) in others {
-                        // A full mailbox means that its worker has news enough: the neighbor is asked again.
-                        let _ = mailbox.push(News::Neighbor(address, mac));
-                    }
-                }
+                Event::Neighbor(address, mac) => self.common.gossip(Some(self.index), News::Neighbor(address, mac)),
             }
         }
     }

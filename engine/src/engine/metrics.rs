@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::Ready;
 use super::housekeeping::{Report, SharedReport};
+use super::watch::Counts;
 use crate::base::{DropReason, UnsentReason};
 use crate::counters::StackCounters;
 use crate::device::DeviceCounters;
@@ -15,9 +16,10 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 /// The page as of now.
-pub(super) fn page(ready: &Ready, steer: &Steer, reports: &[SharedReport]) -> String {
+pub(super) fn page(ready: &Ready, steer: &Steer, reports: &[SharedReport], link: Counts) -> String {
     let snapshot = Snapshot {
         ready: ready.clone(),
+        link,
         verdicts: steer.verdicts().unwrap_or_default(),
         reports: reports.iter().filter_map(|report| report.lock().ok()?.clone()).collect(),
     };
@@ -33,6 +35,7 @@ pub(super) fn page(ready: &Ready, steer: &Steer, reports: &[SharedReport]) -> St
 #[derive(Debug)]
 struct Snapshot {
     ready: Ready,
+    link: Counts,
     verdicts: [u64; Verdict::COUNT],
     reports: Vec<Report>,
 }
@@ -47,6 +50,7 @@ impl Collector for Snapshot {
             ("memory", self.ready.backing.name()),
         ];
         family(&mut encoder, "info", "What runs, and how", ConstGauge::new(1), [(labels, 1)].into_iter())?;
+        self.encode_link(&mut encoder)?;
         let verdicts =
             Verdict::ALL.iter().zip(self.verdicts).map(|(verdict, frames)| ([("verdict", verdict.name())], frames));
         counter(&mut encoder, "xdp_verdicts", "Frames by verdict of the XDP program", verdicts)?;
@@ -59,6 +63,18 @@ impl Collector for Snapshot {
 }
 
 impl Snapshot {
+    fn encode_link(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Counts { carrier, carrier_changes, kernel_conflicts, overruns } = self.link;
+        let of_link = |value| std::iter::once(([("interface", self.ready.interface.as_str())], value));
+        let gauge = ConstGauge::new(0);
+        family(encoder, "carrier", "Whether the link has a carrier", gauge, of_link(carrier.into()))?;
+        counter(encoder, "carrier_changes", "Times that the carrier went or came", of_link(carrier_changes))?;
+        let help = "Times that the kernel got an address of the engine's";
+        counter(encoder, "kernel_address_conflicts", help, of_link(kernel_conflicts))?;
+        let help = "Times that the kernel told more of its network than could be listened to";
+        counter(encoder, "netlink_overruns", help, of_link(overruns))
+    }
+
     fn encode_reasons(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let queues: Vec<String> = self.queues();
         let by_queue = || queues.iter().zip(&self.reports);
@@ -161,7 +177,7 @@ fn family<L: EncodeLabelSet>(
 
 /// The stack's counters but for the reasons, with names. Taking the struct apart makes a new field that is not
 /// listed an error.
-fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 15] {
+fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 17] {
     let StackCounters {
         received,
         delivered,
@@ -172,6 +188,8 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 15] {
         udp_originated,
         icmp_echoes_originated,
         icmp_delivered,
+        datagrams_reassembled,
+        datagrams_fragmented,
         icmp_echoes_answered,
         icmp_errors_originated,
         icmp_errors_suppressed,
@@ -189,6 +207,8 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 15] {
         ("udp_originated", "Datagrams sent for the application", udp_originated),
         ("icmp_echoes_originated", "Echo requests sent for the application", icmp_echoes_originated),
         ("icmp_delivered", "Echo replies and errors that the application waited for", icmp_delivered),
+        ("datagrams_reassembled", "Datagrams put together of fragments", datagrams_reassembled),
+        ("datagrams_fragmented", "Datagrams sent in fragments", datagrams_fragmented),
         ("icmp_echoes_answered", "Echo requests answered", icmp_echoes_answered),
         ("icmp_errors_originated", "ICMP errors sent", icmp_errors_originated),
         ("icmp_errors_suppressed", "ICMP errors that the rate limit held back", icmp_errors_suppressed),

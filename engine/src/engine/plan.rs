@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use crate::base::ChunkSize;
 use crate::config::{IdleMode, Mode, QueueSet, Settings};
 use crate::link::address::link_local;
-use crate::nic::LinkFacts;
+use crate::nic::{LinkFacts, TagStripping};
 use crate::transport::udp::ChecksumPolicy;
 
 /// Bytes that the kernel leaves free in front of a received frame (`XDP_PACKET_HEADROOM`).
@@ -22,6 +22,8 @@ pub struct Plan {
     pub workers: Vec<Placement>,
     /// Size of a chunk.
     pub chunk_size: ChunkSize,
+    /// The longest IP packet that a chunk takes, bytes.
+    pub most_mtu: u32,
     /// How received UDP and TCP checksums are judged.
     pub checksum: ChecksumPolicy,
     /// Addresses of the engine: those asked for, and a link-local one where IPv6 needs it.
@@ -93,6 +95,24 @@ pub enum PlanError {
         /// The longest possible.
         most: u32,
     },
+    /// The NIC takes out the tags that frames are told apart by.
+    #[error(
+        "{interface} takes VLAN tags out of frames before the engine sees them, so that --vlan would find none: \
+         `ethtool -K {interface} rxvlan off`"
+    )]
+    TagsTakenOut {
+        /// Name of the interface.
+        interface: String,
+    },
+    /// It cannot be told to leave them in.
+    #[error(
+        "{interface} takes VLAN tags out of frames before the engine sees them, and its driver cannot be told not to \
+         (`ethtool -k {interface}`): leave --vlan out, and have the switch send the VLAN untagged"
+    )]
+    TagsAlwaysTakenOut {
+        /// Name of the interface.
+        interface: String,
+    },
     /// The kernel has the address.
     #[error(
         "{address} is an address of this host's own kernel: give --address one that no host has, \
@@ -116,14 +136,17 @@ impl Plan {
                 return Err(PlanError::KernelHasAddress { address });
             }
         }
+        if settings.vlan.is_some() {
+            check_tags(facts)?;
+        }
         let queues = queues(settings, facts)?;
         let workers = place(&queues, settings, cores)?;
-        let chunk_size = chunk_size(settings.mode, facts)?;
+        let (chunk_size, most_mtu) = chunk_size(settings.mode, facts)?;
         let virtual_link =
             matches!(facts.driver.as_str(), "veth" | "virtio_net" | "tun" | "bridge" | "macvlan" | "vmxnet3" | "");
         let by_kind = if virtual_link { ChecksumPolicy::AcceptPartial } else { ChecksumPolicy::Verify };
         let checksum = settings.udp_checksum.unwrap_or(by_kind);
-        Ok(Self { workers, chunk_size, checksum, addresses: with_link_local(&settings.addresses, facts) })
+        Ok(Self { workers, chunk_size, most_mtu, checksum, addresses: with_link_local(&settings.addresses, facts) })
     }
 }
 
@@ -136,6 +159,20 @@ fn with_link_local(addresses: &[IpNet], facts: &LinkFacts) -> Vec<IpNet> {
     let has_one = of_v6.clone().any(|address| address.is_unicast_link_local());
     let own = of_v6.next().filter(|_| !has_one).map(|first| IpNet::from(link_local(facts.mac, first)));
     addresses.iter().copied().chain(own).collect()
+}
+
+/// That VLAN tags are in the frames that the XDP program sees.
+///
+/// veth says that it takes them out, and does nothing with them: whether a tag is in the frame is up to its other end,
+/// which leaves it beside unless told `txvlan off`. Seen with 6.18, in native and in generic mode.
+fn check_tags(facts: &LinkFacts) -> Result<(), PlanError> {
+    let interface = facts.name.clone();
+    match facts.tag_stripping {
+        _ if facts.driver == "veth" => Ok(()),
+        TagStripping::Off => Ok(()),
+        TagStripping::On => Err(PlanError::TagsTakenOut { interface }),
+        TagStripping::Fixed => Err(PlanError::TagsAlwaysTakenOut { interface }),
+    }
 }
 
 fn queues(settings: &Settings, facts: &LinkFacts) -> Result<Vec<u32>, PlanError> {
@@ -170,26 +207,26 @@ fn place(queues: &[u32], settings: &Settings, cores: &[usize]) -> Result<Vec<Pla
     Ok(queues.iter().zip(chosen).map(|(&queue, core)| Placement { queue, core }).collect())
 }
 
-/// The smallest chunk that holds the interface's frames.
+/// The smallest chunk that holds the interface's frames, and the longest IP packet that it takes.
 ///
 /// Where the NIC itself writes, drivers round the chunk's room down to whole KiB (igb cuts longer frames
 /// silently), and only a page is safe. Where the kernel copies, half a page does for an MTU of 1,500.
-fn chunk_size(mode: Mode, facts: &LinkFacts) -> Result<ChunkSize, PlanError> {
-    let frame = facts.mtu.saturating_add(LINK_OVERHEAD);
+fn chunk_size(mode: Mode, facts: &LinkFacts) -> Result<(ChunkSize, u32), PlanError> {
     let copied = matches!(mode, Mode::Copy | Mode::Generic) || facts.driver == "veth";
     let room = |size: ChunkSize| {
         let room = size.bytes() - KERNEL_HEADROOM;
         if copied { room } else { room / 1024 * 1024 }
     };
-    if copied && frame <= room(ChunkSize::Bytes2048) {
-        return Ok(ChunkSize::Bytes2048);
+    let most = |size| room(size) - LINK_OVERHEAD;
+    if copied && facts.mtu <= most(ChunkSize::Bytes2048) {
+        return Ok((ChunkSize::Bytes2048, most(ChunkSize::Bytes2048)));
     }
-    let most = room(ChunkSize::Bytes4096);
-    if frame > most {
+    let most = most(ChunkSize::Bytes4096);
+    if facts.mtu > most {
         let (interface, mtu) = (facts.name.clone(), facts.mtu);
-        return Err(PlanError::MtuTooLarge { interface, mtu, most: most - LINK_OVERHEAD });
+        return Err(PlanError::MtuTooLarge { interface, mtu, most });
     }
-    Ok(ChunkSize::Bytes4096)
+    Ok((ChunkSize::Bytes4096, most))
 }
 
 #[cfg(test)]
@@ -214,6 +251,7 @@ mod tests {
             driver: driver.into(),
             queues,
             spreading: None,
+            tag_stripping: TagStripping::Off,
             kernel_addresses: vec![],
         }
     }
@@ -249,6 +287,21 @@ mod tests {
         let mut facts = facts(1, 1500, "veth");
         facts.kernel_addresses = vec!["10.0.0.2".parse().unwrap()];
         assert!(matches!(Plan::new(&settings(""), &facts, &[0]), Err(PlanError::KernelHasAddress { .. })));
+    }
+
+    #[test]
+    fn a_vlan_needs_a_driver_that_leaves_tags_in() {
+        let plan = |more, driver, tag_stripping| {
+            Plan::new(&settings(more), &LinkFacts { tag_stripping, ..facts(1, 1500, driver) }, &[0])
+        };
+        let tagged = |driver, tag_stripping| plan("vlan = '5'", driver, tag_stripping);
+        assert!(tagged("igb", TagStripping::Off).is_ok());
+        assert!(tagged("veth", TagStripping::On).is_ok());
+        let error = tagged("igb", TagStripping::On).unwrap_err().to_string();
+        assert!(error.contains("`ethtool -K bw0 rxvlan off`"), "{error}");
+        let error = tagged("hv_netvsc", TagStripping::Fixed).unwrap_err().to_string();
+        assert!(error.contains("leave --vlan out"), "{error}");
+        assert!(plan("", "igb", TagStripping::On).is_ok(), "untagged frames have none");
     }
 
     #[test]

@@ -126,6 +126,13 @@ impl Addresses {
         }
     }
 
+    /// Announces every address of ours anew, as after RFC 5227's probing: the link may be another one.
+    pub fn announce(&mut self, now: Instant) {
+        for own in self.own.iter_mut().filter(|own| own.state == AddressState::Preferred) {
+            (own.announcements_left, own.next) = (ANNOUNCE_COUNT, Some(now));
+        }
+    }
+
     /// The state of an address; `None` if it is not ours.
     #[inline]
     #[must_use]
@@ -321,6 +328,17 @@ mod tests {
         assert_eq!((addresses.is_ours(OURS), addresses.next_deadline()), (false, None));
         addresses.settle();
         assert_eq!((addresses.is_ours(OURS), addresses.next_deadline()), (true, None));
+    }
+
+    #[test]
+    fn addresses_are_announced_anew_when_the_link_is_another_one() {
+        let mut followed = addresses(Probing::Follow);
+        followed.announce(Instant::ZERO);
+        assert_eq!(followed.next_deadline(), None, "it is not ours yet");
+        let mut ours = addresses(Probing::Off);
+        ours.announce(Instant::ZERO);
+        let sent = run(&mut ours, Duration::from_secs(60));
+        assert_eq!(sent, [(0, Claim::Announce(OURS)), (2000, Claim::Announce(OURS))]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::wire::ipv4::Packet;
 /// Bytes that every host can reassemble (RFC 1122, section 3.3.2), and to which ICMP errors are clamped.
 pub const MIN_REASSEMBLY_LEN: usize = 576;
 
-/// Checks that a datagram is whole, ours, and from somebody who can be answered. `to_everybody` says that
+/// Checks that a datagram, or a fragment of one, is ours and from somebody who can be answered. `to_everybody` says that
 /// its frame was sent to a multicast or broadcast MAC address.
 ///
 /// RFC 9293, section 3.9.2.3 (MUST-57, MUST-63): with them go SYNs that are addressed to a broadcast or multicast
@@ -39,7 +39,7 @@ pub fn accept(packet: &Packet<'_>, addresses: &Addresses, to_everybody: bool) ->
     if !is_valid_source(source) || !addresses.may_send(source.into()) {
         return Err(DropReason::Ipv4SourceInvalid);
     }
-    if packet.is_fragment() { Err(DropReason::Ipv4Fragment) } else { Ok(()) }
+    Ok(())
 }
 
 /// Whether a datagram is for us and from somebody who can be answered.

@@ -7,6 +7,7 @@ pub mod icmp;
 pub mod identification;
 pub mod ipv4;
 pub mod ipv6;
+pub mod path_mtu;
 pub mod rate_limit;
 pub mod reassembly;
 pub mod route;

@@ -15,8 +15,8 @@ use ipnet::{IpNet, Ipv6Net};
 
 use crate::wire::ip::IpAddress;
 
-/// Routes that a table holds at most, besides the entry for IPv4 that leads nowhere. More than any host needs that is not
-/// a router of the Internet; with the pieces they take 650 KB of a worker.
+/// Routes that a table holds at most, besides the entry for IPv4 that leads nowhere. More than any host needs that is
+/// not a router of the Internet; with the pieces they take 650 KB of a worker.
 pub const MAX_ROUTES: usize = 4096;
 /// Routes up to which they are gone through one by one: the last of eight takes as long as a search (7 ns where it was
 /// measured; 15 ns of 4,096), and the first, which nearly all datagrams need, a fifth.

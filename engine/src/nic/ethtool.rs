@@ -6,6 +6,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GRXFH: u32 = 0x29;
+const ETHTOOL_GSTRINGS: u32 = 0x1b;
+const ETHTOOL_GSSET_INFO: u32 = 0x37;
+const ETHTOOL_GFEATURES: u32 = 0x3a;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETHTOOL_GRSSH: u32 = 0x46;
 
@@ -22,6 +25,19 @@ const RXFH_HEADER: usize = 6;
 const MAX_TABLE: u32 = 1 << 16;
 /// Bytes of the longest key that is believed: several times the longest in Linux 6.18.
 const MAX_KEY: u32 = 1 << 10;
+
+/// `ETH_SS_FEATURES`: the set of strings that names features.
+const FEATURE_NAMES: u32 = 4;
+/// `ETH_GSTRING_LEN`: bytes of a string.
+const NAME_LEN: usize = 32;
+/// Name of the feature that is called `rxvlan` on the command line.
+const RX_VLAN: &[u8] = b"rx-vlan-hw-parse";
+/// Features at most that are believed: many times those of Linux 6.18.
+const MAX_FEATURES: u32 = 1 << 10;
+/// Words of `struct ethtool_gstrings` in front of the names: command, set, count.
+const GSTRINGS_HEADER: usize = 3;
+/// Words of `struct ethtool_gfeatures` in front of the blocks: command, count of blocks.
+const GFEATURES_HEADER: usize = 2;
 
 /// `struct ethtool_drvinfo`.
 #[repr(C)]
@@ -65,6 +81,18 @@ pub struct Spreading {
     pub key: Vec<u8>,
     /// Queues by the low bits of the hash.
     pub table: Vec<u32>,
+}
+
+/// Whether an interface takes VLAN tags out of received frames, before an XDP program could see them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TagStripping {
+    /// It leaves them in, or does not tell.
+    #[default]
+    Off,
+    /// It does, until `ethtool -K IF rxvlan off`.
+    On,
+    /// It does, and cannot be told not to.
+    Fixed,
 }
 
 /// Name of an interface's driver.
@@ -114,6 +142,53 @@ fn read_spreading(words: &[u32], entries: usize, key_bytes: usize) -> Option<Spr
     known.then(|| Spreading { key, table: table.to_vec() })
 }
 
+impl TagStripping {
+    /// Asks an interface's driver.
+    #[must_use]
+    pub fn of(interface: &str) -> Self {
+        ask_rx_vlan(interface).unwrap_or_default()
+    }
+}
+
+fn ask_rx_vlan(interface: &str) -> Option<TagStripping> {
+    // `struct ethtool_sset_info`: command, reserved, a mask of 64 bits for the set, and the count of its strings.
+    let mut info = [ETHTOOL_GSSET_INFO, 0, 0, 0, 0];
+    let mask = (1_u64 << FEATURE_NAMES).to_ne_bytes();
+    for (word, half) in info[2..4].iter_mut().zip(mask.as_chunks().0) {
+        *word = u32::from_ne_bytes(*half);
+    }
+    ask(interface, info.as_mut_ptr().cast()).ok()?;
+    let count = info[4];
+    if count > MAX_FEATURES {
+        return None;
+    }
+    let mut names = vec![0; GSTRINGS_HEADER + count as usize * NAME_LEN / 4];
+    names[..GSTRINGS_HEADER].copy_from_slice(&[ETHTOOL_GSTRINGS, FEATURE_NAMES, count]);
+    ask(interface, names.as_mut_ptr().cast()).ok()?;
+    // `struct ethtool_get_features_block`: available, requested, active, never changed, of 32 features each.
+    let blocks = count.div_ceil(32);
+    let mut features = vec![0; GFEATURES_HEADER + 4 * blocks as usize];
+    features[..GFEATURES_HEADER].copy_from_slice(&[ETHTOOL_GFEATURES, blocks]);
+    ask(interface, features.as_mut_ptr().cast()).ok()?;
+    read_rx_vlan(names.get(GSTRINGS_HEADER..)?, features.get(GFEATURES_HEADER..)?)
+}
+
+/// Finds the feature among `names`, and looks it up in the blocks of `features`.
+fn read_rx_vlan(names: &[u32], features: &[u32]) -> Option<TagStripping> {
+    let names: Vec<u8> = names.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let is_it = |name: &[u8; NAME_LEN]| name.split(|&byte| byte == 0).next() == Some(RX_VLAN);
+    let at = names.as_chunks().0.iter().position(is_it)?;
+    let [available, _, active, never_changed] = features.as_chunks().0.get(at / 32)?;
+    let has = |set: &u32| set >> (at % 32) & 1 != 0;
+    // As ethtool says "[fixed]".
+    let fixed = !has(available) || has(never_changed);
+    Some(match (has(active), fixed) {
+        (false, _) => TagStripping::Off,
+        (true, false) => TagStripping::On,
+        (true, true) => TagStripping::Fixed,
+    })
+}
+
 /// Makes the ioctl; `data` points to the structure that starts with the command.
 fn ask(interface: &str, data: *mut libc::c_char) -> io::Result<()> {
     // SAFETY: a plain system call; the result is checked.
@@ -159,6 +234,30 @@ mod tests {
         assert_eq!(read_spreading(&answer(TOEPLITZ, 1), 4, 6), None, "symmetric");
         assert_eq!(read_spreading(&answer(TOEPLITZ, 0)[..4], 4, 6), None);
         assert_eq!(read_spreading(&answer(TOEPLITZ, 0), 0, 24), None, "no table");
+    }
+
+    #[test]
+    fn a_feature_is_found_by_its_name_and_read_from_its_block() {
+        let mut names = vec![0; 40 * NAME_LEN];
+        for (at, name) in [(3, &b"tx-vlan-hw-insert"[..]), (35, RX_VLAN), (36, b"rx-vlan-hw-parse-not")] {
+            names[at * NAME_LEN..][..name.len()].copy_from_slice(name);
+        }
+        let names: Vec<u32> = names.as_chunks().0.iter().map(|word| u32::from_ne_bytes(*word)).collect();
+        let bit = 1 << 3;
+        let read = |second: [u32; 4]| read_rx_vlan(&names, &[&[bit; 4][..], &second].concat());
+        assert_eq!(read([bit, 0, 0, 0]), Some(TagStripping::Off));
+        assert_eq!(read([0, !bit, !bit, bit]), Some(TagStripping::Off), "off for ever");
+        assert_eq!(read([bit, bit, bit, 0]), Some(TagStripping::On));
+        assert_eq!(read([0, bit, bit, 0]), Some(TagStripping::Fixed));
+        assert_eq!(read([bit, bit, bit, bit]), Some(TagStripping::Fixed));
+        assert_eq!(read_rx_vlan(&names, &[bit; 4]), None, "no such block");
+        assert_eq!(read_rx_vlan(&[], &[bit; 8]), None, "no such feature");
+    }
+
+    #[test]
+    fn the_loopback_tells_that_it_leaves_tags_alone() {
+        assert_eq!(ask_rx_vlan("lo"), Some(TagStripping::Off));
+        assert_eq!(ask_rx_vlan("bw-nowhere"), None);
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use futures_util::TryStreamExt;
-use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 
-use super::ethtool::{self, Spreading};
+use super::ethtool::{self, Spreading, TagStripping};
+use super::monitor;
 use crate::wire::ethernet::Mac;
 
 /// What is known of an interface.
@@ -30,6 +30,8 @@ pub struct LinkFacts {
     pub queues: u32,
     /// How the NIC chooses the receive queue of a TCP connection, if that is known.
     pub spreading: Option<Spreading>,
+    /// Whether VLAN tags are taken out of received frames.
+    pub tag_stripping: TagStripping,
     /// Addresses that the kernel has in this network namespace, on any interface.
     pub kernel_addresses: Vec<IpAddr>,
 }
@@ -80,15 +82,7 @@ impl LinkFacts {
         let mut facts = Self::of(&message, interface)?;
         let mut addresses = handle.address().get().execute();
         while let Some(message) = addresses.try_next().await? {
-            let local = message.attributes.iter().find_map(|attribute| match attribute {
-                AddressAttribute::Local(address) => Some(*address),
-                _ => None,
-            });
-            let any = message.attributes.iter().find_map(|attribute| match attribute {
-                AddressAttribute::Address(address) => Some(*address),
-                _ => None,
-            });
-            facts.kernel_addresses.extend(local.or(any));
+            facts.kernel_addresses.extend(monitor::address(&message));
         }
         Ok(facts)
     }
@@ -104,6 +98,7 @@ impl LinkFacts {
             driver: ethtool::driver(interface).unwrap_or_default(),
             queues: ethtool::queues(interface).unwrap_or(1).max(1),
             spreading: ethtool::spreading(interface),
+            tag_stripping: TagStripping::of(interface),
             kernel_addresses: Vec::new(),
         };
         for attribute in &message.attributes {

@@ -1,8 +1,12 @@
-//! What the kernel knows of a network interface: facts to decide by, none of which is trusted further than
-//! that.
+//! What the kernel knows of a network interface, and what it tells while things change: facts to decide by, none of
+//! which is trusted further than that.
 
 mod ethtool;
 mod facts;
+mod monitor;
+mod routes;
 
-pub use ethtool::Spreading;
+pub use ethtool::{Spreading, TagStripping};
 pub use facts::{FactsError, LinkFacts};
+pub use monitor::{Monitor, News};
+pub use routes::main_table;

@@ -3,11 +3,12 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::app::Echo;
-use crate::base::{Burst, Frame, Instant, Umem, UnsentReason};
+use crate::base::{Burst, Frame, FrameQueue, Instant, Umem, UnsentReason};
 use crate::counters::StackCounters;
 use crate::link::address::{Addresses, Claim};
 use crate::link::neighbor::{Due, Neighbors};
 use crate::network::identification::Identifications;
+use crate::network::path_mtu::PathMtus;
 use crate::network::route::Routes;
 use crate::network::rss::OwnQueue;
 use crate::wire::checksum::Sum;
@@ -21,7 +22,13 @@ use super::Inbound;
 #[derive(Debug)]
 pub(super) struct Egress {
     pub(super) mac: Mac,
-    pub(super) mtu: u16,
+    /// Of the frames that answer nothing; an answer has those of its request.
+    pub(super) tags: Tags,
+    /// What link and paths take.
+    pub(super) paths: PathMtus,
+    pub(super) identifications: Identifications,
+    /// IP packets that are fragments and wait for room to be sent.
+    pub(super) outgoing: FrameQueue,
     pub(super) addresses: Addresses,
     pub(super) routes: Routes,
     pub(super) neighbors: Neighbors,
@@ -29,8 +36,6 @@ pub(super) struct Egress {
     pub(super) tcp_hop_limit: u8,
     /// Which flows the NIC gives to this worker's queue, if that is known.
     pub(super) own_queue: Option<OwnQueue>,
-    /// Of packets that may be fragmented.
-    pub(super) identifications: Identifications,
     pub(super) counters: StackCounters,
 }
 
@@ -50,7 +55,7 @@ impl Egress {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        if self.neighbors.has_found() {
+        if self.neighbors.has_found() || !self.outgoing.is_empty() {
             return Some(Instant::ZERO);
         }
         [self.addresses.next_deadline(), self.neighbors.next_deadline()].into_iter().flatten().min()
@@ -126,7 +131,7 @@ impl Egress {
     pub(super) fn flush_found(&mut self, umem: &mut Umem, out: &mut Burst) {
         while out.room() > 0 {
             let Some((mut frame, _, mac)) = self.neighbors.next_found(umem) else { return };
-            if self.write_ethernet(&mut frame, umem, mac, Tags::default()) {
+            if self.write_ethernet(&mut frame, umem, mac, self.tags) {
                 self.forward(frame, umem, out);
             } else {
                 umem.free(frame);
@@ -227,7 +232,7 @@ impl Egress {
         if self.write_ndp(&mut frame, umem, source, destination, write) {
             self.counters.ndp_messages_originated += 1;
             let mac = to.unwrap_or_else(|| Mac::of_group(destination));
-            self.finish(frame, mac, Tags::default(), umem, out);
+            self.finish(frame, mac, self.tags, umem, out);
         } else {
             umem.free(frame);
             self.unsent(UnsentReason::TooLong);
@@ -257,7 +262,7 @@ impl Egress {
         };
         let operation = arp::Operation::Request;
         let request = arp::Packet { operation, sender_mac: self.mac, sender, target_mac: Mac::ZERO, target };
-        if self.write_arp(&mut frame, umem, Tags::default(), to, &request) {
+        if self.write_arp(&mut frame, umem, self.tags, to, &request) {
             self.counters.arp_requests_originated += 1;
             self.push(frame, umem, out);
         } else {
@@ -284,7 +289,7 @@ impl Egress {
         header.write(front)
     }
 
-    /// Puts a UDP and an IP header in front of the payload that the frame holds, of which `payload` is the sum.
+    /// Puts a UDP header in front of the payload that the frame holds, of which `payload` is the sum.
     #[inline]
     pub(super) fn write_udp(
         &self,
@@ -294,30 +299,30 @@ impl Egress {
         ports: (u16, u16),
         payload: Sum,
     ) -> bool {
-        let payload_len = frame.len();
+        let Ok(payload_len) = u16::try_from(umem.packet_len(frame)) else { return false };
+        if payload_len > u16::MAX - udp::LEN as u16 {
+            return false;
+        }
         let header =
             udp::Header { source: (way.source, ports.0), destination: (way.destination, ports.1), payload_len };
-        self.prepend(frame, umem, |out| header.write(out, payload)) && self.write_ip(frame, umem, way, ipv4::UDP)
+        umem.prepend(frame).map(|out| header.write(out, payload)).is_some()
     }
 
-    /// Puts the header of an echo request and an IP header in front of the payload that the frame holds, of which
-    /// `payload` is the sum and the length.
-    pub(super) fn write_echo_request(
-        &self,
-        frame: &mut Frame,
-        umem: &mut Umem,
-        way: &Way,
-        echo: Echo,
-        payload: (Sum, u16),
-    ) -> bool {
-        let Echo { identifier, sequence } = echo;
-        if let (Some(source), Some(destination)) = (way.source.to_v6(), way.destination.to_v6()) {
-            let number = (identifier, sequence);
-            let write = |out: &mut _| icmpv6::write_echo_request(out, number, payload, source, destination);
-            return self.prepend(frame, umem, write) && self.write_ip(frame, umem, way, ipv6::ICMPV6);
+    /// Puts the header of an echo request in front of the payload that the frame holds, of which `payload` is the sum.
+    pub(super) fn write_echo_request(frame: &mut Frame, umem: &mut Umem, way: &Way, echo: Echo, payload: Sum) -> bool {
+        let Ok(len) = u16::try_from(umem.packet_len(frame)) else { return false };
+        if len > u16::MAX - icmpv4::LEN as u16 {
+            return false;
         }
-        let write = |out: &mut _| icmpv4::write_echo_request(out, identifier, sequence, payload.0);
-        self.prepend(frame, umem, write) && self.write_ip(frame, umem, way, ipv4::ICMP)
+        let Some(out) = umem.prepend(frame) else { return false };
+        let Echo { identifier, sequence } = echo;
+        match (way.source.to_v6(), way.destination.to_v6()) {
+            (Some(source), Some(destination)) => {
+                icmpv6::write_echo_request(out, (identifier, sequence), (payload, len), source, destination);
+            }
+            _ => icmpv4::write_echo_request(out, identifier, sequence, payload),
+        }
+        true
     }
 
     /// Puts an IP header in front of the payload that the frame holds.
@@ -340,7 +345,7 @@ impl Egress {
     /// not send it then.
     #[inline]
     fn prepend<const N: usize>(&self, frame: &mut Frame, umem: &mut Umem, write: impl FnOnce(&mut [u8; N])) -> bool {
-        usize::from(frame.len()) + N <= usize::from(self.mtu) && umem.prepend(frame).map(write).is_some()
+        usize::from(frame.len()) + N <= usize::from(self.paths.link()) && umem.prepend(frame).map(write).is_some()
     }
 
     /// Puts an Ethernet header in front of the IP packet that the frame holds.

@@ -7,6 +7,7 @@ use crate::transport::tcp::path::PathError;
 use crate::wire::ip::IpAddress;
 use crate::wire::{icmpv4, icmpv6, ipv4, ipv6};
 
+use super::egress::Way;
 use super::ingress::payload;
 use super::{Inbound, Outcome, Stack};
 
@@ -18,13 +19,14 @@ impl<A: App> Stack<A> {
             Err(reason) => return Outcome::Dropped(reason),
         };
         match icmp::accept_v4(&packet, message) {
-            Ok(Message::EchoRequest) => self.echo(inbound, frame, umem),
+            Ok(Message::EchoRequest) => self.echo(now, inbound, frame, umem),
             Ok(Message::EchoReply(identifier, sequence)) => {
-                self.echo_reply(now, inbound, Echo { identifier, sequence }, frame, umem)
+                let payload = Payload::from(message.get(icmpv4::LEN..).unwrap_or_default());
+                self.echo_reply(now, inbound, Echo { identifier, sequence }, payload)
             }
             Ok(Message::Error(kind, quoted)) => {
                 let told = error_v4(&packet);
-                self.network_error(now, inbound.source, kind, told, &quoted, umem)
+                self.network_error(now, inbound.source, (kind, told), &quoted, umem)
             }
             Err(reason) => Outcome::Dropped(reason),
         }
@@ -45,26 +47,32 @@ impl<A: App> Stack<A> {
             _ => {}
         }
         match icmp::accept_v6(&packet) {
-            Ok(Message::EchoRequest) => self.echo(inbound, frame, umem),
+            Ok(Message::EchoRequest) => self.echo(now, inbound, frame, umem),
             Ok(Message::EchoReply(identifier, sequence)) => {
-                self.echo_reply(now, inbound, Echo { identifier, sequence }, frame, umem)
+                let payload = Payload::from(packet.body());
+                self.echo_reply(now, inbound, Echo { identifier, sequence }, payload)
             }
             Ok(Message::Error(kind, quoted)) => {
                 let told = error_v6(&packet);
-                self.network_error(now, inbound.source, kind, told, &quoted, umem)
+                self.network_error(now, inbound.source, (kind, told), &quoted, umem)
             }
             Err(reason) => Outcome::Dropped(reason),
         }
     }
 
     /// Makes an echo request its own reply.
-    fn echo(&mut self, inbound: &Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
+    pub(super) fn echo(&mut self, now: Instant, inbound: &Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
         // RFC 1122, section 3.2.2.6: an echo request to a broadcast or multicast address MAY be silently discarded. Of IPv6
         // it SHOULD be answered (RFC 4443, section 4.2), from an address of ours.
-        let Some(our_end) = self.answer_from(inbound) else { return Outcome::Dropped(DropReason::IcmpIgnored) };
         if !Umem::narrow(frame, inbound.payload_at, inbound.payload_len) {
             return Outcome::Dropped(DropReason::IcmpTruncated);
         }
+        self.turn_echo(now, inbound, frame, umem)
+    }
+
+    /// The same where the frame holds the message alone.
+    pub(super) fn turn_echo(&mut self, now: Instant, inbound: &Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
+        let Some(our_end) = self.answer_from(inbound) else { return Outcome::Dropped(DropReason::IcmpIgnored) };
         let Some(header) = umem.bytes_mut(frame).first_chunk_mut() else {
             return Outcome::Dropped(DropReason::IcmpTruncated);
         };
@@ -78,50 +86,87 @@ impl<A: App> Stack<A> {
                 ipv4::ICMP
             }
         };
-        if !self.egress.write_ip(frame, umem, &inbound.way_back(our_end), protocol) {
-            return self.unanswered(UnsentReason::TooLong);
-        }
         self.egress.counters.icmp_echoes_answered += 1;
-        Outcome::Answer(*inbound)
+        self.answer_with(now, inbound, inbound.way_back(our_end), protocol, frame, umem)
+    }
+
+    /// Answers with the payload that the frame holds: as one packet if the path takes it.
+    pub(super) fn answer_with(
+        &mut self,
+        now: Instant,
+        inbound: &Inbound,
+        way: Way,
+        protocol: u8,
+        frame: &mut Frame,
+        umem: &mut Umem,
+    ) -> Outcome {
+        if !self.egress.fits(umem.packet_len(frame), way.destination, now) {
+            return Outcome::Cut(way, protocol);
+        }
+        if self.egress.write_ip(frame, umem, &way, protocol) {
+            Outcome::Answer(*inbound)
+        } else {
+            self.unanswered(UnsentReason::TooLong)
+        }
     }
 
     /// Shows the application an echo reply.
-    fn echo_reply(&mut self, now: Instant, inbound: &Inbound, echo: Echo, frame: &Frame, umem: &Umem) -> Outcome {
+    pub(super) fn echo_reply(&mut self, now: Instant, inbound: &Inbound, echo: Echo, payload: Payload<'_>) -> Outcome {
         if inbound.is_to_group() {
             return Outcome::Dropped(DropReason::IcmpIgnored);
         }
-        let first = payload(umem.bytes(frame), inbound).get(icmpv4::LEN..).unwrap_or_default();
-        let payload = Payload::of_chain(first, frame, umem);
         let (source, hop_limit) = (inbound.source.into(), inbound.hop_limit);
-        self.told(now, &IcmpMessage::EchoReply { source, echo, hop_limit, payload })
+        if self.take_icmp(now, &IcmpMessage::EchoReply { source, echo, hop_limit, payload }) {
+            Outcome::Delivered
+        } else {
+            Outcome::Dropped(DropReason::IcmpIgnored)
+        }
     }
 
+    /// Hears what `source` says about a packet: in the words for transports, and in those for applications.
     fn network_error(
         &mut self,
         now: Instant,
         source: IpAddress,
-        kind: ErrorKind,
-        told: Option<IcmpError>,
+        (kind, told): (ErrorKind, Option<IcmpError>),
         quoted: &Quoted,
         umem: &mut Umem,
     ) -> Outcome {
-        if path_error(kind).is_some_and(|error| self.tcp_error(error, quoted, umem)) {
-            return Outcome::Delivered;
+        let mut useful = match (kind, quoted.protocol) {
+            (ErrorKind::TooLong(mtu), ipv4::UDP) => self.learn_path(now, mtu, quoted),
+            _ => path_error(kind).is_some_and(|error| self.tcp_error(error, quoted, umem)),
+        };
+        // Errors about what others sent are no business of an application's.
+        if let Some(message) = told.and_then(|error| about_app(source, error, quoted))
+            && self.egress.addresses.is_ours(quoted.source)
+            && self.take_icmp(now, &message)
+        {
+            useful = true;
+            if let ErrorKind::TooLong(mtu) = kind {
+                self.egress.paths.learn(quoted.destination, mtu, now);
+            }
         }
-        // Errors about what others sent are no business of ours.
-        match told.and_then(|error| about_app(source, error, quoted)) {
-            Some(message) if self.egress.addresses.is_ours(quoted.source) => self.told(now, &message),
-            _ => Outcome::Dropped(DropReason::IcmpIgnored),
-        }
+        if useful { Outcome::Delivered } else { Outcome::Dropped(DropReason::IcmpIgnored) }
     }
 
-    /// Shows a message to the application.
-    fn told(&mut self, now: Instant, message: &IcmpMessage<'_>) -> Outcome {
-        if !self.app.icmp(now, message) {
-            return Outcome::Dropped(DropReason::IcmpIgnored);
+    /// Shows the application a message. Whether it waited for that.
+    fn take_icmp(&mut self, now: Instant, message: &IcmpMessage<'_>) -> bool {
+        let taken = self.app.icmp(now, message);
+        self.egress.counters.icmp_delivered += u64::from(taken);
+        taken
+    }
+
+    /// Hears that a datagram was too long for its path, if it can have been one of ours: from our address, and a port that
+    /// datagrams of ours come from.
+    fn learn_path(&mut self, now: Instant, mtu: u16, quoted: &Quoted) -> bool {
+        let [high, low, ..] = quoted.transport;
+        let is_ours = self.egress.addresses.is_ours(quoted.source)
+            && self.udp_ports.contains(u16::from_be_bytes([high, low]))
+            && self.egress.routes.next_hop(quoted.destination).is_some();
+        if is_ours {
+            self.egress.paths.learn(quoted.destination, mtu, now);
         }
-        self.egress.counters.icmp_delivered += 1;
-        Outcome::Delivered
+        is_ours
     }
 
     /// Which address of ours an answer comes from: the one that was asked, or any where that was a group.
@@ -153,6 +198,7 @@ impl<A: App> Stack<A> {
             return Outcome::Dropped(reason);
         }
         let Some(our_end) = self.answer_from(inbound) else { return Outcome::Dropped(reason) };
+        umem.cut_chain(frame);
         let is_v4 = inbound.source.is_v4();
         let datagram_at = inbound.ethernet.len_bytes();
         let quoted = icmp::quoted_len(inbound.payload_at + inbound.payload_len - datagram_at, is_v4);

@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::base::{Burst, DropReason, Frame, Instant, Umem};
 use crate::network::icmp::Problem;
+use crate::network::reassembly::Fragment;
 use crate::network::{ipv4, ipv6};
 use crate::wire;
 use crate::wire::ethernet;
@@ -11,15 +12,22 @@ use crate::wire::ipv6::ChainError;
 use super::{Inbound, Outcome, Stack};
 
 /// A packet that is ours, and what it carries.
-struct Accepted {
-    inbound: Inbound,
-    protocol: u8,
+pub(super) struct Accepted {
+    pub(super) inbound: Inbound,
+    pub(super) protocol: u8,
     /// Where the field stands that names the protocol, from the IP header's start.
-    named_at: usize,
+    pub(super) named_at: usize,
+}
+
+/// What a packet that is ours is.
+enum Ours {
+    Arp(ethernet::Header),
+    Whole(Accepted),
+    Fragment(Fragment<Inbound>),
 }
 
 /// Why a packet is not taken.
-enum Refusal {
+pub(super) enum Refusal {
     Drop(DropReason),
     /// Its sender is to be told.
     Tell(DropReason, Problem, Inbound),
@@ -31,34 +39,58 @@ impl From<DropReason> for Refusal {
     }
 }
 
+impl Refusal {
+    pub(super) const fn of(error: ChainError, inbound: Inbound) -> Self {
+        match error {
+            ChainError::Drop(reason) => Self::Drop(reason),
+            ChainError::Problem { code, pointer, reason, even_to_multicast } => {
+                Self::Tell(reason, Problem::Header { code, pointer, even_to_group: even_to_multicast }, inbound)
+            }
+        }
+    }
+}
+
 impl<A: App> Stack<A> {
     /// The long way. A call of its own, so that it takes no registers from the short one.
     #[inline(never)]
     pub(super) fn digest(&mut self, now: Instant, mut frame: Frame, umem: &mut Umem, out: &mut Burst) {
-        let outcome = match self.accept_frame(umem.bytes(&frame)) {
-            _ if umem.is_chain(&frame) => Outcome::Dropped(DropReason::FrameTooLong),
-            Ok(header) => self.digest_packet(now, header, &mut frame, umem),
-            Err(reason) => Outcome::Dropped(reason),
+        let outcome = match self.accept(&frame, umem) {
+            Ok(Ours::Arp(header)) => self.arp(now, header, &mut frame, umem),
+            Ok(Ours::Whole(accepted)) => self.dispatch(now, &accepted, &mut frame, umem),
+            Ok(Ours::Fragment(fragment)) => return self.take_fragment(now, &fragment, frame, umem, out),
+            Err(refusal) => self.refused(now, refusal, &mut frame, umem),
         };
         self.conclude(now, outcome, frame, umem, out);
     }
 
-    fn digest_packet(&mut self, now: Instant, header: ethernet::Header, frame: &mut Frame, umem: &mut Umem) -> Outcome {
-        let bytes = umem.bytes(frame);
-        let accepted = match header.ethertype {
-            ethernet::ARP => return self.arp(now, header, frame, umem),
-            ethernet::IPV4 => self.accept_ipv4(header, bytes),
-            ethernet::IPV6 => self.accept_ipv6(header, bytes),
-            _ => return Outcome::Dropped(DropReason::EtherTypeUnknown),
-        };
-        match accepted {
-            Ok(accepted) => self.dispatch(now, &accepted, frame, umem),
-            Err(Refusal::Drop(reason)) => Outcome::Dropped(reason),
-            Err(Refusal::Tell(reason, problem, inbound)) => self.refuse(now, reason, problem, &inbound, frame, umem),
+    pub(super) fn refused(&mut self, now: Instant, refusal: Refusal, frame: &mut Frame, umem: &mut Umem) -> Outcome {
+        match refusal {
+            Refusal::Drop(reason) => Outcome::Dropped(reason),
+            Refusal::Tell(reason, problem, inbound) => self.refuse(now, reason, problem, &inbound, frame, umem),
         }
     }
 
-    fn dispatch(&mut self, now: Instant, accepted: &Accepted, frame: &mut Frame, umem: &mut Umem) -> Outcome {
+    fn accept(&self, frame: &Frame, umem: &Umem) -> Result<Ours, Refusal> {
+        let bytes = umem.bytes(frame);
+        let header = self.accept_frame(bytes)?;
+        if umem.is_chain(frame) {
+            return Err(DropReason::FrameTooLong.into());
+        }
+        match header.ethertype {
+            ethernet::ARP => Ok(Ours::Arp(header)),
+            ethernet::IPV4 => self.accept_ipv4(header, bytes),
+            ethernet::IPV6 => self.accept_ipv6(header, bytes),
+            _ => Err(DropReason::EtherTypeUnknown.into()),
+        }
+    }
+
+    pub(super) fn dispatch(
+        &mut self,
+        now: Instant,
+        accepted: &Accepted,
+        frame: &mut Frame,
+        umem: &mut Umem,
+    ) -> Outcome {
         let Accepted { inbound, protocol, named_at } = accepted;
         match (*protocol, inbound.source.is_v4()) {
             (wire::ipv4::UDP, _) => self.udp(now, inbound, frame, umem),
@@ -83,10 +115,10 @@ impl<A: App> Stack<A> {
         if header.source.is_multicast() {
             return Err(DropReason::SourceMacInvalid);
         }
-        if header.tags.name_a_vlan() { Err(DropReason::OtherVlan) } else { Ok(header) }
+        if header.tags.vlan() == self.vlan { Ok(header) } else { Err(DropReason::OtherVlan) }
     }
 
-    fn accept_ipv4(&self, ethernet: ethernet::Header, bytes: &[u8]) -> Result<Accepted, Refusal> {
+    fn accept_ipv4(&self, ethernet: ethernet::Header, bytes: &[u8]) -> Result<Ours, Refusal> {
         let packet = wire::ipv4::Packet::parse(bytes.get(ethernet.len_bytes()..).unwrap_or_default())?;
         ipv4::accept(&packet, &self.egress.addresses, ethernet.destination.is_multicast())?;
         let inbound = Inbound {
@@ -100,10 +132,24 @@ impl<A: App> Stack<A> {
             source: packet.source().into(),
             destination: packet.destination().into(),
         };
-        Ok(Accepted { inbound, protocol: packet.protocol(), named_at: wire::ipv4::PROTOCOL_AT })
+        if packet.is_fragment() {
+            return Ok(Ours::Fragment(Fragment {
+                source: inbound.source,
+                destination: inbound.destination,
+                identification: packet.identification().into(),
+                protocol: packet.protocol(),
+                offset: packet.fragment_offset(),
+                more: packet.more_fragments(),
+                traffic_class: packet.traffic_class(),
+                header_at: 0,
+                dont_fragment: packet.dont_fragment(),
+                context: inbound,
+            }));
+        }
+        Ok(Ours::Whole(Accepted { inbound, protocol: packet.protocol(), named_at: wire::ipv4::PROTOCOL_AT }))
     }
 
-    fn accept_ipv6(&self, ethernet: ethernet::Header, bytes: &[u8]) -> Result<Accepted, Refusal> {
+    fn accept_ipv6(&self, ethernet: ethernet::Header, bytes: &[u8]) -> Result<Ours, Refusal> {
         if !self.speaks_ipv6 {
             return Err(DropReason::Ipv6NotConfigured.into());
         }
@@ -121,23 +167,28 @@ impl<A: App> Stack<A> {
             source: source.into(),
             destination: destination.into(),
         };
-        let upper = wire::ipv6::walk(&packet).map_err(|error| match error {
-            ChainError::Drop(reason) => Refusal::Drop(reason),
-            ChainError::Problem { code, pointer, reason, even_to_multicast } => {
-                let problem = Problem::Header { code, pointer, even_to_group: even_to_multicast };
-                Refusal::Tell(reason, problem, inbound)
-            }
-        })?;
-        if upper.fragment.is_some() {
-            return Err(DropReason::Ipv6Fragment.into());
-        }
+        let upper = wire::ipv6::walk(&packet).map_err(|error| Refusal::of(error, inbound))?;
         inbound.payload_at = ethernet.len_bytes() + upper.at;
         inbound.payload_len = packet.from(upper.at).len();
         inbound.in_fragments = upper.atomic_fragment;
         if source.is_unspecified() && upper.protocol != wire::ipv6::ICMPV6 {
             return Err(DropReason::Ipv6SourceInvalid.into());
         }
-        Ok(Accepted { inbound, protocol: upper.protocol, named_at: upper.next_header_at })
+        if let Some(fragment) = upper.fragment {
+            return Ok(Ours::Fragment(Fragment {
+                source: inbound.source,
+                destination: inbound.destination,
+                identification: fragment.identification,
+                protocol: upper.protocol,
+                offset: fragment.offset,
+                more: fragment.more,
+                traffic_class: packet.traffic_class(),
+                header_at: 0,
+                dont_fragment: false,
+                context: inbound,
+            }));
+        }
+        Ok(Ours::Whole(Accepted { inbound, protocol: upper.protocol, named_at: upper.next_header_at }))
     }
 }
 

@@ -9,9 +9,8 @@ use crate::network::{DEFAULT_HOP_LIMIT, is_valid_source};
 use crate::transport::tcp::tuple::Tuple;
 use crate::transport::tcp::{ConnectFailure, Tcp};
 use crate::wire::checksum::Sum;
-use crate::wire::ethernet::Tags;
 use crate::wire::ip::IpAddress;
-use crate::wire::{ipv4, ipv6};
+use crate::wire::{icmpv4, ipv4, ipv6};
 
 use super::connection::{Conversation, id};
 use super::egress::{Egress, Way};
@@ -42,12 +41,8 @@ impl<S: Default> Outbox for Turn<'_, S> {
         let sum = Sum::default().add_bytes(room.get(..len).unwrap_or_default());
         let written = self.umem.set_len(&mut frame, len)
             && self.egress.write_udp(&mut frame, self.umem, &way, (from, to.port()), sum);
-        if !written {
-            self.umem.free(frame);
-            return Err(self.unsent(UnsentReason::TooLong));
-        }
+        self.put_out(written, frame, (&way, next_hop), ipv4::UDP, &options)?;
         self.egress.counters.udp_originated += 1;
-        self.put_out(frame, &way, next_hop, ipv4::UDP, &options);
         Ok(())
     }
 
@@ -57,24 +52,17 @@ impl<S: Default> Outbox for Turn<'_, S> {
         echo: Echo,
         options: SendOptions,
         len: usize,
-        mut write: impl FnMut(usize, &mut [u8]),
+        write: impl FnMut(usize, &mut [u8]),
     ) -> Result<(), SendError> {
         let (way, next_hop) = self.way(to, &options)?;
-        let mut frame = self.umem.alloc().ok_or(SendError::Later)?;
-        let mut written = false;
-        let protocol = if to.is_ipv4() { ipv4::ICMP } else { ipv6::ICMPV6 };
-        if self.umem.set_len(&mut frame, len) {
-            let payload = self.umem.bytes_mut(&mut frame);
-            write(0, payload);
-            let sum = Sum::default().add_bytes(payload);
-            written = self.egress.write_echo_request(&mut frame, self.umem, &way, echo, (sum, len as u16));
-        }
-        if !written {
-            self.umem.free(frame);
+        if len > usize::from(u16::MAX) || (options.dont_fragment && !self.fits_link(len + icmpv4::LEN, &way)) {
             return Err(self.unsent(UnsentReason::TooLong));
         }
+        let (mut frame, sum) = self.fill(len, write)?;
+        let written = Egress::write_echo_request(&mut frame, self.umem, &way, echo, sum);
+        let protocol = if to.is_ipv4() { ipv4::ICMP } else { ipv6::ICMPV6 };
+        self.put_out(written, frame, (&way, next_hop), protocol, &options)?;
         self.egress.counters.icmp_echoes_originated += 1;
-        self.put_out(frame, &way, next_hop, protocol, &options);
         Ok(())
     }
 
@@ -83,7 +71,7 @@ impl<S: Default> Outbox for Turn<'_, S> {
     }
 
     fn mtu(&self) -> u16 {
-        self.egress.mtu
+        self.egress.paths.link()
     }
 
     fn connect(&mut self, to: SocketAddr) -> Result<ConnectionId, ConnectError> {
@@ -159,16 +147,70 @@ impl<S> Turn<'_, S> {
         Ok((Way { source, destination, traffic_class, flow_label: 0, hop_limit }, next_hop))
     }
 
-    /// Puts an IP packet out, which others may fragment if the options allow it.
-    fn put_out(&mut self, mut frame: Frame, way: &Way, next_hop: IpAddress, protocol: u8, options: &SendOptions) {
+    /// Whether an IP payload of `len` bytes is no longer than the link takes.
+    fn fits_link(&self, len: usize, way: &Way) -> bool {
+        let header_len = if way.destination.is_v4() { ipv4::LEN } else { ipv6::LEN };
+        len + header_len <= usize::from(self.egress.paths.link())
+    }
+
+    /// A frame with `len` bytes that `write` fills in, in as many chunks as that takes, and their sum.
+    fn fill(&mut self, len: usize, mut write: impl FnMut(usize, &mut [u8])) -> Result<(Frame, Sum), SendError> {
+        let mut frame = self.umem.alloc().ok_or(SendError::Later)?;
+        let mut at = Self::fill_chunk(self.umem, &mut frame, 0, len, &mut write);
+        while at < len {
+            let Some(mut more) = self.umem.alloc() else {
+                self.umem.free(frame);
+                return Err(SendError::Later);
+            };
+            at += Self::fill_chunk(self.umem, &mut more, at, len, &mut write);
+            self.umem.append(&mut frame, more);
+        }
+        let sum = Sum::default().add_pieces(self.umem.slices(&frame));
+        Ok((frame, sum))
+    }
+
+    /// Fills the bytes from `at` on into an empty frame, as far as it has room, and says how many those are.
+    fn fill_chunk(
+        umem: &mut Umem,
+        frame: &mut Frame,
+        at: usize,
+        len: usize,
+        write: &mut impl FnMut(usize, &mut [u8]),
+    ) -> usize {
+        let fitting = (len - at).min(umem.room_mut(frame).len());
+        let fits = umem.set_len(frame, fitting);
+        debug_assert!(fits, "it is no more than there is room for");
+        write(at, umem.bytes_mut(frame));
+        fitting
+    }
+
+    /// Puts an IP payload out: as one packet, or in fragments if it has to be and may. One that was not `written` for its
+    /// length is not sent.
+    fn put_out(
+        &mut self,
+        written: bool,
+        mut frame: Frame,
+        (way, next_hop): (&Way, IpAddress),
+        protocol: u8,
+        options: &SendOptions,
+    ) -> Result<(), SendError> {
         let Self { now, egress, umem, out, .. } = self;
+        if written && !options.dont_fragment && !egress.fits(umem.packet_len(&frame), way.destination, *now) {
+            egress.send_long(frame, way, protocol, *now, umem);
+            return Ok(());
+        }
+        if !written || umem.is_chain(&frame) || !egress.write_ip(&mut frame, umem, way, protocol) {
+            umem.free(frame);
+            return Err(self.unsent(UnsentReason::TooLong));
+        }
         if !options.dont_fragment && way.destination.is_v4() {
             let identification = egress.identifications.next(way.source, way.destination, protocol, *now);
             if let Some(header) = umem.bytes_mut(&mut frame).first_chunk_mut() {
                 ipv4::allow_fragments(header, identification as u16);
             }
         }
-        egress.send_via(next_hop, Tags::default(), None, frame, *now, umem, out);
+        egress.send_via(next_hop, egress.tags, None, frame, *now, umem, out);
+        Ok(())
     }
 
     const fn unsent(&mut self, reason: UnsentReason) -> SendError {

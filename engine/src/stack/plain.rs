@@ -49,8 +49,8 @@ impl<A: App> Stack<A> {
         self.egress.counters.udp_delivered += 1;
         let mut datagram = Datagram::new(SocketAddr::from(source), SocketAddr::from(destination), room, payload_len);
         let Answer::Reply(len) = self.app.datagram(now, &mut datagram) else { return Some(Outcome::Delivered) };
-        let most = usize::from(self.egress.mtu).saturating_sub(ip::LEN + wire::udp::LEN);
-        let Some(answer) = room.get(..len).filter(|_| len <= most) else {
+        let most = usize::from(self.egress.paths.least()).saturating_sub(ip::LEN + wire::udp::LEN);
+        let Some(answer) = room.get(..len) else {
             return Some(self.unanswered(UnsentReason::TooLong));
         };
         let (payload_len, sum) = (answer.len() as u16, Sum::default().add_bytes(answer));
@@ -65,6 +65,13 @@ impl<A: App> Stack<A> {
             destination: source.0,
         };
         let inbound = Inbound { payload_len: wire::udp::LEN + len, ..plain_inbound(headers.ethernet, headers.ip) };
+        if len > most {
+            let payload =
+                umem.set_len(frame, HEADERS + len) && Umem::narrow(frame, inbound.payload_at, inbound.payload_len);
+            debug_assert!(payload, "the answer lies in the frame's room");
+            self.egress.counters.udp_originated += 1;
+            return Some(Outcome::Cut(inbound.way_back(inbound.destination), ip::UDP));
+        }
         header.write(headers.ip);
         self.egress.counters.udp_originated += 1;
         let Some(mac) = self.egress.neighbors.resolve(next_hop, now) else {
@@ -86,7 +93,8 @@ impl<A: App> Stack<A> {
         let bytes = umem.bytes(frame);
         let (ethernet, rest) = bytes.split_first_chunk::<{ ethernet::LEN }>()?;
         let ip = rest.first_chunk::<{ ip::LEN }>()?;
-        if !ip::is_plain(ip, ip::TCP) || !ethernet::is_plain_ipv4(ethernet, self.mac) || umem.is_chain(frame) {
+        if !ip::is_plain(ip, ip::TCP) || !ethernet::is_plain_ipv4(ethernet, self.plain_station) || umem.is_chain(frame)
+        {
             return None;
         }
         let payload_len = usize::from(ip::total_len(ip)).checked_sub(ip::LEN)?;
@@ -106,7 +114,7 @@ impl<A: App> Stack<A> {
     #[inline]
     fn plain_payload_len(&self, headers: &Headers<'_>, room: &[u8], frame_len: usize) -> Option<(usize, IpAddress)> {
         let Headers { ethernet, ip, udp } = headers;
-        let for_us = ethernet::is_plain_ipv4(ethernet, self.mac) && ip::is_plain(ip, ip::UDP);
+        let for_us = ethernet::is_plain_ipv4(ethernet, self.plain_station) && ip::is_plain(ip, ip::UDP);
         let udp_len = usize::from(ip::total_len(ip)).checked_sub(ip::LEN)?;
         if !for_us
             || ethernet::LEN + ip::LEN + udp_len > frame_len

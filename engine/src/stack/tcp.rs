@@ -8,7 +8,7 @@ use crate::transport::tcp::segment::{Control, Segment};
 use crate::transport::tcp::tuple::Tuple;
 use crate::transport::tcp::{End, Events, Outgoing, Output, Tcp};
 use crate::wire::checksum::Sum;
-use crate::wire::ethernet::{Mac, Tags};
+use crate::wire::ethernet::Mac;
 use crate::wire::{ipv4, tcp};
 
 use super::connection::{Conversation, id};
@@ -182,7 +182,7 @@ impl Egress {
             self.neighbors.doubt(next_hop, now);
         }
         if let Some(mac) = self.neighbors.resolve(next_hop, now) {
-            return self.finish(frame, mac, Tags::default(), umem, out);
+            return self.finish(frame, mac, self.tags, umem, out);
         }
         // It cannot wait on two queues at once: what waits for the neighbor is a copy.
         let waiting = if shared { umem.duplicate(&frame) } else { None };
@@ -195,7 +195,7 @@ impl Egress {
             }
         };
         let came_from = (way != Mac::ZERO).then_some(way);
-        self.send_via(next_hop, Tags::default(), came_from, waiting, now, umem, out);
+        self.send_via(next_hop, self.tags, came_from, waiting, now, umem, out);
     }
 
     /// Sends a segment without text that answers nothing.

@@ -44,6 +44,7 @@ impl<A: App> Host<A> {
         let config = StackConfig {
             mac: OUR_MAC,
             mtu: 1500,
+            vlan: None,
             addresses: vec!["10.0.0.2/24".parse().unwrap(), "10.0.1.2/24".parse().unwrap()],
             gateways: vec![PEER.into()],
             routes: vec![],
@@ -53,6 +54,7 @@ impl<A: App> Host<A> {
             tcp: Some(tcp),
             own_queue: None,
             neighbors: NeighborConfig { fixed, ..NeighborConfig::default() },
+            reassembly: ReassemblyConfig::default(),
             secret: [1, 2],
         };
         let now = Instant::from_ns(1 << 40);

@@ -111,6 +111,7 @@ impl<A: App> Side<A> {
         let config = StackConfig {
             mac: Mac([2, 0, 0, 0, 0, address.octets()[3]]),
             mtu: 1500,
+            vlan: None,
             addresses: vec![format!("{address}/24").parse().unwrap()],
             gateways: vec![],
             routes: vec![],
@@ -120,6 +121,7 @@ impl<A: App> Side<A> {
             tcp: Some(tcp),
             own_queue: None,
             neighbors: NeighborConfig::default(),
+            reassembly: ReassemblyConfig::default(),
             secret: [u64::from(address.to_bits()), 9],
         };
         let umem = UmemConfig { chunks: CHUNKS, chunk_size: ChunkSize::Bytes2048, huge_pages: false };

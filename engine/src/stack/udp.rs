@@ -48,6 +48,6 @@ impl<A: App> Stack<A> {
             return self.unanswered(UnsentReason::TooLong);
         }
         self.egress.counters.udp_originated += 1;
-        Outcome::Answer(*inbound)
+        self.answer_with(now, inbound, way, wire::ipv4::UDP, frame, umem)
     }
 }

@@ -10,7 +10,7 @@ use aya::programs::ProgramError;
 use aya::programs::xdp::XdpError;
 use aya::util::KernelVersion;
 
-use super::{MAX_ADDRESSES, XdpMode};
+use super::{MAX_ADDRESSES, MAX_GROUPS, XdpMode};
 
 /// The first kernel with `xdp.frags` programs. Distributions that carry them to older ones are not turned
 /// away: the version only explains a failure.
@@ -112,6 +112,21 @@ pub enum SteerError {
     /// The table of owned addresses is full.
     #[error("more than {MAX_ADDRESSES} addresses of one IP version cannot be owned on one interface: use fewer")]
     TooManyAddresses,
+    /// Only groups and broadcast addresses can be listened to.
+    #[error("{address} cannot be listened to: it is neither a multicast group nor a broadcast address")]
+    NotAGroup {
+        /// The address.
+        address: IpAddr,
+    },
+    /// Every host listens to it.
+    #[error("{address} cannot be taken from this host's kernel, which has to hear what all hosts hear: copy it")]
+    KernelsToo {
+        /// The address.
+        address: IpAddr,
+    },
+    /// The table of groups is full.
+    #[error("more than {MAX_GROUPS} groups cannot be listened to on one interface: join fewer")]
+    TooManyGroups,
     /// The program was loaded for fewer queues.
     #[error("there is no receive queue {queue}: the XDP program was loaded for queues 0 to {}", .queues.saturating_sub(1))]
     NoSuchQueue {

@@ -36,8 +36,27 @@ impl ChecksumPolicy {
             Self::Trust => true,
             Self::Verify => segment(pseudo).is_valid(),
             // What Linux leaves there for a NIC to complete: the sum of the pseudo header alone.
-            Self::AcceptPartial => segment(pseudo).is_valid() || checksum == pseudo.fold(),
+            Self::AcceptPartial => checksum == pseudo.fold() || segment(pseudo).is_valid(),
         }
+    }
+}
+
+/// Whether a datagram's checksum is taken.
+///
+/// RFC 8200, section 8.1: unlike IPv4, the UDP checksum is not optional; receivers must discard packets with a zero
+/// checksum.
+#[inline]
+pub fn accepts(
+    policy: ChecksumPolicy,
+    is_v4: bool,
+    checksum: u16,
+    pseudo: Sum,
+    datagram: impl FnOnce(Sum) -> Sum,
+) -> bool {
+    if is_v4 {
+        policy.accepts(checksum, pseudo, datagram)
+    } else {
+        checksum != 0 && policy.accepts_present(checksum, pseudo, datagram)
     }
 }
 
@@ -78,8 +97,8 @@ pub fn accept(
     ports: &Ports,
 ) -> Result<(), DropReason> {
     let pseudo = pseudo_header(source, destination, UDP, packet.datagram().len() as u16);
-    let intact = policy.accepts(packet.checksum(), pseudo, |pseudo| pseudo.add_bytes(packet.datagram()));
-    if !intact {
+    let whole = |pseudo: Sum| pseudo.add_bytes(packet.datagram());
+    if !accepts(policy, source.is_v4(), packet.checksum(), pseudo, whole) {
         return Err(DropReason::UdpChecksum);
     }
     if ports.contains(packet.destination_port()) { Ok(()) } else { Err(DropReason::UdpPortClosed) }

@@ -52,6 +52,20 @@ impl Sum {
         self.add(both as u64).add((both >> 64) as u64).add_bytes(rest)
     }
 
+    /// Adds bytes that lie in pieces, of any length each.
+    #[must_use]
+    pub fn add_pieces<'a>(self, pieces: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut odd = false;
+        pieces.into_iter().fold(self, |sum, piece| {
+            let own = Self::default().add_bytes(piece);
+            // Behind an odd number of bytes each byte counts for the other half of a word: the sum of them is that of the
+            // same bytes at even places, with its halves swapped (RFC 1071, section 2 (B)).
+            let own = if odd { Self(u64::from(own.fold())) } else { own };
+            odd ^= piece.len() % 2 == 1;
+            sum.add(own.0)
+        })
+    }
+
     /// Adds 16-bit values.
     #[inline]
     #[must_use]
@@ -179,6 +193,15 @@ mod tests {
             [&source.octets()[..], &destination.octets(), &u32::from(len).to_be_bytes(), &[0, 0, 0, 58]].concat();
         let sum = pseudo_header(source.into(), destination.into(), 58, len);
         assert_eq!(sum.fold(), word_by_word(&bytes));
+    }
+
+    #[test]
+    fn pieces_of_any_length_add_up_to_the_whole() {
+        let bytes: Vec<u8> = (0..997_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        for len in 1..200 {
+            let pieces = Sum::default().add_pieces(bytes.chunks(len));
+            assert_eq!(pieces.fold(), Sum::default().add_bytes(&bytes).fold(), "{len}");
+        }
     }
 
     #[test]

@@ -60,6 +60,15 @@ impl fmt::Display for Mac {
     }
 }
 
+/// A VLAN: the ids of the tags of its frames, each 1 to 4094.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    /// Id of the first tag, or of the only one.
+    pub outer: u16,
+    /// Id of the second tag (QinQ).
+    pub inner: Option<u16>,
+}
+
 /// The tags of a frame, outer first, as they stand on the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tags {
@@ -68,6 +77,22 @@ pub struct Tags {
 }
 
 impl Tags {
+    /// The tags of a VLAN's frames, without priority.
+    ///
+    /// IEEE 802.1Q, clause 9.5: a customer's tag has 0x8100, and a provider's, which goes around it, 0x88a8.
+    #[must_use]
+    pub const fn of(vlan: Vlan) -> Self {
+        let (outer, customer) = (vlan.outer.to_be_bytes(), VLAN.to_be_bytes());
+        match vlan.inner {
+            None => Self { bytes: [[customer[0], customer[1], outer[0], outer[1]], [0; TAG_LEN]], count: 1 },
+            Some(inner) => {
+                let (inner, service) = (inner.to_be_bytes(), SERVICE_VLAN.to_be_bytes());
+                let outer = [service[0], service[1], outer[0], outer[1]];
+                Self { bytes: [outer, [customer[0], customer[1], inner[0], inner[1]]], count: 2 }
+            }
+        }
+    }
+
     /// Reads tags, and the EtherType behind them: `rest` is what follows `ethertype`, which is that of a tag.
     #[cold]
     fn parse(mut ethertype: u16, mut rest: &[u8]) -> Result<(Self, u16), DropReason> {
@@ -90,10 +115,36 @@ impl Tags {
         self.count as usize
     }
 
-    /// Whether any of them names a VLAN. One that does not only carries a priority.
+    /// The VLAN that they name, if they name one. Of which kind they are makes no difference, and a tag with id 0 only
+    /// carries a priority.
     #[must_use]
-    pub fn name_a_vlan(&self) -> bool {
-        self.bytes[..self.count()].iter().any(|tag| be16(tag, 2) & 0x0fff != 0)
+    pub fn vlan(&self) -> Option<Vlan> {
+        let mut ids = self.bytes.iter().take(self.count()).map(|tag| be16(tag, 2) & 0x0fff).filter(|&id| id != 0);
+        Some(Vlan { outer: ids.next()?, inner: ids.next() })
+    }
+}
+
+/// The station that plain frames are for. A MAC address in the form that a frame's first bytes are compared with at
+/// once, or nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlainStation(u64);
+
+impl PlainStation {
+    /// No frame is for it: a bit is set where that of every frame is shifted out.
+    pub const NOBODY: Self = Self(1);
+
+    /// The station with a MAC address.
+    #[must_use]
+    pub const fn of(mac: Mac) -> Self {
+        let [a, b, c, d, e, f] = mac.0;
+        Self(u64::from_le_bytes([0, 0, a, b, c, d, e, f]))
+    }
+
+    /// Whether the frame is for it.
+    #[inline]
+    const fn is_destination(self, header: &[u8; LEN]) -> bool {
+        let [a, b, c, d, e, f, g, h, ..] = *header;
+        u64::from_le_bytes([a, b, c, d, e, f, g, h]) << 16 == self.0
     }
 }
 
@@ -176,8 +227,8 @@ pub const fn source(header: &[u8; LEN]) -> Mac {
 /// Whether it is the header of an untagged IPv4 frame from one station to `ours`.
 #[inline]
 #[must_use]
-pub fn is_plain_ipv4(header: &[u8; LEN], ours: Mac) -> bool {
-    header[..6] == ours.0 && header[6] & 1 == 0 && be16(header, 12) == IPV4
+pub fn is_plain_ipv4(header: &[u8; LEN], ours: PlainStation) -> bool {
+    ours.is_destination(header) && header[6] & 1 == 0 && be16(header, 12) == IPV4
 }
 
 /// Makes the header of an untagged frame to us that of the answer, to `to`.
@@ -238,8 +289,43 @@ mod tests {
     }
 
     #[test]
-    fn a_priority_tag_names_no_vlan() {
-        assert!(!Header::parse(&tagged(&[[0x81, 0, 0xe0, 0]])).unwrap().tags.name_a_vlan());
-        assert!(Header::parse(&tagged(&[[0x81, 0, 0xe0, 1]])).unwrap().tags.name_a_vlan());
+    fn tags_name_a_vlan_by_their_ids_alone() {
+        let vlan = |tags: &[[u8; 4]]| Header::parse(&tagged(tags)).unwrap().tags.vlan();
+        let single = |outer| Some(Vlan { outer, inner: None });
+        assert_eq!(vlan(&[]), None);
+        assert_eq!(vlan(&[[0x81, 0, 0xf0, 0]]), None, "a priority");
+        assert_eq!(vlan(&[[0x88, 0xa8, 0, 0], [0x81, 0, 0xe0, 0]]), None, "two priorities");
+        assert_eq!(vlan(&[[0x81, 0, 0xff, 0xfe]]), single(4094));
+        assert_eq!(vlan(&[[0x88, 0xa8, 0, 5]]), single(5));
+        assert_eq!(vlan(&[[0x81, 0, 0xe0, 0], [0x81, 0, 0, 5]]), single(5), "a priority in front");
+        assert_eq!(vlan(&[[0x81, 0, 0, 5], [0x81, 0, 0xe0, 0]]), single(5), "a priority behind");
+        assert_eq!(vlan(&[[0x88, 0xa8, 0, 5], [0x81, 0, 0, 7]]), Some(Vlan { outer: 5, inner: Some(7) }));
+    }
+
+    #[test]
+    fn what_a_vlan_is_written_as_names_it() {
+        let single = Vlan { outer: 0x123, inner: None };
+        assert_eq!(Tags::of(single), Header::parse(&tagged(&[[0x81, 0, 0x01, 0x23]])).unwrap().tags);
+        let double = Vlan { outer: 4094, inner: Some(1) };
+        let written = [[0x88, 0xa8, 0x0f, 0xfe], [0x81, 0, 0, 1]];
+        assert_eq!(Tags::of(double), Header::parse(&tagged(&written)).unwrap().tags);
+        assert_eq!([single, double].map(|vlan| Tags::of(vlan).vlan()), [Some(single), Some(double)]);
+    }
+
+    #[test]
+    fn a_plain_frame_is_for_its_station_and_never_for_nobody() {
+        let mut frame = [2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1, 0x08, 0x00];
+        let ours = PlainStation::of(Mac([2, 0, 0, 0, 0, 9]));
+        assert!(is_plain_ipv4(&frame, ours));
+        for at in 0..6 {
+            frame[at] ^= 4;
+            assert!(!is_plain_ipv4(&frame, ours), "byte {at}");
+            frame[at] ^= 4;
+        }
+        for destination in [[0; 6], [0xff; 6], [1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1]] {
+            frame[..6].copy_from_slice(&destination);
+            assert!(is_plain_ipv4(&frame, PlainStation::of(Mac(destination))));
+            assert!(!is_plain_ipv4(&frame, PlainStation::NOBODY), "{destination:?}");
+        }
     }
 }

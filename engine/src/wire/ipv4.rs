@@ -27,8 +27,11 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 
 const DONT_FRAGMENT: u16 = 0x4000;
-/// "More fragments" and the fragment offset: zero in a whole datagram.
-const FRAGMENT: u16 = 0x3fff;
+const MORE_FRAGMENTS: u16 = 0x2000;
+/// In units of eight bytes.
+const OFFSET: u16 = 0x1fff;
+/// Zero in a whole datagram.
+const FRAGMENT: u16 = MORE_FRAGMENTS | OFFSET;
 
 /// Bytes of header and payload.
 #[inline]
@@ -131,6 +134,30 @@ impl<'a> Packet<'a> {
         is_fragment(self.header)
     }
 
+    /// What the fragments of a datagram have in common.
+    #[must_use]
+    pub const fn identification(&self) -> u16 {
+        be16(self.header, 4)
+    }
+
+    /// Where in the datagram's payload this fragment begins, bytes.
+    #[must_use]
+    pub const fn fragment_offset(&self) -> u16 {
+        (be16(self.header, 6) & OFFSET) << 3
+    }
+
+    /// Whether further fragments follow behind this one.
+    #[must_use]
+    pub const fn more_fragments(&self) -> bool {
+        be16(self.header, 6) & MORE_FRAGMENTS != 0
+    }
+
+    /// Whether no router may cut it.
+    #[must_use]
+    pub const fn dont_fragment(&self) -> bool {
+        be16(self.header, 6) & DONT_FRAGMENT != 0
+    }
+
     /// Hops left.
     #[inline]
     #[must_use]
@@ -191,18 +218,29 @@ impl Header {
     /// meaning (RFC 6864, section 4.1).
     #[inline]
     pub fn write(&self, out: &mut [u8; LEN]) {
+        self.write_with(out, 0, DONT_FRAGMENT);
+    }
+
+    /// Writes the header of a fragment that begins `offset` bytes (a multiple of eight) behind the start of a datagram's
+    /// payload, with its checksum.
+    pub fn write_fragment(&self, out: &mut [u8; LEN], identification: u16, offset: u16, more: bool) {
+        self.write_with(out, identification, offset >> 3 | if more { MORE_FRAGMENTS } else { 0 });
+    }
+
+    #[inline]
+    fn write_with(&self, out: &mut [u8; LEN], identification: u16, flags_and_offset: u16) {
         let total_len = self.payload_len + LEN as u16;
         let version_and_class = u16::from_be_bytes([0x45, self.traffic_class]);
         let ttl_and_protocol = u16::from_be_bytes([self.ttl, self.protocol]);
         // Summed up from the fields: reading back what was just written would stall on the stores.
         let checksum = Sum::default()
-            .add_values([version_and_class, total_len, DONT_FRAGMENT, ttl_and_protocol])
+            .add_values([version_and_class, total_len, identification, flags_and_offset, ttl_and_protocol])
             .add_ipv4([self.source, self.destination])
             .checksum();
         out[..2].copy_from_slice(&version_and_class.to_be_bytes());
         out[2..4].copy_from_slice(&total_len.to_be_bytes());
-        out[4..6].copy_from_slice(&[0, 0]);
-        out[6..8].copy_from_slice(&DONT_FRAGMENT.to_be_bytes());
+        out[4..6].copy_from_slice(&identification.to_be_bytes());
+        out[6..8].copy_from_slice(&flags_and_offset.to_be_bytes());
         out[8..10].copy_from_slice(&ttl_and_protocol.to_be_bytes());
         out[10..12].copy_from_slice(&checksum.to_be_bytes());
         out[12..16].copy_from_slice(&self.source.octets());
@@ -223,6 +261,19 @@ pub fn allow_fragments(header: &mut [u8; LEN], identification: u16) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fragment_says_where_it_belongs() {
+        let (source, destination) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
+        let header = Header { traffic_class: 0, payload_len: 0, ttl: 64, protocol: UDP, source, destination };
+        for (offset, more) in [(0, true), (1480, true), (65_528, false)] {
+            let mut out = [0; LEN];
+            header.write_fragment(&mut out, 0xabcd, offset, more);
+            let packet = Packet::parse(&out).unwrap();
+            assert_eq!((packet.fragment_offset(), packet.more_fragments()), (offset, more));
+            assert_eq!((packet.identification(), packet.dont_fragment(), packet.is_fragment()), (0xabcd, false, true));
+        }
+    }
 
     fn packet(payload: &[u8]) -> Vec<u8> {
         let header = Header {

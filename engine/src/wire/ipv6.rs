@@ -14,6 +14,7 @@ pub use super::ipv4::{TCP, UDP};
 use crate::base::DropReason;
 pub use extension::{
     ChainError, FRAGMENT_LEN, FragmentHeader, MAX_EXTENSIONS, ROUTER_ALERT, Upper, carries_icmp_error, walk,
+    walk_reassembled, write_fragment_header,
 };
 
 /// Bytes of the header without extensions.

@@ -125,6 +125,7 @@ fn config() -> StackConfig {
     StackConfig {
         mac: OUR_MAC,
         mtu: 1500,
+        vlan: None,
         addresses: vec!["10.0.0.2/24".parse().expect("a prefix")],
         gateway: None,
         probing: Probing::Off,

@@ -265,6 +265,7 @@ fn config(connections: u32) -> StackConfig {
     StackConfig {
         mac: OUR_MAC,
         mtu: 1500,
+        vlan: None,
         addresses: vec!["10.0.0.2/8".parse().expect("a prefix")],
         gateway: None,
         probing: Probing::Off,

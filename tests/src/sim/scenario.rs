@@ -93,6 +93,7 @@ pub fn stack_config(mac: Mac, address: Ipv4Addr, ports: impl Iterator<Item = u16
     StackConfig {
         mac,
         mtu: 1500,
+        vlan: None,
         addresses: vec![net],
         gateway: None,
         probing: Probing::Off,

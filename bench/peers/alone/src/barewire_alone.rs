@@ -36,6 +36,7 @@ impl Alone {
         let config = StackConfig {
             mac: Mac(SERVER_MAC),
             mtu: 1500,
+            vlan: None,
             addresses: vec![format!("{address}/{SERVER_PREFIX_LEN}").parse().expect("a prefix")],
             gateway: None,
             probing: Probing::Off,

@@ -65,6 +65,15 @@ impl Umem {
         (frame, rest)
     }
 
+    /// Cuts a packet off behind its first chunk.
+    pub fn cut_chain(&mut self, frame: &Frame) {
+        let more =
+            self.meta.get_mut(frame.chunk() as usize).map_or(NONE, |meta| std::mem::replace(&mut meta.more, NONE));
+        if let Some(meta) = self.meta.get(more as usize) {
+            self.free(Frame::new(more, meta.offset, meta.len));
+        }
+    }
+
     /// Cuts `bytes` off the start of a packet and frees the chunks that this empties; `None` if nothing is left.
     pub fn trim_chain(&mut self, frame: Frame, mut bytes: usize) -> Option<Frame> {
         let mut left = Some(frame);

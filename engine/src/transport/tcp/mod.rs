@@ -87,6 +87,7 @@ use crate::wire::ethernet::Mac;
 use crate::wire::ip::IpAddress;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::Flags;
+use crate::wire::{ipv6, tcp};
 
 /// RFC 9293, section 3.7.1 (MUST-15): if an MSS option is not received, a default send MSS of 536 is assumed for IPv4, and
 /// of 1220 for IPv6.
@@ -97,6 +98,8 @@ const fn default_mss(is_v4: bool) -> u16 {
 /// The smallest send MSS that a peer can impose (Linux: tcp_min_snd_mss): with less, a peer could make us cut a
 /// megabyte into a million packets (CVE-2019-11479).
 const SMALLEST_MSS: u16 = 48;
+/// What takes such a segment of either family.
+const SMALLEST_MTU: u16 = SMALLEST_MSS + (ipv6::LEN + tcp::LEN) as u16;
 /// Bytes of text below which it is worth copying it behind other text, instead of holding a chunk for it alone.
 const SMALL: u32 = 256;
 /// Segments that one connection sends before it is another's turn.
@@ -307,6 +310,18 @@ impl Tcp {
         tcb.ended = tcb.ended.or(tcb.path_error(error, seq, &mut self.shared, umem));
         self.settle(index);
         self.shared.counters.icmp_taken > taken
+    }
+
+    /// Sends no IP packets longer than `mtu` bytes from now on, on any connection.
+    pub fn set_mtu(&mut self, mtu: u16, umem: &mut Umem) {
+        let mtu = mtu.max(SMALLEST_MTU);
+        self.shared.config.mtu = mtu;
+        for index in 0..self.tables.connections.places() {
+            if let Some(tcb) = self.tables.connections.get_mut(index) {
+                tcb.link_has_changed(mtu, umem);
+                self.settle(index);
+            }
+        }
     }
 
     /// After anything was done to a connection: it stands in the ready list if it has something to send or an end to

@@ -103,6 +103,19 @@ impl Tcb {
             return;
         }
         shared.counters.pmtu_lowered += 1;
+        self.shorten(mtu, seq, umem);
+    }
+
+    /// The link takes no packets longer than `mtu` bytes any more, or longer ones than before.
+    pub(super) fn link_has_changed(&mut self, mtu: u16, umem: &mut Umem) {
+        // What was learnt of the path as long as it was narrower than the link stays.
+        if mtu < self.path_mtu() {
+            self.shorten(mtu, self.snd.una, umem);
+        }
+    }
+
+    /// Makes segments no longer than fit into `mtu` bytes, and sends those from `seq` on again that are.
+    fn shorten(&mut self, mtu: u16, seq: SeqNum, umem: &mut Umem) {
         self.black_hole = BlackHole::No;
         self.set_mss(mtu - self.tuple.headers_len());
         let mut next = self.snd.queue.first();

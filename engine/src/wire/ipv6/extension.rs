@@ -126,6 +126,27 @@ pub fn walk(packet: &Packet<'_>) -> Result<Upper, ChainError> {
     if is_extension(start.protocol) || start.protocol == NO_NEXT_HEADER { walk_all(packet, start) } else { Ok(start) }
 }
 
+/// The same for a datagram that was put together, behind its fragment header at `named_at`, which says what it carries:
+/// `protocol`, from `at` on. `packet` is what its first fragment was, in which all headers have to be (RFC 7112).
+///
+/// # Errors
+/// As [`walk`]; [`DropReason::FragmentNested`] if it is a fragment again.
+pub fn walk_reassembled(packet: &Packet<'_>, protocol: u8, at: usize, named_at: usize) -> Result<Upper, ChainError> {
+    let start =
+        Upper { protocol, at, next_header_at: named_at, fragment: None, atomic_fragment: true, router_alert: false };
+    match walk_all(packet, start)? {
+        Upper { fragment: Some(_), .. } => Err(DropReason::FragmentNested.into()),
+        upper => Ok(upper),
+    }
+}
+
+/// Writes the fragment header of a piece that begins `offset` bytes (a multiple of eight) behind the start of what is cut.
+pub fn write_fragment_header(out: &mut [u8; FRAGMENT_LEN], protocol: u8, identification: u32, offset: u16, more: bool) {
+    let [high, low] = (offset & !7 | u16::from(more)).to_be_bytes();
+    let [a, b, c, d] = identification.to_be_bytes();
+    *out = [protocol, 0, high, low, a, b, c, d];
+}
+
 /// Whether a packet carries an ICMPv6 error, behind whatever extension headers, and whatever is wrong with those: it is
 /// then not to be answered with one (RFC 4443, section 2.4 (e.1)).
 #[must_use]

@@ -88,6 +88,13 @@ fn when_all_chunks_are_held_the_oldest_datagram_of_all_gives_way() {
         assert_eq!((bench.reassembly.held_chunks(), bench.evicted), (24, 0));
         assert_eq!(begin(&mut bench, family, 9, 0), Became::Held);
         assert_eq!((bench.reassembly.held_chunks(), bench.evicted), (17, 8));
+        // But not the one that a chunk is wanted for, old as it is.
+        for n in 0..7 {
+            assert_eq!(bench.insert(family, family.fragment(3, 0, n * 1000, true), &[1; 1000]), Became::Held);
+        }
+        assert_eq!((bench.reassembly.held_chunks(), bench.evicted), (24, 8));
+        assert_eq!(bench.insert(family, family.fragment(1, 0, 8000, true), &[1; 1000]), Became::Held);
+        assert_eq!((bench.reassembly.held_chunks(), bench.evicted), (17, 16));
         assert_eq!(bench.run_out(), 17);
     }
 }

@@ -136,7 +136,7 @@ impl Models {
         if len == 0 {
             return Became::Dropped(DropReason::FragmentMalformed, 1);
         }
-        if coming.more && len % 8 > 0 {
+        if coming.more && !len.is_multiple_of(8) {
             return refused(DropReason::FragmentMalformed, 4);
         }
         if coming.end() + if is_v4 { 20 } else { 0 } > 65_535 {
