@@ -13,7 +13,7 @@ use crate::wire::ip::IpAddress;
 use crate::wire::{icmpv4, ipv4, ipv6};
 
 use super::connection::{Conversation, id};
-use super::egress::{Egress, Way};
+use super::egress::{Egress, NextHop, Way};
 use super::tcp::renew;
 
 /// One turn's way out for an application.
@@ -209,7 +209,8 @@ impl<S> Turn<'_, S> {
                 ipv4::allow_fragments(header, identification as u16);
             }
         }
-        egress.send_via(next_hop, egress.tags, None, frame, *now, umem, out);
+        let next_hop = NextHop { address: next_hop, tags: egress.tags, came_from: None };
+        egress.send_via(next_hop, frame, *now, umem, out);
         Ok(())
     }
 
