@@ -9,10 +9,13 @@
 //!                     application that takes less closes the window on its peer
 //! ```
 
+mod icmp;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::base::{Instant, UnsentReason};
+pub use icmp::{Echo, IcmpError, IcmpMessage, Payload, SendOptions};
 
 /// An application.
 ///
@@ -24,6 +27,15 @@ pub trait App {
 
     /// A datagram arrived on a port that the application listens on.
     fn datagram(&mut self, now: Instant, datagram: &mut Datagram<'_>) -> Answer;
+
+    /// An echo reply came, or an error about a datagram or an echo request. `true` says that the application waited for it;
+    /// what nobody waited for is counted as dropped. Errors about connections do not come here.
+    ///
+    /// Anybody can make such messages up: what they quote has to be compared with what was sent.
+    fn icmp(&mut self, now: Instant, message: &IcmpMessage<'_>) -> bool {
+        let _ = (now, message);
+        false
+    }
 
     /// A connection is established: one that a peer opened, or one of [`Outbox::connect`].
     fn opened(&mut self, now: Instant, session: &mut Self::Session, connection: &mut impl Connection) {
@@ -157,7 +169,42 @@ pub trait Outbox {
     ///
     /// # Errors
     /// [`SendError`]; `write` was not called then, unless the payload turned out too long.
-    fn send(&mut self, from: u16, to: SocketAddr, write: impl FnOnce(&mut [u8]) -> usize) -> Result<(), SendError>;
+    fn send(&mut self, from: u16, to: SocketAddr, write: impl FnOnce(&mut [u8]) -> usize) -> Result<(), SendError> {
+        self.send_with(from, to, SendOptions::default(), write)
+    }
+
+    /// The same, and says how the datagram travels.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    fn send_with(
+        &mut self,
+        from: u16,
+        to: SocketAddr,
+        options: SendOptions,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Result<(), SendError>;
+
+    /// Sends an ICMP echo request that carries `len` bytes. `write` fills them in, piece by piece: it is given the
+    /// memory, and where in the payload that lies. [`App::icmp`] tells what comes of it.
+    ///
+    /// # Errors
+    /// [`SendError`]; `write` was not called then.
+    fn ping(
+        &mut self,
+        to: IpAddr,
+        echo: Echo,
+        options: SendOptions,
+        len: usize,
+        write: impl FnMut(usize, &mut [u8]),
+    ) -> Result<(), SendError>;
+
+    /// The address of ours that a packet to `to` leaves from; `None` as long as there is none of its family that may be
+    /// used.
+    fn source_for(&self, to: IpAddr) -> Option<IpAddr>;
+
+    /// Longest packet that the interface sends, bytes with the IP header.
+    fn mtu(&self) -> u16;
 
     /// Opens a connection to a peer (RFC 9293, section 3.9.1.1: an active OPEN). [`App::opened`] or [`App::closed`]
     /// tells what came of it.

@@ -23,6 +23,10 @@ pub struct StackCounters {
     pub udp_delivered: u64,
     /// Datagrams sent for an application.
     pub udp_originated: u64,
+    /// Echo requests sent for an application.
+    pub icmp_echoes_originated: u64,
+    /// Echo replies, and errors about what an application sent, that it waited for.
+    pub icmp_delivered: u64,
     /// Datagrams put together of fragments.
     pub datagrams_reassembled: u64,
     /// Datagrams sent in fragments.
@@ -59,6 +63,8 @@ impl Default for StackCounters {
             unsent: [0; UnsentReason::COUNT],
             udp_delivered: 0,
             udp_originated: 0,
+            icmp_echoes_originated: 0,
+            icmp_delivered: 0,
             datagrams_reassembled: 0,
             datagrams_fragmented: 0,
             icmp_echoes_answered: 0,

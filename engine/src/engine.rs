@@ -155,6 +155,8 @@ pub struct Ready {
     /// Whether answers to a connection that we open come in on the queue of the worker that opens it: there is no
     /// other queue, or it is known how the NIC chooses.
     pub answers_come_back: bool,
+    /// Whether the interface has but one queue, so that whatever is for us comes in there.
+    pub only_queue: bool,
 }
 
 impl Ready {
@@ -247,6 +249,7 @@ impl Engine {
             driver: settings.driver,
             backing,
             answers_come_back: facts.queues == 1 || facts.spreading.is_some(),
+            only_queue: facts.queues == 1,
         };
 
         let (tell, words) = mpsc::unbounded_channel();

@@ -280,7 +280,8 @@ impl<A: App> Stack<A> {
         self.expire_fragments(now, umem, out);
         // RFC 4862, section 5.4.2: a node joins the solicited-node group of an address before it probes for it.
         self.egress.transmit_reports(now, umem, out);
-        self.egress.transmit_questions(now, umem, out);
+        let app = &mut self.app;
+        self.egress.transmit_questions(now, umem, out, |packet| icmp::tell_unreachable(app, now, packet));
         if !self.ready && self.egress.addresses.all_preferred() {
             self.ready = true;
             if self.probes {

@@ -177,7 +177,7 @@ fn family<L: EncodeLabelSet>(
 
 /// The stack's counters but for the reasons, with names. Taking the struct apart makes a new field that is not
 /// listed an error.
-fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 17] {
+fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 19] {
     let StackCounters {
         received,
         delivered,
@@ -186,6 +186,8 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 17] {
         unsent: _,
         udp_delivered,
         udp_originated,
+        icmp_echoes_originated,
+        icmp_delivered,
         datagrams_reassembled,
         datagrams_fragmented,
         icmp_echoes_answered,
@@ -205,6 +207,8 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 17] {
         ("originated", "Frames that the stack built, answers included", originated),
         ("udp_delivered", "Datagrams given to the application", udp_delivered),
         ("udp_originated", "Datagrams sent for the application", udp_originated),
+        ("icmp_echoes_originated", "Echo requests sent for the application", icmp_echoes_originated),
+        ("icmp_delivered", "Echo replies and errors that the application waited for", icmp_delivered),
         ("datagrams_reassembled", "Datagrams put together of fragments", datagrams_reassembled),
         ("datagrams_fragmented", "Datagrams sent in fragments", datagrams_fragmented),
         ("icmp_echoes_answered", "Echo requests answered", icmp_echoes_answered),

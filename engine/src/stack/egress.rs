@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::app::Echo;
 use crate::base::{Burst, Frame, FrameQueue, Instant, Umem, UnsentReason};
 use crate::counters::StackCounters;
 use crate::link::address::{Addresses, Claim};
@@ -15,7 +16,7 @@ use crate::network::rss::OwnQueue;
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, Mac, Tags};
 use crate::wire::ip::IpAddress;
-use crate::wire::{arp, ipv4, ipv6, ndp, udp};
+use crate::wire::{arp, icmpv4, icmpv6, ipv4, ipv6, ndp, udp};
 
 use super::Inbound;
 
@@ -136,8 +137,15 @@ impl Egress {
         }
     }
 
-    /// Puts out the questions who has an address that are due, and gives up on neighbors that never answered.
-    pub(super) fn transmit_questions(&mut self, now: Instant, umem: &mut Umem, out: &mut Burst) {
+    /// Puts out the questions who has an address that are due, and gives up on neighbors that never answered: each packet
+    /// that waited for one is shown to `unreachable`.
+    pub(super) fn transmit_questions(
+        &mut self,
+        now: Instant,
+        umem: &mut Umem,
+        out: &mut Burst,
+        mut unreachable: impl FnMut(&[u8]),
+    ) {
         while out.room() > 0
             && let Some(claim) = self.addresses.due(now)
         {
@@ -149,6 +157,11 @@ impl Egress {
             match due {
                 Due::Solicit { address, to } => self.solicit(address, to, umem, out),
                 Due::GiveUp(_, mut waiting) => {
+                    let mut place = waiting.first();
+                    while let Some(queued) = place {
+                        unreachable(umem.queued_bytes(queued));
+                        place = umem.next(queued);
+                    }
                     let frames = waiting.clear(umem);
                     self.counters.unsent(UnsentReason::NeighborUnreachable, u64::from(frames));
                 }
@@ -290,6 +303,23 @@ impl Egress {
         let header =
             udp::Header { source: (way.source, ports.0), destination: (way.destination, ports.1), payload_len };
         umem.prepend(frame).map(|out| header.write(out, payload)).is_some()
+    }
+
+    /// Puts the header of an echo request in front of the payload that the frame holds, of which `payload` is the sum.
+    pub(super) fn write_echo_request(frame: &mut Frame, umem: &mut Umem, way: &Way, echo: Echo, payload: Sum) -> bool {
+        let Ok(len) = u16::try_from(umem.packet_len(frame)) else { return false };
+        if len > u16::MAX - icmpv4::LEN as u16 {
+            return false;
+        }
+        let Some(out) = umem.prepend(frame) else { return false };
+        let Echo { identifier, sequence } = echo;
+        match (way.source.to_v6(), way.destination.to_v6()) {
+            (Some(source), Some(destination)) => {
+                icmpv6::write_echo_request(out, (identifier, sequence), (payload, len), source, destination);
+            }
+            _ => icmpv4::write_echo_request(out, identifier, sequence, payload),
+        }
+        true
     }
 
     /// Puts an IP header in front of the payload that the frame holds.
