@@ -273,14 +273,19 @@ pub fn icmpv6(source: Ipv6Addr, destination: Ipv6Addr, kind: u8, code: u8, rest:
     message
 }
 
-/// An ICMP message of the family that `ip` is of, in its packet.
+/// An ICMP message of the family that the addresses of `ip` are of.
 #[must_use]
-pub fn icmp_packet(ip: Ip, kind: u8, code: u8, rest: &[u8]) -> Vec<u8> {
-    let message = match (ip.source, ip.destination) {
+pub fn icmp_message(ip: Ip, kind: u8, code: u8, rest: &[u8]) -> Vec<u8> {
+    match (ip.source, ip.destination) {
         (IpAddr::V6(source), IpAddr::V6(destination)) => icmpv6(source, destination, kind, code, rest),
         _ => icmp(kind, code, rest),
-    };
-    packet(Ip { protocol: ip.icmp(), ..ip }, &message)
+    }
+}
+
+/// The same in its packet.
+#[must_use]
+pub fn icmp_packet(ip: Ip, kind: u8, code: u8, rest: &[u8]) -> Vec<u8> {
+    packet(Ip { protocol: ip.icmp(), ..ip }, &icmp_message(ip, kind, code, rest))
 }
 
 /// An ARP packet for IPv4 over Ethernet.

@@ -40,8 +40,8 @@ pub use reference::{Answer, Originates, Reaction, Reference, Timing, Told, Way};
 pub use rng::{Rng, hash};
 pub use run::{Outcome, Simulation};
 pub use scenario::{
-    CLIENT, CLIENT_MAC, ClockFaults, PORT, REMOTE, SERVER, SERVER_MAC, STRANGER, STRANGER_MAC, Scenario, Strangers,
-    sound_host, stack_config,
+    CLIENT, CLIENT_MAC, CLIENT_V6, ClockFaults, PORT, REMOTE, REMOTE_V6, SERVER, SERVER_MAC, SERVER_V6, STRANGER,
+    STRANGER_MAC, STRANGER_V6, Scenario, Strangers, sound_host, stack_config,
 };
 pub use seeds::{attempt, run_seed, run_tcp_seed};
 pub use strict::check as check_strictly;
