@@ -12,6 +12,7 @@
 //! counted once. Every frame that leaves must parse and be either one that the reference expects as an answer
 //! or one that the application wrote. When the faults stop, everything has to arrive again.
 
+mod accord;
 mod answers;
 mod client;
 mod forge;

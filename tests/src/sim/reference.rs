@@ -287,10 +287,12 @@ impl Reference {
             delivery: Some(((ip.source, from).into(), (ip.destination, to).into(), at + 8..at + len)),
             ..Reaction::default()
         };
-        let (true, false, Some(ours)) = (self.echoes && from != 0, ANSWERING_PORTS.contains(&from), self.end(ip))
-        else {
+        // All members of a group would answer one datagram to it.
+        let answers = self.echoes && from != 0 && !ANSWERING_PORTS.contains(&from) && self.owns(ip.destination);
+        if !answers {
             return Some(Service::Open(reaction));
-        };
+        }
+        let ours = ip.destination;
         let reply = frames::udp((ours, to), (ip.source, from), &segment[8..], frames::UdpChecksum::Right);
         let packet = self.answer(received, ip, ours, frames::UDP, &reply);
         Some(Service::Open(reaction.with(Originates::Datagram, packet)))

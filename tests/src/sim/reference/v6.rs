@@ -88,15 +88,10 @@ impl Reference {
         match upper.protocol {
             frames::ICMPV6 => self.icmpv6(received, &taken, payload, upper.in_fragments, ready),
             _ if source.is_unspecified() => None,
-            frames::UDP => {
-                // An address that is being probed for is none to answer from.
-                let silent = Self { echoes: false, ..self.clone() };
-                let host = if ready { self } else { &silent };
-                match host.udp(received, taken.ip, payload, received.at + upper.at)? {
-                    Service::Closed => self.problem(received, &taken, 1, 4, 0),
-                    Service::Open(reaction) => Some(reaction),
-                }
-            }
+            frames::UDP => match self.udp(received, taken.ip, payload, received.at + upper.at)? {
+                Service::Closed => self.problem(received, &taken, 1, 4, 0),
+                Service::Open(reaction) => Some(reaction),
+            },
             // RFC 4443, section 3.4: unrecognized Next Header type.
             _ => self.problem(received, &taken, 4, 1, upper.named_at as u32),
         }
