@@ -64,7 +64,9 @@ impl Reference {
         let is_group = destination.is_multicast();
         let is_probe = source.is_unspecified() && is_group;
         let for_us = if self.owns(destination) { ready } else { self.is_in_group(destination) };
-        if !for_us || (received.to_everybody && !is_group) || !(is_probe || self.may_send(source)) {
+        // RFC 4862, section 5.4.4: who has an address of ours says so from it.
+        let is_claim = self.owns(source) && is_group;
+        if !for_us || (received.to_everybody && !is_group) || !(is_probe || is_claim || self.may_send(source)) {
             return None;
         }
         let flow_label = u32::from_be_bytes([0, header[1] & 15, header[2], header[3]]);
@@ -73,6 +75,7 @@ impl Reference {
         let mut taken = Taken { ip, packet, to_group: received.to_everybody || is_group };
         let upper = match walk(packet) {
             Ok(upper) => upper,
+            Err(_) if is_claim => return None,
             Err(Stop::Drop | Stop::Fragment { first: false }) => return None,
             // RFC 8200, section 4.5: Time Exceeded -- Fragment Reassembly Time Exceeded.
             Err(Stop::Fragment { first: true }) => {
@@ -87,7 +90,7 @@ impl Reference {
         let payload = &packet[upper.at..];
         match upper.protocol {
             frames::ICMPV6 => self.icmpv6(received, &taken, payload, upper.in_fragments, ready),
-            _ if source.is_unspecified() => None,
+            _ if source.is_unspecified() || is_claim => None,
             frames::UDP => match self.udp(received, taken.ip, payload, received.at + upper.at)? {
                 Service::Closed => self.problem(received, &taken, 1, 4, 0),
                 Service::Open(reaction) => Some(reaction),
@@ -138,9 +141,9 @@ impl Reference {
         match message[0] {
             // RFC 6980, section 5: not even in one fragment.
             133..=137 if in_fragments || ip.ttl != 255 || message[1] != 0 => None,
-            ndp::SOLICITATION => self.solicitation(received, ip, message, ready),
+            ndp::SOLICITATION if !self.owns(ip.source) => self.solicitation(received, ip, message, ready),
             ndp::ADVERTISEMENT => self.advertisement(received, ip, message),
-            128 if message[1] == 0 && ready && !ip.source.is_unspecified() => {
+            128 if message[1] == 0 && ready && !ip.source.is_unspecified() && !self.owns(ip.source) => {
                 let packet = self.icmp_answer(received, ip, 129, 0, &message[4..])?;
                 Some(Reaction::default().with(Originates::EchoReply, packet))
             }
