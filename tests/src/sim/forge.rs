@@ -168,14 +168,19 @@ fn draw_ndp(rng: &mut Rng, address: Ipv6Addr, source: Ipv6Addr, destination: Ipv
 /// Puts extension headers in front of what a packet carries.
 fn draw_extensions(rng: &mut Rng, protocol: u8, segment: Vec<u8>) -> (u8, Vec<u8>) {
     let (mut protocol, mut payload) = (protocol, segment);
-    let count = if rng.chance(100) { 9 } else { rng.between(1, 2) };
-    for _ in 0..count {
-        let kind = rng.pick(&[0, 60, 60, 60, 43, 44, 44]);
+    if rng.chance(20) {
+        // The first fragment of a datagram, of which the first header is in the next one.
+        return (44, vec![protocol, 0, 0, 1, 0, 0, 0, 1]);
+    }
+    let is_long = rng.chance(100);
+    for _ in 0..if is_long { 9 } else { rng.between(1, 2) } {
+        let kind = if is_long { 60 } else { rng.pick(&[0, 60, 60, 60, 43, 44, 44]) };
         let header: Vec<u8> = match (kind, rng.below(4)) {
             (44, 0) => vec![protocol, 0, rng.bits() as u8, rng.bits() as u8, 0, 0, 0, 1],
             (44, _) => vec![protocol, 0, 0, 0, 0, 0, 0, 1],
             (43, n) => vec![protocol, 0, 0, n as u8 / 2, 0, 0, 0, 0],
             // An option of any kind; padding; one that is longer than its header.
+            _ if is_long => vec![protocol, 0, 1, 4, 0, 0, 0, 0],
             (_, 0) => vec![protocol, 0, rng.bits() as u8, 4, 0, 0, 0, 0],
             (_, 1) if rng.chance(300) => vec![protocol, 0, 1, 5, 0, 0, 0, 0],
             (_, 2) => vec![protocol, 0, 5, 2, 0, 0, 1, 0],
