@@ -163,7 +163,7 @@ pub fn fragments(ip: Ip, payload: &[u8], mtu: usize) -> Vec<Vec<u8>> {
         let len = if more { room / 8 * 8 } else { payload.len() - at };
         let (offset, part) = (at as u16, &payload[at..at + len]);
         packets.push(if ip.source.is_ipv4() {
-            ipv4(Ip { fragment: offset / 8 | u16::from(more) << 13, ..ip }, &[], part)
+            ipv4(Ip { fragment: (offset / 8) | (u16::from(more) << 13), ..ip }, &[], part)
         } else {
             let [high, low] = (offset | u16::from(more)).to_be_bytes();
             ipv6(Ip { protocol: FRAGMENT, ..ip }, &[&[ip.protocol, 0, high, low, 0, 0, 0, 0], part].concat())

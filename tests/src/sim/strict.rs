@@ -52,7 +52,7 @@ pub fn check(frame: &[u8]) -> Result<(), String> {
 /// RFC 791: fragments but the last carry a multiple of eight bytes. What is in them the reference knows.
 fn check_fragment(whole: bool, more: bool, len: usize) -> Result<(), String> {
     same("a fragment that must not be one", whole, false)?;
-    same("bytes beyond a multiple of eight in a fragment", more && len % 8 != 0, false)?;
+    same("bytes beyond a multiple of eight in a fragment", more && !len.is_multiple_of(8), false)?;
     same("a fragment without payload", len == 0, false)
 }
 
