@@ -12,10 +12,10 @@ const TWICE: u64 = 10;
 const SEEDS: u64 = 1000;
 
 /// Reasons that frames of a simulated host are never dropped for: its NIC makes no chains, its loader no copies, and its
-/// stack does not look into TCP, but for what is sent to a group and dropped before.
+/// stack does not look into TCP.
 fn is_never_dropped(reason: DropReason) -> bool {
     let is_of_device = matches!(reason, DropReason::FrameTooLong | DropReason::CopyNoChunk);
-    is_of_device || (reason.is_of_tcp() && reason != DropReason::TcpToGroup)
+    is_of_device || reason.is_of_tcp()
 }
 
 /// Reasons that frames of a simulated host are never unsent for: it speaks to few neighbors, and sends few fragments.
@@ -73,8 +73,9 @@ fn assert_covered(total: &Outcome) {
         assert!(count > 500, "only {count} frames were {name}");
     }
     for &reason in DropReason::ALL {
-        // What strangers' fragments, and messages about groups, are dropped for is a matter of chance.
-        let is_chance = ["fragment", "mld_", "igmp_"].iter().any(|kind| reason.name().starts_with(kind));
+        // What strangers' fragments, and packets to and about groups, are dropped for is a matter of chance.
+        let is_chance =
+            ["fragment", "mld_", "igmp_", "tcp_to_group"].iter().any(|kind| reason.name().starts_with(kind));
         if is_chance {
             continue;
         }
@@ -83,6 +84,10 @@ fn assert_covered(total: &Outcome) {
     }
     for &reason in UnsentReason::ALL {
         let is_seen = total.unsent[reason as usize] > 0;
+        if reason == UnsentReason::NoChunk {
+            // A matter of chance, too.
+            continue;
+        }
         assert_eq!(is_seen, !NEVER_UNSENT.contains(&reason), "unsent: {}", reason.name());
     }
     assert!(total.contested > 20 && total.dropped_by_nic > 1000);

@@ -206,6 +206,7 @@ impl Torment {
     /// The host digests the burst, and its peers learn from what it sends.
     fn turn(&mut self) {
         let before = self.stack.counters().clone();
+        let held_before = u64::from(self.stack.fragments());
         let frames = self.received.len();
         while !self.received.is_empty() {
             self.stack.receive(self.now, &mut self.received, &mut self.umem, &mut self.out);
@@ -221,9 +222,10 @@ impl Torment {
         let after = self.stack.counters();
         let accounted = |c: &barewire::counters::StackCounters| c.delivered + c.drops.iter().sum::<u64>();
         assert_eq!(after.received - before.received, frames as u64, "all were taken");
-        assert_eq!(accounted(after) - accounted(&before), frames as u64, "each was counted once");
+        let held = u64::from(self.stack.fragments());
+        assert_eq!(accounted(after) + held - accounted(&before) - held_before, frames as u64, "each was counted once");
         let tcp = self.stack.tcp_state().expect("TCP");
-        let elsewhere = tcp.held() + self.stack.waiting();
+        let elsewhere = tcp.held() + self.stack.queued_chunks();
         assert_eq!(self.umem.free_chunks() + elsewhere, CHUNKS, "no chunk is lost");
         self.bursts += 1;
         if self.bursts.is_multiple_of(AUDITED) {
