@@ -33,6 +33,7 @@ fn config() -> StackConfig {
         probing: Probing::Off,
         groups: vec![],
         broadcasts: false,
+        autoconf: None,
         udp_ports: vec![7],
         checksum: ChecksumPolicy::AcceptPartial,
         tcp: None,
