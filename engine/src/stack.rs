@@ -306,6 +306,7 @@ impl<A: App> Stack<A> {
         self.egress.flush_found(umem, out);
         self.egress.flush_outgoing(now, umem, out);
         self.expire_fragments(now, umem, out);
+        self.run_autoconf(now, umem, out);
         // RFC 4862, section 5.4.2: a node joins the solicited-node group of an address before it probes for it.
         self.egress.transmit_reports(now, umem, out);
         let app = &mut self.app;
@@ -317,7 +318,6 @@ impl<A: App> Stack<A> {
             }
             self.tell(Event::Ready);
         }
-        self.run_autoconf(now, umem, out);
         let Self { app, egress, tcp, sessions, .. } = self;
         app.poll(now, &mut Turn { now, egress, tcp: tcp.as_mut(), sessions, umem, out });
         self.transmit_tcp(now, umem, out);

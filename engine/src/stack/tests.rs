@@ -1,5 +1,6 @@
 //! The stack by hand: frames in, frames out.
 
+mod autoconf;
 mod groups;
 mod vlan;
 
