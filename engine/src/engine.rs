@@ -38,7 +38,7 @@ use crate::link::neighbor::NeighborConfig;
 use crate::network::reassembly::ReassemblyConfig;
 use crate::network::rss::{OwnQueue, Rss};
 use crate::nic::{FactsError, LinkFacts};
-use crate::stack::{Stack, StackConfig};
+use crate::stack::{Stack, StackConfig, held_chunks};
 use crate::steer::{Steer, SteerConfig, SteerError, XdpMode};
 use crate::transport::tcp::TcpConfig;
 use crate::wire::ethernet::Mac;
@@ -477,7 +477,8 @@ fn open(settings: &Settings, facts: &LinkFacts, plan: &Plan, xdp: XdpMode, queue
     config.rings = RingSizes::all(settings.ring_size);
     config.chunk_size = plan.chunk_size;
     config.huge_pages = settings.huge_pages;
-    config.extra_chunks = tcp_chunks(settings, plan);
+    let held = held_chunks(&ReassemblyConfig::default(), &NeighborConfig::default());
+    config.extra_chunks = tcp_chunks(settings, plan).saturating_add(held);
     match settings.driver {
         Driver::Rings => AfXdp::open(&config).map(|(device, umem)| Opened::Rings(device, umem)).map_err(Into::into),
         #[cfg(feature = "xsk-rs")]
@@ -510,8 +511,9 @@ fn stack_config(
         checksum: plan.checksum,
         tcp: Some(tcp_config(settings, plan, mtu)),
         own_queue: own_queue(facts, queue),
-        neighbors: NeighborConfig::default(),
+        neighbors: NeighborConfig { fixed: settings.neighbors.clone(), ..NeighborConfig::default() },
         reassembly: ReassemblyConfig::default(),
+        marking: settings.marking,
         secret,
     }
 }
@@ -535,6 +537,7 @@ fn tcp_config(settings: &Settings, plan: &Plan, mtu: u16) -> TcpConfig {
         pacing: settings.pacing,
         chunks: tcp_chunks(settings, plan),
         mtu,
+        ttl: settings.marking.hop_limit,
         ..TcpConfig::default()
     }
 }

@@ -82,10 +82,28 @@ pub struct StackConfig {
     pub own_queue: Option<OwnQueue>,
     /// Neighbor tables.
     pub neighbors: NeighborConfig,
+    /// How our packets are marked.
+    pub marking: Marking,
     /// How much may be held to put datagrams together.
     pub reassembly: ReassemblyConfig,
     /// Unpredictable bits, which key the hashes of the tables.
     pub secret: [u64; 2],
+}
+
+/// How packets of ours are marked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marking {
+    /// Hops that they may take, unless an application says otherwise.
+    pub hop_limit: u8,
+    /// The Differentiated Services code point that they carry (RFC 2474), unless an application says otherwise; `None`: zero,
+    /// and in answers that of the request.
+    pub dscp: Option<u8>,
+}
+
+impl Default for Marking {
+    fn default() -> Self {
+        Self { hop_limit: DEFAULT_HOP_LIMIT, dscp: None }
+    }
 }
 
 /// What happened that somebody outside has to know.
@@ -169,16 +187,17 @@ struct Inbound {
 }
 
 impl Inbound {
-    /// The way of an answer from an address of ours: the one that this is to, unless it is to a group.
-    #[inline]
-    const fn way_back(&self, ours: IpAddress) -> Way {
-        Way::back(self.source, ours, self.traffic_class, self.flow_label)
-    }
-
     /// Whether it was sent to several hosts.
     fn is_to_group(&self) -> bool {
         self.ethernet.destination.is_multicast() || self.destination.is_multicast()
     }
+}
+
+/// Chunks of packet memory that fragments and frames without a neighbor may hold, on top of what rings, bursts and TCP
+/// take.
+#[must_use]
+pub const fn held_chunks(reassembly: &ReassemblyConfig, neighbors: &NeighborConfig) -> u32 {
+    reassembly.chunks + fragments::OUTGOING + neighbors.waiting
 }
 
 impl<A: App> Stack<A> {
@@ -211,6 +230,7 @@ impl<A: App> Stack<A> {
                 addresses,
                 neighbors: Neighbors::new(&config.neighbors, config.secret),
                 members: groups::members(config, now),
+                marking: config.marking,
                 tcp_hop_limit: config.tcp.as_ref().map_or(DEFAULT_HOP_LIMIT, |tcp| tcp.ttl),
                 own_queue: config.own_queue.clone(),
                 counters: StackCounters::default(),

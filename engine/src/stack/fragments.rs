@@ -14,7 +14,7 @@ use super::ingress::{Accepted, Refusal};
 use super::{Inbound, Stack};
 
 /// Fragments that wait to be sent at most: of eight datagrams of the longest kind.
-const OUTGOING: u32 = 512;
+pub(super) const OUTGOING: u32 = 512;
 
 impl<A: App> Stack<A> {
     pub(super) fn take_fragment(

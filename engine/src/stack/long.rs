@@ -75,7 +75,7 @@ impl<A: App> Stack<A> {
             }
         }
         let sum = Sum::default().add_pieces(umem.slices(frame));
-        let way = inbound.way_back(our_end);
+        let way = self.egress.answer_way(inbound, our_end);
         if !self.egress.write_udp(frame, umem, &way, (to, from), sum) {
             return self.unanswered(UnsentReason::TooLong);
         }

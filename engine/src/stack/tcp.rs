@@ -230,6 +230,7 @@ impl Egress {
 
     fn tcp_way(&self, tuple: &Tuple, traffic_class: u8) -> Way {
         let (source, destination) = (tuple.local.0, tuple.remote.0);
+        let traffic_class = self.marked(traffic_class);
         Way { source, destination, traffic_class, flow_label: 0, hop_limit: self.tcp_hop_limit }
     }
 }
