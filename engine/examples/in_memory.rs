@@ -71,6 +71,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         probing: Probing::Off,
         groups: vec![],
         broadcasts: false,
+        autoconf: None,
         udp_ports: vec![7],
         checksum: ChecksumPolicy::Verify,
         tcp: None,

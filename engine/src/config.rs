@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use crate::apps::services::ServicePorts;
 use crate::network::DEFAULT_HOP_LIMIT;
+use crate::network::autoconf::Slaac;
 use crate::network::route::Route;
 use crate::stack::Marking;
 use crate::transport::tcp::TcpConfig;
@@ -21,7 +22,7 @@ use crate::transport::udp::ChecksumPolicy;
 use crate::wire::ethernet::{self, Mac};
 use crate::wire::ip::IpAddress;
 pub use routing::{RouteSource, StaticRoute};
-pub use values::{Cidr, CoreList, Driver, IdleMode, Mode, QueueSet, Size, StaticNeighbor, Vlan};
+pub use values::{Cidr, CoreList, Driver, IdleMode, Mode, QueueSet, Size, SlaacMode, StaticNeighbor, Vlan};
 
 /// Port of the echo service (RFC 862).
 const ECHO_PORT: u16 = 7;
@@ -69,6 +70,21 @@ pub struct Options {
     /// Where routes come from [default: configured]
     #[arg(long, value_enum)]
     pub routes: Option<RouteSource>,
+    /// Multicast group to be in from the start on. May be given several times
+    #[arg(long, value_name = "GROUP")]
+    pub join: Vec<IpAddr>,
+    /// Deliver UDP that is sent to broadcast addresses
+    #[arg(long)]
+    #[serde(default)]
+    pub broadcast: bool,
+    /// Take default routers, prefixes on the link and its MTU from IPv6 routers' advertisements
+    #[arg(long)]
+    #[serde(default)]
+    pub accept_ra: bool,
+    /// Make addresses of the prefixes that IPv6 routers advertise; `temporary`: and others that change every day, to
+    /// connect from [default: off]
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "stable")]
+    pub slaac: Option<SlaacMode>,
     /// 802.1Q VLAN id of the endpoint, or OUTER.INNER for QinQ [default: untagged]
     #[arg(long, value_name = "ID[.INNER]")]
     pub vlan: Option<Vlan>,
@@ -162,6 +178,14 @@ pub struct Settings {
     pub routes: Vec<Route>,
     /// Whether the kernel's routes are followed too.
     pub route_source: RouteSource,
+    /// Multicast groups that the endpoint is in from the start on.
+    pub groups: Vec<IpAddress>,
+    /// Whether UDP to broadcast addresses is delivered.
+    pub broadcasts: bool,
+    /// Whether routers' advertisements become routes.
+    pub accept_ra: bool,
+    /// Which addresses are made of the prefixes in them.
+    pub slaac: Slaac,
     /// VLAN of the endpoint; `None`: untagged.
     pub vlan: Option<ethernet::Vlan>,
     /// Ports that are served.
@@ -274,6 +298,10 @@ impl Options {
             gateway: if self.gateway.is_empty() { other.gateway } else { self.gateway },
             route: if self.route.is_empty() { other.route } else { self.route },
             routes: self.routes.or(other.routes),
+            join: if self.join.is_empty() { other.join } else { self.join },
+            broadcast: self.broadcast || other.broadcast,
+            accept_ra: self.accept_ra || other.accept_ra,
+            slaac: self.slaac.or(other.slaac),
             vlan: self.vlan.or(other.vlan),
             udp_port: self.udp_port.or(other.udp_port),
             tcp_port: self.tcp_port.or(other.tcp_port),
@@ -315,6 +343,7 @@ impl Options {
         }
         routing::check_gateways(&addresses, &self.gateway)?;
         let routes = routing::routes(&addresses, &self.route)?;
+        let groups = values::groups(&self.join)?;
         let ring_size = self.ring_size.unwrap_or(RING_SIZE);
         if !ring_size.is_power_of_two() || !(MIN_RING_SIZE..=MAX_RING_SIZE).contains(&ring_size) {
             let why = format!("a ring has a power of two from {MIN_RING_SIZE} to {MAX_RING_SIZE} entries");
@@ -326,6 +355,10 @@ impl Options {
             gateways: self.gateway.into_iter().map(Into::into).collect(),
             routes,
             route_source: self.routes.unwrap_or_default(),
+            groups,
+            broadcasts: self.broadcast,
+            accept_ra: self.accept_ra,
+            slaac: self.slaac.unwrap_or_default().into(),
             vlan: self.vlan.map(|vlan| vlan.0),
             ports,
             tcp,

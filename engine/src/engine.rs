@@ -10,13 +10,14 @@
 //! The XDP program is attached by a `bpf_link`: it goes when the process goes, however that happens.
 
 mod connections;
+mod groups;
 mod housekeeping;
 mod http;
 mod metrics;
 pub mod plan;
 mod watch;
 
-use std::collections::HashMap;
+use std::hash::Hasher;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
+use siphasher::sip::SipHasher13;
 use tokio::sync::mpsc;
 
 use crate::app::App;
@@ -35,6 +37,7 @@ use crate::device::XskRs;
 use crate::device::{AfXdp, BindMode, Device, Granted, OpenError, RingSizes, SocketConfig};
 use crate::link::address::Probing;
 use crate::link::neighbor::NeighborConfig;
+use crate::network::autoconf::{AutoconfConfig, Slaac};
 use crate::network::reassembly::ReassemblyConfig;
 use crate::network::rss::{OwnQueue, Rss};
 use crate::nic::{FactsError, LinkFacts};
@@ -44,6 +47,7 @@ use crate::transport::tcp::TcpConfig;
 use crate::wire::ethernet::Mac;
 use crate::wire::ip::IpAddress;
 use crate::worker::{Idle, Worker};
+use groups::Groups;
 use housekeeping::{Common, Housekeeping, MAILBOX, News, SharedReport, Word};
 use plan::{Placement, Plan, PlanError};
 use watch::Watch;
@@ -179,8 +183,7 @@ pub struct Engine {
     common: Common,
     words: mpsc::UnboundedReceiver<Word>,
     reports: Vec<SharedReport>,
-    /// Groups that applications joined, with the number of workers that they run on.
-    groups: HashMap<IpAddress, u32>,
+    groups: Groups,
     watch: Watch,
     steer: Steer,
 }
@@ -228,7 +231,7 @@ impl Engine {
         if !facts.up {
             return Err(EngineError::InterfaceDown(facts.name));
         }
-        let (steer, xdp) = attach(settings, &facts)?;
+        let (mut steer, xdp) = attach(settings, &facts)?;
         let mut secret = [0; 2];
         for word in &mut secret {
             *word = getrandom::u64().map_err(|error| EngineError::System("no random numbers", error.into()))?;
@@ -252,6 +255,7 @@ impl Engine {
             only_queue: facts.queues == 1,
         };
 
+        let groups = Groups::start(settings, &plan, &mut steer)?;
         let (tell, words) = mpsc::unbounded_channel();
         let mut engine = Self {
             ready,
@@ -263,7 +267,7 @@ impl Engine {
             },
             words,
             reports: Vec::new(),
-            groups: HashMap::new(),
+            groups,
             watch,
             steer,
         };
@@ -299,7 +303,10 @@ impl Engine {
         let report = SharedReport::default();
         self.reports.push(Arc::clone(&report));
         let heartbeat = self.steer.heartbeat(queue)?;
-        let housekeeping = Housekeeping::new(index, placement, self.common.clone(), report, heartbeat, tell);
+        let mut housekeeping = Housekeeping::new(index, placement, self.common.clone(), report, heartbeat, tell);
+        if index == 0 {
+            housekeeping.listen(self.steer.heard());
+        }
         let builder = std::thread::Builder::new().name(format!("worker-q{queue}"));
         let thread = match socket {
             Opened::Rings(device, umem) => {
@@ -328,6 +335,10 @@ impl Engine {
             let word = tokio::select! {
                 () = &mut shutdown => return Ok(()),
                 word = self.words.recv() => word,
+                () = self.groups.next() => {
+                    self.groups.look_up(&mut self.steer);
+                    continue;
+                }
                 change = self.watch.next() => {
                     self.watch.react(change, &self.common).await?;
                     continue;
@@ -357,28 +368,13 @@ impl Engine {
                 Some(Word::Contested(address, mac)) => {
                     tracing::warn!("{mac} claims {address}, which is ours; it was told so");
                 }
-                Some(Word::Group(group, joined)) => self.change_group(group, joined),
+                Some(Word::Address(address, news)) => groups::change_address(address, news, &mut self.steer)?,
+                Some(Word::Group(group, joined)) => self.groups.change(group, joined, &mut self.steer, &self.common),
                 Some(Word::Died(..)) if self.watch.is_gone().await => {
                     return Err(EngineError::InterfaceGone(self.ready.interface.clone()));
                 }
                 Some(Word::Died(queue, reason)) => return Err(EngineError::WorkerDied { queue, reason }),
                 None => return Err(self.last_words()),
-            }
-        }
-    }
-
-    /// Takes note that the applications of a worker joined or left a group.
-    fn change_group(&mut self, group: IpAddress, joined: bool) {
-        let workers = self.groups.entry(group).or_default();
-        *workers = if joined { *workers + 1 } else { workers.saturating_sub(1) };
-        let (first, last) = (joined && *workers == 1, *workers == 0);
-        if last {
-            self.groups.remove(&group);
-        }
-        if first || last {
-            for mailbox in self.common.mailboxes.iter() {
-                // A full mailbox makes room, as for the other news that must arrive.
-                let _ = mailbox.force_push(News::Group(group, first));
             }
         }
     }
@@ -505,8 +501,9 @@ fn stack_config(
         routes: settings.routes.clone(),
         vlan: settings.vlan,
         probing,
-        groups: Vec::new(),
-        broadcasts: false,
+        groups: settings.groups.clone(),
+        broadcasts: settings.broadcasts,
+        autoconf: autoconf(settings),
         udp_ports: settings.ports.udp().map(|(port, _)| port).collect(),
         checksum: plan.checksum,
         tcp: Some(tcp_config(settings, plan, mtu)),
@@ -516,6 +513,24 @@ fn stack_config(
         marking: settings.marking,
         secret,
     }
+}
+
+/// What is made of routers' advertisements, if anything.
+fn autoconf(settings: &Settings) -> Option<AutoconfConfig> {
+    let (routes, slaac) = (settings.accept_ra, settings.slaac);
+    (routes || slaac != Slaac::Off).then(|| AutoconfConfig { routes, slaac, stable_key: stable_key() })
+}
+
+/// A key that is the same whenever this machine starts and that others do not know (RFC 7217, section 5, `secret_key`):
+/// from the machine's id, which must not be shown itself (machine-id(5)). Without one, addresses are stable but can be
+/// guessed.
+fn stable_key() -> [u64; 2] {
+    let id = std::fs::read("/etc/machine-id").unwrap_or_default();
+    [1, 2].map(|half| {
+        let mut hasher = SipHasher13::new_with_keys(0x6261_7265_7769_7265, half);
+        hasher.write(&id);
+        hasher.finish()
+    })
 }
 
 /// What is known of the flows that the NIC gives to `queue`.

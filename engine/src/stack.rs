@@ -15,6 +15,7 @@
 //! [`Stack::next_deadline`]. `receive` puts at most one frame out for each that it takes.
 #![forbid(unsafe_code)]
 
+mod autoconf;
 mod connection;
 mod egress;
 mod fragments;
@@ -28,6 +29,8 @@ mod plain;
 mod tcp;
 mod udp;
 
+use std::net::Ipv6Addr;
+
 use arrayvec::ArrayVec;
 use ipnet::IpNet;
 
@@ -37,6 +40,7 @@ use crate::counters::StackCounters;
 use crate::link::address::{Addresses, Probing};
 use crate::link::neighbor::{Advertisement, NeighborConfig, Neighbors};
 use crate::network::DEFAULT_HOP_LIMIT;
+use crate::network::autoconf::{AutoconfConfig, Slaac};
 use crate::network::identification::Identifications;
 use crate::network::path_mtu::PathMtus;
 use crate::network::rate_limit::RateLimit;
@@ -48,6 +52,8 @@ use crate::transport::udp::{ChecksumPolicy, Ports};
 use crate::wire::ethernet::{self, Mac, PlainStation, Tags, Vlan};
 use crate::wire::ip::IpAddress;
 use crate::wire::membership::Query;
+use crate::wire::ndp::RouterAdvertisement;
+use autoconf::Configured;
 use egress::{Egress, Way};
 use outbox::Turn;
 
@@ -72,6 +78,8 @@ pub struct StackConfig {
     pub groups: Vec<IpAddress>,
     /// Whether UDP to broadcast addresses is delivered.
     pub broadcasts: bool,
+    /// What is made of routers' advertisements, if anything.
+    pub autoconf: Option<AutoconfConfig>,
     /// Ports that the application listens on.
     pub udp_ports: Vec<u16>,
     /// How received checksums of UDP and TCP are judged.
@@ -107,7 +115,7 @@ impl Default for Marking {
 }
 
 /// What happened that somebody outside has to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// All addresses are ours to use.
     Ready,
@@ -119,6 +127,23 @@ pub enum Event {
     Neighbor(IpAddress, Mac),
     /// A router asks who is in which group, of IPv4 where that is true: another worker reports.
     Query(Query, bool),
+    /// A router showed itself by this address: other workers of the same addresses make the same of it.
+    Router(Ipv6Addr, RouterAdvertisement),
+    /// An address is gained or lost by what routers told.
+    Address(IpAddress, AddressNews),
+}
+
+/// What becomes of an address while the stack runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressNews {
+    /// It is about to be probed for: what is sent to it has to come here from now on.
+    Probed,
+    /// It is ours to use.
+    Settled,
+    /// Another host has it: it was not taken.
+    Taken,
+    /// It is ours no more.
+    Lost,
 }
 
 /// Events kept until they are taken out: more would be news about the same few things.
@@ -146,6 +171,7 @@ pub struct Stack<A: App> {
     /// Whether we find out whether the addresses are free.
     probes: bool,
     reassembly: Reassembly<Inbound>,
+    autoconf: Option<Configured>,
     egress: Egress,
     events: ArrayVec<Event, EVENTS>,
     ready: bool,
@@ -220,6 +246,7 @@ impl<A: App> Stack<A> {
             broadcasts: config.broadcasts,
             probes: config.probing == Probing::Lead,
             reassembly: Reassembly::new(config.reassembly),
+            autoconf: Configured::of(config, now),
             egress: Egress {
                 mac: config.mac,
                 tags: config.vlan.map_or_else(Tags::default, Tags::of),
@@ -228,6 +255,7 @@ impl<A: App> Stack<A> {
                 outgoing: FrameQueue::default(),
                 routes: Routes::new(addresses.prefixes(), &config.gateways).with(config.routes.clone()),
                 addresses,
+                prefer_temporary: config.autoconf.is_some_and(|autoconf| autoconf.slaac == Slaac::Temporary),
                 neighbors: Neighbors::new(&config.neighbors, config.secret),
                 members: groups::members(config, now),
                 marking: config.marking,
@@ -298,6 +326,7 @@ impl<A: App> Stack<A> {
         self.egress.flush_found(umem, out);
         self.egress.flush_outgoing(now, umem, out);
         self.expire_fragments(now, umem, out);
+        self.run_autoconf(now, umem, out);
         // RFC 4862, section 5.4.2: a node joins the solicited-node group of an address before it probes for it.
         self.egress.transmit_reports(now, umem, out);
         let app = &mut self.app;
@@ -319,7 +348,8 @@ impl<A: App> Stack<A> {
     pub fn next_deadline(&self) -> Option<Instant> {
         let tcp = self.tcp.as_ref().and_then(Tcp::next_deadline);
         let fragments = self.reassembly.next_deadline();
-        [self.egress.next_deadline(), self.app.next_deadline(), tcp, fragments].into_iter().flatten().min()
+        let autoconf = self.autoconf.as_ref().and_then(Configured::next_deadline);
+        [self.egress.next_deadline(), self.app.next_deadline(), tcp, fragments, autoconf].into_iter().flatten().min()
     }
 
     /// Takes out the oldest event.
@@ -344,6 +374,9 @@ impl<A: App> Stack<A> {
 
     /// Sends no IP packet that is longer than `mtu` bytes from now on.
     pub fn set_mtu(&mut self, mtu: u16, umem: &mut Umem) {
+        if let Some(configured) = &mut self.autoconf {
+            configured.set_link_mtu(mtu);
+        }
         self.egress.paths.set_link(mtu);
         if let Some(tcp) = &mut self.tcp {
             tcp.set_mtu(mtu, umem);
@@ -358,7 +391,10 @@ impl<A: App> Stack<A> {
 
     /// Takes other ways out.
     pub fn set_routes(&mut self, routes: Routes) {
-        self.egress.routes = routes;
+        match &mut self.autoconf {
+            Some(configured) => self.egress.routes = configured.set_routes(routes),
+            None => self.egress.routes = routes,
+        }
     }
 
     /// Counts frames of the last bursts that the device did not take.

@@ -8,7 +8,11 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::routing::{StaticRoute, names_the_link, unfit_for_a_host};
+use super::{ConfigError, invalid};
+use crate::network::autoconf::Slaac;
+use crate::network::membership::MAX_GROUPS;
 use crate::wire::ethernet::{self, Mac};
+use crate::wire::ip::IpAddress;
 
 /// An address with the prefix length of its link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -40,6 +44,45 @@ impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
+}
+
+/// Which addresses are made of the prefixes that routers advertise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum SlaacMode {
+    /// None
+    #[default]
+    Off,
+    /// One of each that stays
+    Stable,
+    /// And one that changes every day
+    Temporary,
+}
+
+impl From<SlaacMode> for Slaac {
+    fn from(mode: SlaacMode) -> Self {
+        match mode {
+            SlaacMode::Off => Self::Off,
+            SlaacMode::Stable => Self::Stable,
+            SlaacMode::Temporary => Self::Temporary,
+        }
+    }
+}
+
+/// Groups to join, each once.
+pub(super) fn groups(join: &[IpAddr]) -> Result<Vec<IpAddress>, ConfigError> {
+    for (at, group) in join.iter().enumerate() {
+        if !group.is_multicast() {
+            return Err(invalid("--join", group, "it is no multicast address: give one such as 239.1.2.3 or ff15::7"));
+        }
+        if join[..at].contains(group) {
+            return Err(invalid("--join", group, "it is given twice"));
+        }
+    }
+    if join.len() > MAX_GROUPS {
+        return Err(invalid("--join", join.len(), format!("a host is in {MAX_GROUPS} groups at most")));
+    }
+    Ok(join.iter().copied().map(Into::into).collect())
 }
 
 /// A VLAN: the id of its tag, or the ids of its two.

@@ -34,6 +34,8 @@ pub(super) struct Egress {
     /// IP packets that are fragments and wait for room to be sent.
     pub(super) outgoing: FrameQueue,
     pub(super) addresses: Addresses,
+    /// Whether connections and datagrams go out from addresses that change, where there are any.
+    pub(super) prefer_temporary: bool,
     pub(super) routes: Routes,
     pub(super) neighbors: Neighbors,
     pub(super) members: Membership,
@@ -194,7 +196,7 @@ impl Egress {
     }
 
     fn solicit(&mut self, address: IpAddress, to: Option<Mac>, umem: &mut Umem, out: &mut Burst) {
-        let source = self.addresses.source_for(address);
+        let source = self.source_for(address);
         match (address.to_v4(), address.to_v6()) {
             (Some(target), _) => {
                 let sender = source.and_then(IpAddress::to_v4).unwrap_or(Ipv4Addr::UNSPECIFIED);
@@ -219,7 +221,7 @@ impl Egress {
     }
 
     /// Sends a message of neighbor discovery to a group, or to the neighbor that has the MAC address `to`.
-    fn send_ndp(
+    pub(super) fn send_ndp(
         &mut self,
         source: IpAddress,
         destination: IpAddress,

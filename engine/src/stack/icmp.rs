@@ -183,7 +183,7 @@ impl<A: App> Stack<A> {
         if self.egress.addresses.is_ours(inbound.destination) {
             return Some(inbound.destination);
         }
-        self.egress.addresses.source_for(inbound.source)
+        self.egress.source_for(inbound.source)
     }
 
     /// Drops a datagram and makes an ICMP error of its frame, if one is allowed.

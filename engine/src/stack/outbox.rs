@@ -67,7 +67,7 @@ impl<S: Default> Outbox for Turn<'_, S> {
     }
 
     fn source_for(&self, to: IpAddr) -> Option<IpAddr> {
-        self.egress.addresses.source_for(to.into()).map(IpAddr::from)
+        self.egress.source_for(to.into()).map(IpAddr::from)
     }
 
     fn mtu(&self) -> u16 {
@@ -120,7 +120,7 @@ impl<S: Default> Turn<'_, S> {
         }
         // RFC 9293, section 3.9.1.1 (MUST-44): the IP layer is asked to select a local address before the first SYN.
         let local = match from {
-            None => egress.addresses.source_for(remote).ok_or(ConnectError::Later)?,
+            None => egress.source_for(remote).ok_or(ConnectError::Later)?,
             // RFC 9293, section 3.9.1.1 (MUST-43): the optional "local IP address" parameter MUST be supported.
             Some(local) => match egress.addresses.state(local.into()) {
                 Some(AddressState::Preferred) if local.is_ipv4() == remote.is_v4() => local.into(),
@@ -149,7 +149,7 @@ impl<S> Turn<'_, S> {
         let Some(next_hop) = self.egress.next_hop(destination) else {
             return Err(self.unsent(UnsentReason::NoRoute));
         };
-        let source = self.egress.addresses.source_for(destination).ok_or(SendError::Later)?;
+        let source = self.egress.source_for(destination).ok_or(SendError::Later)?;
         if self.out.room() == 0 {
             return Err(SendError::Later);
         }

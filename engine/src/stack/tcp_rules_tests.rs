@@ -51,6 +51,7 @@ impl<A: App> Host<A> {
             probing: Probing::Off,
             groups: vec![],
             broadcasts: false,
+            autoconf: None,
             udp_ports: vec![PORT],
             checksum: ChecksumPolicy::Verify,
             tcp: Some(tcp),

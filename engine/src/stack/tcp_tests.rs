@@ -118,6 +118,7 @@ impl<A: App> Side<A> {
             probing: Probing::Off,
             groups: vec![],
             broadcasts: false,
+            autoconf: None,
             udp_ports: vec![],
             checksum: ChecksumPolicy::Verify,
             tcp: Some(tcp),

@@ -1,5 +1,6 @@
 //! The stack by hand: frames in, frames out.
 
+mod autoconf;
 mod groups;
 mod vlan;
 
@@ -33,6 +34,7 @@ fn config() -> StackConfig {
         probing: Probing::Off,
         groups: vec![],
         broadcasts: false,
+        autoconf: None,
         udp_ports: vec![7],
         checksum: ChecksumPolicy::AcceptPartial,
         tcp: None,

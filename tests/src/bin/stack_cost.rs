@@ -133,6 +133,7 @@ fn config() -> StackConfig {
         probing: Probing::Off,
         groups: vec![],
         broadcasts: false,
+        autoconf: None,
         udp_ports: vec![PORT],
         checksum: ChecksumPolicy::Verify,
         tcp: None,

@@ -282,6 +282,7 @@ fn config(connections: u32) -> StackConfig {
         probing: Probing::Off,
         groups: vec![],
         broadcasts: false,
+        autoconf: None,
         udp_ports: vec![PORT],
         checksum: ChecksumPolicy::Verify,
         tcp: Some(TcpConfig { ports: vec![PORT], connections, chunks: 2 * connections + 64, ..TcpConfig::default() }),

@@ -101,6 +101,7 @@ pub fn stack_config(mac: Mac, address: Ipv4Addr, ports: impl Iterator<Item = u16
         probing: Probing::Off,
         groups: vec![],
         broadcasts: false,
+        autoconf: None,
         udp_ports: ports.collect(),
         checksum: ChecksumPolicy::Verify,
         tcp: None,

@@ -44,6 +44,7 @@ impl Alone {
             probing: Probing::Off,
             groups: vec![],
             broadcasts: false,
+            autoconf: None,
             udp_ports: vec![],
             checksum: ChecksumPolicy::Verify,
             tcp: Some(TcpConfig {
