@@ -452,6 +452,7 @@ fn open(settings: &Settings, facts: &LinkFacts, plan: &Plan, xdp: XdpMode, queue
     };
     config.rings = RingSizes::all(settings.ring_size);
     config.chunk_size = plan.chunk_size;
+    config.multi_buffer = plan.multi_buffer;
     config.huge_pages = settings.huge_pages;
     config.extra_chunks = tcp_chunks(settings, plan);
     match settings.driver {

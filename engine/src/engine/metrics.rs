@@ -217,12 +217,13 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 15] {
 }
 
 /// The device's counters with names, as [`stack_fields`].
-fn device_fields(report: &Report) -> [(&'static str, &'static str, u64); 16] {
+fn device_fields(report: &Report) -> [(&'static str, &'static str, u64); 17] {
     let DeviceCounters {
         received,
         transmitted,
         completed,
         invalid_descriptors,
+        overlong,
         kicks,
         kick_errors,
         fill_kicks,
@@ -241,6 +242,7 @@ fn device_fields(report: &Report) -> [(&'static str, &'static str, u64); 16] {
         ("ring_transmitted", "Frames put into the transmit ring", transmitted),
         ("ring_completed", "Frames that the kernel completed", completed),
         ("ring_invalid_descriptors", "Descriptors of memory that was not the kernel's to return", invalid_descriptors),
+        ("ring_overlong", "Frames received in more chunks than any can be in", overlong),
         ("ring_kicks", "System calls to start transmission", kicks),
         ("ring_kick_errors", "Such calls refused, other than by \"again\"", kick_errors),
         ("ring_fill_kicks", "System calls to make the kernel look at the fill ring", fill_kicks),
