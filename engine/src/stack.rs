@@ -138,6 +138,8 @@ enum Outcome {
     Refused(DropReason, Inbound),
     /// It is a datagram with a TCP segment: TCP decides, and may keep the frame.
     Tcp(Inbound),
+    /// The same of one that lies in several chunks.
+    TcpLong(Inbound),
 }
 
 /// A received datagram, as far as an answer to it needs to know.
@@ -166,6 +168,11 @@ impl Inbound {
         let Self { flow_label, .. } = *self;
         let traffic_class = self.traffic_class & !3;
         Way { source, destination: self.source, traffic_class, flow_label, hop_limit: DEFAULT_HOP_LIMIT }
+    }
+
+    /// Where the packet ends, bytes from the frame's start.
+    const fn end(&self) -> usize {
+        self.payload_at + self.payload_len
     }
 
     /// Whether it was sent to several hosts.
@@ -259,6 +266,7 @@ impl<A: App> Stack<A> {
                 self.egress.send_back(&inbound, frame, now, umem, out);
             }
             Outcome::Tcp(ref inbound) => self.tcp(now, inbound, frame, umem, out),
+            Outcome::TcpLong(ref inbound) => self.tcp_long(now, inbound, frame, umem, out),
         }
     }
 
