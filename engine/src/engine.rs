@@ -149,6 +149,8 @@ pub struct Ready {
     pub granted: Granted,
     /// Who works the rings.
     pub driver: Driver,
+    /// Whether a frame may lie in several chunks of packet memory.
+    pub multi_buffer: bool,
     /// What the packet memory came from.
     pub backing: Backing,
     /// Whether answers to a connection that we open come in on the queue of the worker that opens it: there is no
@@ -242,6 +244,7 @@ impl Engine {
             xdp,
             granted,
             driver: settings.driver,
+            multi_buffer: plan.multi_buffer,
             backing,
             answers_come_back: facts.queues == 1 || facts.spreading.is_some(),
         };
@@ -510,6 +513,7 @@ fn tcp_config(settings: &Settings, plan: &Plan, mtu: u16) -> TcpConfig {
         pacing: settings.pacing,
         chunks: tcp_chunks(settings, plan),
         mtu,
+        chunk_room: plan.chunk_size.room(),
         ..TcpConfig::default()
     }
 }

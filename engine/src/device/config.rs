@@ -108,8 +108,8 @@ pub(super) const MAX_RECEIVED_PARTS: u32 = 18;
 /// configured down to 17, and the limit of the copy path is one below it).
 pub(super) const MAX_SENT_PARTS: u32 = 16;
 
-/// Bytes that the kernel leaves free in front of a received frame, and of each of its parts (`XDP_PACKET_HEADROOM`).
-const KERNEL_HEADROOM: u32 = 256;
+/// The same in zero-copy mode: descriptors that i40e and ice take for a frame.
+const MAX_ZERO_COPY_PARTS: u32 = 8;
 
 /// What a frame is longer than its IP packet, bytes: an Ethernet header with two tags, and the check sequence,
 /// which drivers such as igb count too.
@@ -118,7 +118,8 @@ const LINK_OVERHEAD: u32 = 26;
 /// Bytes of a received frame that a chunk holds. Where the NIC itself writes, drivers round the chunk's room down to
 /// whole KiB (igb cuts longer frames silently); the kernel, where it copies, does not.
 const fn room(chunk_size: ChunkSize, zero_copy: bool) -> u32 {
-    let room = chunk_size.bytes() - KERNEL_HEADROOM;
+    // The kernel leaves as much free in front of a received frame, and of each of its parts.
+    let room = chunk_size.room() as u32;
     if zero_copy { room / 1024 * 1024 } else { room }
 }
 
@@ -131,7 +132,8 @@ pub const fn most_mtu(chunk_size: ChunkSize, zero_copy: bool) -> u32 {
 /// The longest IP packet whose frame can be received into and sent from several chunks, bytes.
 #[must_use]
 pub const fn most_mtu_of_chain(chunk_size: ChunkSize, zero_copy: bool) -> u32 {
-    MAX_SENT_PARTS * room(chunk_size, zero_copy) - LINK_OVERHEAD
+    let parts = if zero_copy { MAX_ZERO_COPY_PARTS } else { MAX_SENT_PARTS };
+    parts * room(chunk_size, zero_copy) - LINK_OVERHEAD
 }
 
 /// The number of chunks is a multiple of this, a page or more in either chunk size.

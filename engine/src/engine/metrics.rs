@@ -48,6 +48,7 @@ impl Collector for Snapshot {
             ("mode", self.ready.mode()),
             ("driver", self.ready.driver.name()),
             ("memory", self.ready.backing.name()),
+            ("frames", if self.ready.multi_buffer { "multi-buffer" } else { "single-buffer" }),
         ];
         family(&mut encoder, "info", "What runs, and how", ConstGauge::new(1), [(labels, 1)].into_iter())?;
         self.encode_link(&mut encoder)?;

@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(layout("auto", 9000, "veth"), Ok((Bytes4096, true, 61_414)));
         assert_eq!(layout("zero-copy", 1500, "igb"), Ok((Bytes4096, false, 3046)), "2,048 would cut frames above 1,024");
         assert_eq!(layout("auto", 3046, "igb"), Ok((Bytes4096, false, 3046)));
-        assert_eq!(layout("auto", 9000, "i40e"), Ok((Bytes4096, true, 49_126)));
+        assert_eq!(layout("auto", 9000, "i40e"), Ok((Bytes4096, true, 24_550)));
         assert!(matches!(layout("copy", 65_535, "veth"), Err(PlanError::MtuTooLarge { most: 61_414, .. })));
     }
 

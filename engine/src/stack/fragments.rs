@@ -100,7 +100,8 @@ fn walk_on(mut inbound: Inbound, protocol: u8, bytes: &[u8]) -> Result<Accepted,
     }
     let packet_at = inbound.ethernet.len_bytes();
     let at = inbound.payload_at - packet_at;
-    let packet = ipv6::Packet::parse(bytes.get(packet_at..).unwrap_or_default())?;
+    // Its length was checked when the first fragment came, of which perhaps not all is in this chunk.
+    let packet = ipv6::Packet::parse_start(bytes.get(packet_at..).unwrap_or_default(), usize::MAX)?;
     let upper = ipv6::walk_reassembled(&packet, protocol, at, at - ipv6::FRAGMENT_LEN)
         .map_err(|error| Refusal::of(error, inbound))?;
     inbound.payload_len -= upper.at - at;
