@@ -154,6 +154,8 @@ pub struct Ready {
     pub granted: Granted,
     /// Who works the rings.
     pub driver: Driver,
+    /// Whether a frame may lie in several chunks of packet memory.
+    pub multi_buffer: bool,
     /// What the packet memory came from.
     pub backing: Backing,
     /// Whether answers to a connection that we open come in on the queue of the worker that opens it: there is no
@@ -250,6 +252,7 @@ impl Engine {
             xdp,
             granted,
             driver: settings.driver,
+            multi_buffer: plan.multi_buffer,
             backing,
             answers_come_back: facts.queues == 1 || facts.spreading.is_some(),
             only_queue: facts.queues == 1,
@@ -472,6 +475,7 @@ fn open(settings: &Settings, facts: &LinkFacts, plan: &Plan, xdp: XdpMode, queue
     };
     config.rings = RingSizes::all(settings.ring_size);
     config.chunk_size = plan.chunk_size;
+    config.multi_buffer = plan.multi_buffer;
     config.huge_pages = settings.huge_pages;
     let held = held_chunks(&ReassemblyConfig::default(), &NeighborConfig::default());
     config.extra_chunks = tcp_chunks(settings, plan).saturating_add(held);
@@ -553,6 +557,7 @@ fn tcp_config(settings: &Settings, plan: &Plan, mtu: u16) -> TcpConfig {
         chunks: tcp_chunks(settings, plan),
         mtu,
         ttl: settings.marking.hop_limit,
+        chunk_room: plan.chunk_size.room(),
         ..TcpConfig::default()
     }
 }

@@ -193,6 +193,8 @@ enum Outcome {
     Refused(DropReason, Inbound),
     /// It is a datagram with a TCP segment: TCP decides, and may keep the frame.
     Tcp(Inbound),
+    /// The same of one that lies in several chunks.
+    TcpLong(Inbound),
 }
 
 /// A received datagram, as far as an answer to it needs to know.
@@ -213,6 +215,11 @@ struct Inbound {
 }
 
 impl Inbound {
+    /// Where the packet ends, bytes from the frame's start.
+    const fn end(&self) -> usize {
+        self.payload_at + self.payload_len
+    }
+
     /// Whether it was sent to several hosts.
     fn is_to_group(&self) -> bool {
         self.ethernet.destination.is_multicast() || self.destination.is_multicast()
@@ -317,6 +324,7 @@ impl<A: App> Stack<A> {
                 self.egress.send_back(&inbound, frame, now, umem, out);
             }
             Outcome::Tcp(ref inbound) => self.tcp(now, inbound, frame, umem, out),
+            Outcome::TcpLong(ref inbound) => self.tcp_long(now, inbound, frame, umem, out),
         }
     }
 

@@ -330,24 +330,30 @@ impl Egress {
     /// Puts an IP header in front of the payload that the frame holds.
     #[inline]
     pub(super) fn write_ip(&self, frame: &mut Frame, umem: &mut Umem, way: &Way, protocol: u8) -> bool {
-        let payload_len = frame.len();
+        let Ok(payload_len) = u16::try_from(umem.packet_len(frame)) else { return false };
         let Way { traffic_class, flow_label, hop_limit, .. } = *way;
         if let (Some(source), Some(destination)) = (way.source.to_v4(), way.destination.to_v4()) {
             let header = ipv4::Header { traffic_class, payload_len, ttl: hop_limit, protocol, source, destination };
-            return self.prepend(frame, umem, |out| header.write(out));
+            return self.prepend(payload_len, frame, umem, |out| header.write(out));
         }
         let (Some(source), Some(destination)) = (way.source.to_v6(), way.destination.to_v6()) else { return false };
         let next_header = protocol;
         let header =
             ipv6::Header { traffic_class, flow_label, payload_len, next_header, hop_limit, source, destination };
-        self.prepend(frame, umem, |out| header.write(out))
+        self.prepend(payload_len, frame, umem, |out| header.write(out))
     }
 
-    /// Makes the packet `N` bytes longer at its front, which `write` fills in; `false` if the interface could
-    /// not send it then.
+    /// Makes the packet of `len` bytes `N` bytes longer at its front, which `write` fills in; `false` if the interface
+    /// could not send it then.
     #[inline]
-    fn prepend<const N: usize>(&self, frame: &mut Frame, umem: &mut Umem, write: impl FnOnce(&mut [u8; N])) -> bool {
-        usize::from(frame.len()) + N <= usize::from(self.paths.link()) && umem.prepend(frame).map(write).is_some()
+    fn prepend<const N: usize>(
+        &self,
+        len: u16,
+        frame: &mut Frame,
+        umem: &mut Umem,
+        write: impl FnOnce(&mut [u8; N]),
+    ) -> bool {
+        usize::from(len) + N <= usize::from(self.paths.link()) && umem.prepend(frame).map(write).is_some()
     }
 
     /// Puts an Ethernet header in front of the IP packet that the frame holds.
