@@ -69,6 +69,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         gateways: Vec::new(),
         routes: Vec::new(),
         probing: Probing::Off,
+        groups: vec![],
+        broadcasts: false,
         udp_ports: vec![7],
         checksum: ChecksumPolicy::Verify,
         tcp: None,

@@ -16,6 +16,7 @@ mod metrics;
 pub mod plan;
 mod watch;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -154,6 +155,8 @@ pub struct Ready {
     /// Whether answers to a connection that we open come in on the queue of the worker that opens it: there is no
     /// other queue, or it is known how the NIC chooses.
     pub answers_come_back: bool,
+    /// Whether the interface has but one queue, so that whatever is for us comes in there.
+    pub only_queue: bool,
 }
 
 impl Ready {
@@ -176,6 +179,8 @@ pub struct Engine {
     common: Common,
     words: mpsc::UnboundedReceiver<Word>,
     reports: Vec<SharedReport>,
+    /// Groups that applications joined, with the number of workers that they run on.
+    groups: HashMap<IpAddress, u32>,
     watch: Watch,
     steer: Steer,
 }
@@ -244,6 +249,7 @@ impl Engine {
             driver: settings.driver,
             backing,
             answers_come_back: facts.queues == 1 || facts.spreading.is_some(),
+            only_queue: facts.queues == 1,
         };
 
         let (tell, words) = mpsc::unbounded_channel();
@@ -257,6 +263,7 @@ impl Engine {
             },
             words,
             reports: Vec::new(),
+            groups: HashMap::new(),
             watch,
             steer,
         };
@@ -350,11 +357,28 @@ impl Engine {
                 Some(Word::Contested(address, mac)) => {
                     tracing::warn!("{mac} claims {address}, which is ours; it was told so");
                 }
+                Some(Word::Group(group, joined)) => self.change_group(group, joined),
                 Some(Word::Died(..)) if self.watch.is_gone().await => {
                     return Err(EngineError::InterfaceGone(self.ready.interface.clone()));
                 }
                 Some(Word::Died(queue, reason)) => return Err(EngineError::WorkerDied { queue, reason }),
                 None => return Err(self.last_words()),
+            }
+        }
+    }
+
+    /// Takes note that the applications of a worker joined or left a group.
+    fn change_group(&mut self, group: IpAddress, joined: bool) {
+        let workers = self.groups.entry(group).or_default();
+        *workers = if joined { *workers + 1 } else { workers.saturating_sub(1) };
+        let (first, last) = (joined && *workers == 1, *workers == 0);
+        if last {
+            self.groups.remove(&group);
+        }
+        if first || last {
+            for mailbox in self.common.mailboxes.iter() {
+                // A full mailbox makes room, as for the other news that must arrive.
+                let _ = mailbox.force_push(News::Group(group, first));
             }
         }
     }
@@ -480,6 +504,8 @@ fn stack_config(
         routes: settings.routes.clone(),
         vlan: settings.vlan,
         probing,
+        groups: Vec::new(),
+        broadcasts: false,
         udp_ports: settings.ports.udp().map(|(port, _)| port).collect(),
         checksum: plan.checksum,
         tcp: Some(tcp_config(settings, plan, mtu)),

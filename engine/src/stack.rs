@@ -18,6 +18,7 @@
 mod connection;
 mod egress;
 mod fragments;
+mod groups;
 mod icmp;
 mod ingress;
 mod long;
@@ -46,6 +47,7 @@ use crate::transport::tcp::{Tcp, TcpConfig};
 use crate::transport::udp::{ChecksumPolicy, Ports};
 use crate::wire::ethernet::{self, Mac, PlainStation, Tags, Vlan};
 use crate::wire::ip::IpAddress;
+use crate::wire::membership::Query;
 use egress::{Egress, Way};
 use outbox::Turn;
 
@@ -66,6 +68,10 @@ pub struct StackConfig {
     pub routes: Vec<Route>,
     /// Who finds out whether the addresses are free. Of several workers with the same addresses one leads.
     pub probing: Probing,
+    /// Multicast groups that the host is in from the start on.
+    pub groups: Vec<IpAddress>,
+    /// Whether UDP to broadcast addresses is delivered.
+    pub broadcasts: bool,
     /// Ports that the application listens on.
     pub udp_ports: Vec<u16>,
     /// How received checksums of UDP and TCP are judged.
@@ -93,6 +99,8 @@ pub enum Event {
     Contested(IpAddress, Mac),
     /// A neighbor told its MAC address: another worker of the same addresses may be searching for it.
     Neighbor(IpAddress, Mac),
+    /// A router asks who is in which group, of IPv4 where that is true: another worker reports.
+    Query(Query, bool),
 }
 
 /// Events kept until they are taken out: more would be news about the same few things.
@@ -116,6 +124,9 @@ pub struct Stack<A: App> {
     icmp_limit: RateLimit,
     /// Whether any address of ours is one of IPv6.
     speaks_ipv6: bool,
+    broadcasts: bool,
+    /// Whether we find out whether the addresses are free.
+    probes: bool,
     reassembly: Reassembly<Inbound>,
     egress: Egress,
     events: ArrayVec<Event, EVENTS>,
@@ -187,6 +198,8 @@ impl<A: App> Stack<A> {
             sessions: Vec::with_capacity(config.tcp.as_ref().map_or(0, |tcp| tcp.connections as usize)),
             icmp_limit: RateLimit::new(config.secret),
             speaks_ipv6: config.addresses.iter().any(|prefix| prefix.addr().is_ipv6()),
+            broadcasts: config.broadcasts,
+            probes: config.probing == Probing::Lead,
             reassembly: Reassembly::new(config.reassembly),
             egress: Egress {
                 mac: config.mac,
@@ -197,6 +210,7 @@ impl<A: App> Stack<A> {
                 routes: Routes::new(addresses.prefixes(), &config.gateways).with(config.routes.clone()),
                 addresses,
                 neighbors: Neighbors::new(&config.neighbors, config.secret),
+                members: groups::members(config, now),
                 tcp_hop_limit: config.tcp.as_ref().map_or(DEFAULT_HOP_LIMIT, |tcp| tcp.ttl),
                 own_queue: config.own_queue.clone(),
                 counters: StackCounters::default(),
@@ -264,9 +278,15 @@ impl<A: App> Stack<A> {
         self.egress.flush_found(umem, out);
         self.egress.flush_outgoing(now, umem, out);
         self.expire_fragments(now, umem, out);
-        self.egress.transmit_questions(now, umem, out);
+        // RFC 4862, section 5.4.2: a node joins the solicited-node group of an address before it probes for it.
+        self.egress.transmit_reports(now, umem, out);
+        let app = &mut self.app;
+        self.egress.transmit_questions(now, umem, out, |packet| icmp::tell_unreachable(app, now, packet));
         if !self.ready && self.egress.addresses.all_preferred() {
             self.ready = true;
+            if self.probes {
+                self.egress.members.report_again(now);
+            }
             self.tell(Event::Ready);
         }
         let Self { app, egress, tcp, sessions, .. } = self;

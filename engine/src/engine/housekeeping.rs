@@ -21,6 +21,7 @@ use crate::steer::HeartbeatWriter;
 use crate::transport::tcp::{self, Tcp};
 use crate::wire::ethernet::Mac;
 use crate::wire::ip::IpAddress;
+use crate::wire::membership::Query;
 use crate::worker::Worker;
 
 /// How often counters are published: several times between two scrapes, and seldom enough that the system
@@ -34,6 +35,10 @@ pub(super) enum News {
     Neighbor(IpAddress, Mac),
     /// The addresses are ours to use.
     AddressesSettled,
+    /// A router asks who is in which group, of IPv4 where that is true.
+    Query(Query, bool),
+    /// Applications on some worker are in a group, or on none any more.
+    Group(IpAddress, bool),
     /// The neighbors have to be told anew where our addresses are.
     Announce,
     /// The interface has another MTU, bytes.
@@ -58,6 +63,8 @@ pub(super) enum Word {
     Duplicate(IpAddress, Mac),
     /// Another host claims an address of ours.
     Contested(IpAddress, Mac),
+    /// Applications on a worker joined or left a group.
+    Group(IpAddress, bool),
     /// The worker of a queue ends, for a reason.
     Died(u32, String),
 }
@@ -182,6 +189,7 @@ impl Housekeeping {
         }
         // First, so that a host that has an address is told of before the word that it is ours is followed.
         self.spread_events(worker);
+        self.spread_group_changes(worker);
         self.read_mail(worker, now);
         self.list_connections(worker.stack().tcp_state(), now);
         if now >= self.next_report {
@@ -203,6 +211,8 @@ impl Housekeeping {
         for news in std::iter::from_fn(|| mailbox.pop()).take(mailbox.capacity()) {
             match news {
                 News::Neighbor(address, mac) => worker.stack_mut().confirm_neighbor(address, mac, now),
+                News::Query(query, is_v4) => worker.stack_mut().hear_query(&query, is_v4, now),
+                News::Group(group, joined) => worker.stack_mut().set_group(group, joined, now),
                 News::AddressesSettled => {
                     worker.stack_mut().settle_addresses();
                     self.send(Word::Ready(self.index));
@@ -229,8 +239,17 @@ impl Housekeeping {
                 Event::Ready => {}
                 Event::Duplicate(address, mac) => self.send(Word::Duplicate(address, mac)),
                 Event::Contested(address, mac) => self.send(Word::Contested(address, mac)),
+                Event::Query(query, is_v4) => {
+                    self.common.tell_leader(News::Query(query, is_v4));
+                }
                 Event::Neighbor(address, mac) => self.common.gossip(Some(self.index), News::Neighbor(address, mac)),
             }
+        }
+    }
+
+    fn spread_group_changes<D: Device, A: App>(&self, worker: &mut Worker<D, A>) {
+        while let Some((group, joined)) = worker.stack_mut().next_group_change() {
+            self.send(Word::Group(group, joined));
         }
     }
 

@@ -180,7 +180,7 @@ fn family<L: EncodeLabelSet>(
 
 /// The stack's counters but for the reasons, with names. Taking the struct apart makes a new field that is not
 /// listed an error.
-fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 15] {
+fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 19] {
     let StackCounters {
         received,
         delivered,
@@ -189,6 +189,8 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 15] {
         unsent: _,
         udp_delivered,
         udp_originated,
+        icmp_echoes_originated,
+        icmp_delivered,
         datagrams_reassembled,
         datagrams_fragmented,
         icmp_echoes_answered,
@@ -198,6 +200,8 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 15] {
         arp_requests_answered,
         ndp_messages_originated,
         ndp_solicitations_answered,
+        group_reports_originated,
+        group_queries_heard,
         address_conflicts,
     } = report.stack.clone();
     [
@@ -206,6 +210,8 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 15] {
         ("originated", "Frames that the stack built, answers included", originated),
         ("udp_delivered", "Datagrams given to the application", udp_delivered),
         ("udp_originated", "Datagrams sent for the application", udp_originated),
+        ("icmp_echoes_originated", "Echo requests sent for the application", icmp_echoes_originated),
+        ("icmp_delivered", "Echo replies and errors that the application waited for", icmp_delivered),
         ("datagrams_reassembled", "Datagrams put together of fragments", datagrams_reassembled),
         ("datagrams_fragmented", "Datagrams sent in fragments", datagrams_fragmented),
         ("icmp_echoes_answered", "Echo requests answered", icmp_echoes_answered),
@@ -215,6 +221,8 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 15] {
         ("arp_requests_answered", "ARP requests answered", arp_requests_answered),
         ("ndp_messages_originated", "Messages of neighbor discovery sent that answer nothing", ndp_messages_originated),
         ("ndp_solicitations_answered", "Neighbor solicitations answered", ndp_solicitations_answered),
+        ("group_reports_originated", "Reports of multicast groups sent to routers", group_reports_originated),
+        ("group_queries_heard", "Queries of routers for members of groups", group_queries_heard),
         ("address_conflicts", "Claims of our addresses by other hosts", address_conflicts),
     ]
 }

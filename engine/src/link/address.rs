@@ -198,6 +198,13 @@ impl Addresses {
         usable().find(|own| own.prefix.contains(&to)).or_else(|| usable().next()).map(|own| own.address)
     }
 
+    /// A link-local address of IPv6 that is ours to use.
+    #[must_use]
+    pub fn link_local(&self) -> Option<Ipv6Addr> {
+        let usable = self.own.iter().filter(|own| own.state == AddressState::Preferred);
+        usable.filter_map(|own| own.address.to_v6()).find(Ipv6Addr::is_unicast_link_local)
+    }
+
     /// The address of ours whose solicited-node group this is (RFC 4291, section 2.7.1), in whatever state.
     #[must_use]
     pub fn solicited_at(&self, group: Ipv6Addr) -> Option<IpAddress> {

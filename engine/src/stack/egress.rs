@@ -2,19 +2,21 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::app::Echo;
 use crate::base::{Burst, Frame, FrameQueue, Instant, Umem, UnsentReason};
 use crate::counters::StackCounters;
 use crate::link::address::{Addresses, Claim};
 use crate::link::neighbor::{Due, Neighbors};
 use crate::network::DEFAULT_HOP_LIMIT;
 use crate::network::identification::Identifications;
+use crate::network::membership::Membership;
 use crate::network::path_mtu::PathMtus;
 use crate::network::route::Routes;
 use crate::network::rss::OwnQueue;
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, Mac, Tags};
 use crate::wire::ip::IpAddress;
-use crate::wire::{arp, ipv4, ipv6, ndp, udp};
+use crate::wire::{arp, icmpv4, icmpv6, ipv4, ipv6, ndp, udp};
 
 use super::Inbound;
 
@@ -32,6 +34,7 @@ pub(super) struct Egress {
     pub(super) addresses: Addresses,
     pub(super) routes: Routes,
     pub(super) neighbors: Neighbors,
+    pub(super) members: Membership,
     /// Hops that a segment of TCP may take.
     pub(super) tcp_hop_limit: u8,
     /// Which flows the NIC gives to this worker's queue, if that is known.
@@ -58,7 +61,8 @@ impl Egress {
         if self.neighbors.has_found() || !self.outgoing.is_empty() {
             return Some(Instant::ZERO);
         }
-        [self.addresses.next_deadline(), self.neighbors.next_deadline()].into_iter().flatten().min()
+        let members = self.members.next_deadline();
+        [self.addresses.next_deadline(), self.neighbors.next_deadline(), members].into_iter().flatten().min()
     }
 
     /// Sends an IP packet that answers `inbound`: by the route to where that came from, or straight back if the neighbor
@@ -82,7 +86,8 @@ impl Egress {
     /// Sends an IP packet to a neighbor, or lets it wait until the neighbor is found.
     pub(super) fn send_via(&mut self, next_hop: NextHop, frame: Frame, now: Instant, umem: &mut Umem, out: &mut Burst) {
         let NextHop { address, tags, came_from } = next_hop;
-        if let Some(mac) = self.neighbors.resolve(address, now) {
+        let group = address.is_multicast().then(|| Mac::of_group(address));
+        if let Some(mac) = group.or_else(|| self.neighbors.resolve(address, now)) {
             return self.finish(frame, mac, tags, umem, out);
         }
         match self.neighbors.wait(address, frame, umem, now) {
@@ -132,8 +137,15 @@ impl Egress {
         }
     }
 
-    /// Puts out the questions who has an address that are due, and gives up on neighbors that never answered.
-    pub(super) fn transmit_questions(&mut self, now: Instant, umem: &mut Umem, out: &mut Burst) {
+    /// Puts out the questions who has an address that are due, and gives up on neighbors that never answered: each packet
+    /// that waited for one is shown to `unreachable`.
+    pub(super) fn transmit_questions(
+        &mut self,
+        now: Instant,
+        umem: &mut Umem,
+        out: &mut Burst,
+        mut unreachable: impl FnMut(&[u8]),
+    ) {
         while out.room() > 0
             && let Some(claim) = self.addresses.due(now)
         {
@@ -145,6 +157,11 @@ impl Egress {
             match due {
                 Due::Solicit { address, to } => self.solicit(address, to, umem, out),
                 Due::GiveUp(_, mut waiting) => {
+                    let mut place = waiting.first();
+                    while let Some(queued) = place {
+                        unreachable(umem.queued_bytes(queued));
+                        place = umem.next(queued);
+                    }
                     let frames = waiting.clear(umem);
                     self.counters.unsent(UnsentReason::NeighborUnreachable, u64::from(frames));
                 }
@@ -286,6 +303,23 @@ impl Egress {
         let header =
             udp::Header { source: (way.source, ports.0), destination: (way.destination, ports.1), payload_len };
         umem.prepend(frame).map(|out| header.write(out, payload)).is_some()
+    }
+
+    /// Puts the header of an echo request in front of the payload that the frame holds, of which `payload` is the sum.
+    pub(super) fn write_echo_request(frame: &mut Frame, umem: &mut Umem, way: &Way, echo: Echo, payload: Sum) -> bool {
+        let Ok(len) = u16::try_from(umem.packet_len(frame)) else { return false };
+        if len > u16::MAX - icmpv4::LEN as u16 {
+            return false;
+        }
+        let Some(out) = umem.prepend(frame) else { return false };
+        let Echo { identifier, sequence } = echo;
+        match (way.source.to_v6(), way.destination.to_v6()) {
+            (Some(source), Some(destination)) => {
+                icmpv6::write_echo_request(out, (identifier, sequence), (payload, len), source, destination);
+            }
+            _ => icmpv4::write_echo_request(out, identifier, sequence, payload),
+        }
+        true
     }
 
     /// Puts an IP header in front of the payload that the frame holds.

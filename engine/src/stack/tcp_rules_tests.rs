@@ -49,6 +49,8 @@ impl<A: App> Host<A> {
             gateways: vec![PEER.into()],
             routes: vec![],
             probing: Probing::Off,
+            groups: vec![],
+            broadcasts: false,
             udp_ports: vec![PORT],
             checksum: ChecksumPolicy::Verify,
             tcp: Some(tcp),

@@ -116,6 +116,8 @@ impl<A: App> Side<A> {
             gateways: vec![],
             routes: vec![],
             probing: Probing::Off,
+            groups: vec![],
+            broadcasts: false,
             udp_ports: vec![],
             checksum: ChecksumPolicy::Verify,
             tcp: Some(tcp),

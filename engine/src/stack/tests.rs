@@ -1,5 +1,6 @@
 //! The stack by hand: frames in, frames out.
 
+mod groups;
 mod vlan;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -30,6 +31,8 @@ fn config() -> StackConfig {
         gateways: vec![],
         routes: vec![],
         probing: Probing::Off,
+        groups: vec![],
+        broadcasts: false,
         udp_ports: vec![7],
         checksum: ChecksumPolicy::AcceptPartial,
         tcp: None,

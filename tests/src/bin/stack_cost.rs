@@ -131,6 +131,8 @@ fn config() -> StackConfig {
         gateways: Vec::new(),
         routes: Vec::new(),
         probing: Probing::Off,
+        groups: vec![],
+        broadcasts: false,
         udp_ports: vec![PORT],
         checksum: ChecksumPolicy::Verify,
         tcp: None,

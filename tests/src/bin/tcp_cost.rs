@@ -280,6 +280,8 @@ fn config(connections: u32) -> StackConfig {
         gateways: Vec::new(),
         routes: Vec::new(),
         probing: Probing::Off,
+        groups: vec![],
+        broadcasts: false,
         udp_ports: vec![PORT],
         checksum: ChecksumPolicy::Verify,
         tcp: Some(TcpConfig { ports: vec![PORT], connections, chunks: 2 * connections + 64, ..TcpConfig::default() }),

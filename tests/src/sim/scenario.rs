@@ -99,6 +99,8 @@ pub fn stack_config(mac: Mac, address: Ipv4Addr, ports: impl Iterator<Item = u16
         gateways: Vec::new(),
         routes: Vec::new(),
         probing: Probing::Off,
+        groups: vec![],
+        broadcasts: false,
         udp_ports: ports.collect(),
         checksum: ChecksumPolicy::Verify,
         tcp: None,

@@ -42,6 +42,8 @@ impl Alone {
             gateways: Vec::new(),
             routes: Vec::new(),
             probing: Probing::Off,
+            groups: vec![],
+            broadcasts: false,
             udp_ports: vec![],
             checksum: ChecksumPolicy::Verify,
             tcp: Some(TcpConfig {
