@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
-use barewire_tests::differential::{Asker, Difference, Linux, Table, ends};
+use barewire_tests::differential::{Asker, Difference, Linux, Table, ends, lab};
 use barewire_tests::forgery::{KINDS, Packet, draw_kind};
 use barewire_tests::lab::Lab;
 use barewire_tests::sim::Rng;
@@ -39,17 +39,21 @@ fn the_engine_answers_as_linux_does_but_for_what_the_table_explains() {
     let packets: Vec<Packet> = (0..cases).map(|number| case(seed, number)).collect();
     let (linux, engine) = thread::scope(|scope| {
         let linux = scope.spawn(|| {
-            let lab = Lab::of_both_families();
+            let lab = lab();
             let _linux = Linux::start(&lab);
             let mut asker = Asker::new(&lab, Duration::ZERO);
-            packets.iter().map(|packet| asker.ask(packet)).collect::<Vec<_>>()
+            let start = std::time::Instant::now();
+            let answers = packets.iter().map(|packet| asker.ask(packet)).collect::<Vec<_>>();
+            eprintln!("linux {:?} {}", start.elapsed(), asker.repeated);
+            answers
         });
-        let lab = Lab::of_both_families();
+        let lab = lab();
         let (gateway, gateway_6) = (Lab::PEER.to_string(), Lab::PEER_6.to_string());
         let options = ["--address", Lab::ADDRESS_6, "--gateway", &gateway, "--gateway", &gateway_6];
         let engine = lab.start(&[&options[..], &["--udp-checksum", "verify", "--idle", "poll"]].concat());
         let mut asker = Asker::new(&lab, PACE);
         let answers: Vec<String> = packets.iter().map(|packet| asker.ask(packet)).collect();
+        eprintln!("engine {}", asker.repeated);
         println!("{:#?}", engine.metrics().that_are_not_zero());
         (linux.join().expect("Linux was asked"), answers)
     });

@@ -33,6 +33,17 @@ pub fn ends(case: u32) -> Ends {
     }
 }
 
+/// A lab for a host whose only addresses are the engine's, and a peer that is all neighbors that cases come from.
+#[must_use]
+pub fn lab() -> Lab {
+    let lab = Lab::of_both_families();
+    lab.veth.near.ip(&["address", "flush", "dev", Veth::NEAR]);
+    let (neighbor, neighbor_6) = ends(0).neighbors;
+    lab.veth.far.ip(&["address", "add", &format!("{neighbor}/24"), "dev", Veth::FAR]);
+    lab.veth.far.ip(&["address", "add", &format!("{neighbor_6}/64"), "dev", Veth::FAR, "nodad"]);
+    lab
+}
+
 /// Whose the marks are that show that everything before them was answered.
 const MARKER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const MARKER_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
@@ -43,6 +54,8 @@ pub struct Asker {
     socket: PacketSocket,
     marks: u32,
     buffer: Vec<u8>,
+    /// Marks that were sent again, because no answer came.
+    pub repeated: u32,
     /// The least time for a case: the engine's errors have a limit for all receivers, 1,000 a second, that the
     /// kernel's are here without.
     pace: Duration,
@@ -52,7 +65,7 @@ impl Asker {
     /// At the peer's end of the veth.
     #[must_use]
     pub fn new(lab: &Lab, pace: Duration) -> Self {
-        Self { socket: lab.veth.far_socket(), marks: 0, buffer: vec![0; 1 << 16], pace }
+        Self { socket: lab.veth.far_socket(), marks: 0, buffer: vec![0; 1 << 16], repeated: 0, pace }
     }
 
     /// Sends a case, and gives what was answered, in words and in order.
@@ -90,6 +103,10 @@ impl Asker {
             }
             if missing == 0 {
                 return;
+            }
+            self.repeated += 1;
+            if std::env::var("WHO").is_ok() {
+                eprintln!("repeat {} {:?} missing {missing}", case.kind, case.changed);
             }
             assert!(
                 start.elapsed() < PATIENCE,

@@ -85,16 +85,40 @@ impl Row {
             && self.changed.iter().any(is_changed)
             && says(&self.linux, &difference.linux)
             && says(&self.engine, &difference.engine)
+            && self.explains_numbers(difference)
+    }
+
+    /// Whether the numbers of two answers of one kind (`at=40`, `#3f5a`) are the same but for those that this row names
+    /// (`at=*`, `#*`).
+    fn explains_numbers(&self, Difference { linux, engine, .. }: &Difference) -> bool {
+        let is_named = |number: &str| {
+            let name = number.find(['=', '#']).map_or(number, |at| &number[..=at]);
+            numbers(&self.linux).chain(numbers(&self.engine)).any(|named| named.strip_suffix('*') == Some(name))
+        };
+        let is_same =
+            |number: &str| numbers(linux).any(|other| other == number) && numbers(engine).any(|other| other == number);
+        words(linux).ne(words(engine))
+            || numbers(linux).chain(numbers(engine)).all(|number| is_same(number) || is_named(number))
     }
 }
 
-/// Whether an answer is what a column says: the same words, without numbers (`at=40`, `#3f5a`) that the column leaves out.
+/// Whether an answer is what a column says, but for the numbers. `*` stands for any word.
 fn says(column: &str, answer: &str) -> bool {
-    let expected: Vec<&str> = column.split(' ').collect();
-    let words: Vec<&str> = answer.split(' ').collect();
-    let is_number = |word: &str| word.starts_with('#') || word.contains('=');
-    let kept: Vec<&str> = words.into_iter().filter(|word| !is_number(word) || expected.contains(word)).collect();
-    kept == expected
+    let mut answer = words(answer);
+    words(column).all(|expected| answer.next().is_some_and(|word| expected == "*" || expected == word))
+        && answer.next().is_none()
+}
+
+fn is_number(word: &&str) -> bool {
+    word.contains(['=', '#'])
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(' ').filter(|word| !is_number(word))
+}
+
+fn numbers(text: &str) -> impl Iterator<Item = &str> {
+    text.split(' ').filter(is_number)
 }
 
 #[cfg(test)]
@@ -118,9 +142,22 @@ mod tests {
             Difference { kind: "v6 udp", ..seen.clone() },
             Difference { changed: vec!["MF"], ..seen.clone() },
             Difference { linux: "error 3/3 at=0".into(), ..seen.clone() },
-            Difference { engine: "error 3/3 at=0 altered".into(), ..seen.clone() },
+            Difference { engine: "error 3/3 at=0 altered".into(), ..seen },
         ] {
             assert!(!table.names(&other), "{other:?}");
         }
+    }
+
+    #[test]
+    fn numbers_that_a_row_does_not_name_are_the_same() {
+        let table = Table::parse("| `v4 *` | any | error * at=* | error * | because it is so |");
+        let seen = |linux: &str, engine: &str| {
+            let (linux, engine) = (linux.to_owned(), engine.to_owned());
+            table.names(&Difference { kind: "v4 udp", changed: Vec::new(), linux, engine })
+        };
+        assert!(seen("error 3/3 at=1 quoting=28", "error 3/3 at=2 quoting=28"));
+        assert!(seen("error 3/3 at=1 quoting=28", "error 3/2 at=2 quoting=29"), "another answer altogether");
+        assert!(!seen("error 3/3 at=1 quoting=28", "error 3/3 at=1 quoting=29"));
+        assert!(!seen("error 3/3 quoting=28", "error 3/3"));
     }
 }

@@ -49,6 +49,7 @@ pub const KINDS: &[&str] = &[
     "v6 protocol",
     "v6 fragments",
     "v6 solicitation",
+    "v6 group solicitation",
     "v6 advertisement",
     "v6 router",
     "v6 redirect",
@@ -332,9 +333,19 @@ fn v6_fragments(rng: &mut Rng, ends: &Ends, from: u16) -> Vec<Frame> {
 }
 
 fn neighbor_discovery(frame: &mut Builder, ends: &Ends, kind: &str) -> Frame {
-    let near = Ends { v6: (ends.neighbors.1, ends.v6.1), ..*ends };
+    let mut near = Ends { v6: (ends.neighbors.1, ends.v6.1), ..*ends };
+    let target = if matches!(kind, "advertisement" | "redirect") { near.v6.0 } else { near.v6.1 }.octets();
+    if kind == "group solicitation" {
+        // RFC 4291, section 2.7.1: the solicited-node group, by the last three bytes; RFC 2464, section 7: its MAC address.
+        let group = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, target[13], target[14], target[15]];
+        near.v6.1 = group.into();
+        *frame = Builder::ethernet(
+            &Ends { macs: (ends.macs.0, [0x33, 0x33, 0xff, target[13], target[14], target[15]]), ..near },
+            IPV6,
+        );
+    }
     let (kind, rest, len) = match kind {
-        "solicitation" => (135, [0; 4], 24 + 8),
+        "solicitation" | "group solicitation" => (135, [0; 4], 24 + 8),
         "advertisement" => (136, [0x60, 0, 0, 0], 24 + 8),
         "router" => (133, [0; 4], 8 + 8),
         "redirect" => (137, [0; 4], 40),
@@ -342,7 +353,6 @@ fn neighbor_discovery(frame: &mut Builder, ends: &Ends, kind: &str) -> Frame {
     };
     frame.ipv6(&near, ICMPV6, 255, len).upper(ICMPV6, 2);
     frame.field("type", &[kind]).field("code", &[0]).field("checksum", &[0, 0]).field("rest of header", &rest);
-    let target = if kind == 135 { near.v6.1 } else { near.v6.0 }.octets();
     if kind != 133 {
         frame.field("target prefix", &target[..2]).raw(&target[2..15]).field("target", &target[15..]);
     }
