@@ -13,14 +13,16 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::apps::services::ServicePorts;
+use crate::network::DEFAULT_HOP_LIMIT;
 use crate::network::autoconf::Slaac;
 use crate::network::route::Route;
+use crate::stack::Marking;
 use crate::transport::tcp::TcpConfig;
 use crate::transport::udp::ChecksumPolicy;
-use crate::wire::ethernet;
+use crate::wire::ethernet::{self, Mac};
 use crate::wire::ip::IpAddress;
 pub use routing::{RouteSource, StaticRoute};
-pub use values::{Cidr, CoreList, Driver, IdleMode, Mode, QueueSet, Size, SlaacMode, Vlan};
+pub use values::{Cidr, CoreList, Driver, IdleMode, Mode, QueueSet, Size, SlaacMode, StaticNeighbor, Vlan};
 
 /// Port of the echo service (RFC 862).
 const ECHO_PORT: u16 = 7;
@@ -140,6 +142,15 @@ pub struct Options {
     /// How received UDP and TCP checksums are judged [default: accept-partial on virtual interfaces, else verify]
     #[arg(long, value_enum)]
     pub udp_checksum: Option<ChecksumPolicy>,
+    /// Neighbor whose MAC address is not asked for, and that nobody on the link can change. May be given several times
+    #[arg(long, value_name = "ADDR=MAC")]
+    pub neighbor: Vec<StaticNeighbor>,
+    /// Hops that packets may take [default: 64]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pub hop_limit: Option<u8>,
+    /// Differentiated Services code point of packets, 0 to 63 [default: 0, and in answers that of the request]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(..64))]
+    pub dscp: Option<u8>,
     /// Spread TCP segments over the round trip, instead of sending them as soon as the windows allow
     #[arg(long)]
     #[serde(default)]
@@ -195,6 +206,10 @@ pub struct Settings {
     pub metrics: Option<SocketAddr>,
     /// Entries of each ring.
     pub ring_size: u32,
+    /// Neighbors whose MAC addresses are given.
+    pub neighbors: Vec<(IpAddress, Mac)>,
+    /// How packets are marked.
+    pub marking: Marking,
     /// How received UDP and TCP checksums are judged; `None`: as the interface's kind suggests.
     pub udp_checksum: Option<ChecksumPolicy>,
     /// Whether TCP segments are paced.
@@ -304,6 +319,9 @@ impl Options {
             backlog: self.backlog.or(other.backlog),
             tcp_buffer: self.tcp_buffer.or(other.tcp_buffer),
             tcp_memory: self.tcp_memory.or(other.tcp_memory),
+            neighbor: if self.neighbor.is_empty() { other.neighbor } else { self.neighbor },
+            hop_limit: self.hop_limit.or(other.hop_limit),
+            dscp: self.dscp.or(other.dscp),
             udp_checksum: self.udp_checksum.or(other.udp_checksum),
             pacing: self.pacing || other.pacing,
             huge_pages: self.huge_pages || other.huge_pages,
@@ -312,7 +330,7 @@ impl Options {
     }
 
     fn settings(self) -> Result<Settings, ConfigError> {
-        let (ports, tcp) = (self.ports()?, self.tcp_limits()?);
+        let (ports, tcp, marking) = (self.ports()?, self.tcp_limits()?, self.marking()?);
         let interface = self.interface.ok_or(ConfigError::Missing { what: "interface", flag: "--interface IF" })?;
         let addresses: Vec<IpNet> = self.address.iter().map(|cidr| cidr.0).collect();
         if addresses.is_empty() {
@@ -351,10 +369,23 @@ impl Options {
             idle: self.idle.unwrap_or_default(),
             metrics: self.metrics.map(|metrics| endpoint("--metrics", &metrics)).transpose()?,
             ring_size,
+            neighbors: self.neighbor.iter().map(|neighbor| (neighbor.address.into(), neighbor.mac)).collect(),
+            marking,
             udp_checksum: self.udp_checksum,
             pacing: self.pacing,
             huge_pages: self.huge_pages,
         })
+    }
+
+    fn marking(&self) -> Result<Marking, ConfigError> {
+        let hop_limit = self.hop_limit.unwrap_or(DEFAULT_HOP_LIMIT);
+        if hop_limit == 0 {
+            return Err(invalid("--hop-limit", 0, "no packet would leave; give 1 to 255"));
+        }
+        match self.dscp {
+            Some(dscp) if dscp > 63 => Err(invalid("--dscp", dscp, "a code point has six bits; give 0 to 63")),
+            dscp => Ok(Marking { hop_limit, dscp }),
+        }
     }
 
     fn ports(&self) -> Result<ServicePorts, ConfigError> {
@@ -468,7 +499,7 @@ mod tests {
              metrics = '127.0.0.1:9100'\nring-size = 4096\nudp-checksum = 'trust'\nhuge-pages = true\npacing = true\n\
              discard-port = 10\ndaytime-port = 13\nchargen-port = 19\nconnections = 100\nbacklog = 10\n\
              tcp-buffer = '64K'\ntcp-memory = '8M'\nroute = ['192.0.2.0/24 via 10.0.1.1']\nroutes = 'kernel'\n\
-             vlan = '5.7'",
+             vlan = '5.7'\nneighbor = ['10.0.0.9=02:00:00:00:00:09']\nhop-limit = 32\ndscp = 46",
         );
         let settings = options.settings().unwrap();
         assert_eq!(settings.gateways, [IpAddress::v4([10, 0, 0, 1].into())]);
@@ -477,6 +508,11 @@ mod tests {
         assert_eq!(settings.queues, QueueSet::Some(vec![0, 2]));
         assert_eq!(settings.cores, Some(vec![1, 3]));
         assert_eq!(settings.vlan, Some(ethernet::Vlan { outer: 5, inner: Some(7) }));
+        let neighbor = (IpAddress::v4([10, 0, 0, 9].into()), Mac([2, 0, 0, 0, 0, 9]));
+        assert_eq!(
+            (&settings.neighbors[..], settings.marking),
+            (&[neighbor][..], Marking { hop_limit: 32, dscp: Some(46) })
+        );
         assert_eq!((settings.mode, settings.idle), (Mode::ZeroCopy, IdleMode::Poll));
         assert!(settings.huge_pages && settings.pacing);
         let ServicePorts { udp_echo, tcp_echo, discard, daytime, chargen } = settings.ports;

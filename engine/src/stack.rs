@@ -90,10 +90,28 @@ pub struct StackConfig {
     pub own_queue: Option<OwnQueue>,
     /// Neighbor tables.
     pub neighbors: NeighborConfig,
+    /// How our packets are marked.
+    pub marking: Marking,
     /// How much may be held to put datagrams together.
     pub reassembly: ReassemblyConfig,
     /// Unpredictable bits, which key the hashes of the tables.
     pub secret: [u64; 2],
+}
+
+/// How packets of ours are marked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marking {
+    /// Hops that they may take, unless an application says otherwise.
+    pub hop_limit: u8,
+    /// The Differentiated Services code point that they carry (RFC 2474), unless an application says otherwise; `None`: zero,
+    /// and in answers that of the request.
+    pub dscp: Option<u8>,
+}
+
+impl Default for Marking {
+    fn default() -> Self {
+        Self { hop_limit: DEFAULT_HOP_LIMIT, dscp: None }
+    }
 }
 
 /// What happened that somebody outside has to know.
@@ -175,6 +193,8 @@ enum Outcome {
     Refused(DropReason, Inbound),
     /// It is a datagram with a TCP segment: TCP decides, and may keep the frame.
     Tcp(Inbound),
+    /// The same of one that lies in several chunks.
+    TcpLong(Inbound),
 }
 
 /// A received datagram, as far as an answer to it needs to know.
@@ -195,16 +215,22 @@ struct Inbound {
 }
 
 impl Inbound {
-    /// The way of an answer from an address of ours: the one that this is to, unless it is to a group.
-    #[inline]
-    const fn way_back(&self, ours: IpAddress) -> Way {
-        Way::back(self.source, ours, self.traffic_class, self.flow_label)
+    /// Where the packet ends, bytes from the frame's start.
+    const fn end(&self) -> usize {
+        self.payload_at + self.payload_len
     }
 
     /// Whether it was sent to several hosts.
     fn is_to_group(&self) -> bool {
         self.ethernet.destination.is_multicast() || self.destination.is_multicast()
     }
+}
+
+/// Chunks of packet memory that fragments and frames without a neighbor may hold, on top of what rings, bursts and TCP
+/// take.
+#[must_use]
+pub const fn held_chunks(reassembly: &ReassemblyConfig, neighbors: &NeighborConfig) -> u32 {
+    reassembly.chunks + fragments::OUTGOING + neighbors.waiting
 }
 
 impl<A: App> Stack<A> {
@@ -239,6 +265,7 @@ impl<A: App> Stack<A> {
                 prefer_temporary: config.autoconf.is_some_and(|autoconf| autoconf.slaac == Slaac::Temporary),
                 neighbors: Neighbors::new(&config.neighbors, config.secret),
                 members: groups::members(config, now),
+                marking: config.marking,
                 tcp_hop_limit: config.tcp.as_ref().map_or(DEFAULT_HOP_LIMIT, |tcp| tcp.ttl),
                 own_queue: config.own_queue.clone(),
                 counters: StackCounters::default(),
@@ -297,6 +324,7 @@ impl<A: App> Stack<A> {
                 self.egress.send_back(&inbound, frame, now, umem, out);
             }
             Outcome::Tcp(ref inbound) => self.tcp(now, inbound, frame, umem, out),
+            Outcome::TcpLong(ref inbound) => self.tcp_long(now, inbound, frame, umem, out),
         }
     }
 

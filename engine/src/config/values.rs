@@ -11,7 +11,7 @@ use super::routing::{StaticRoute, names_the_link, unfit_for_a_host};
 use super::{ConfigError, invalid};
 use crate::network::autoconf::Slaac;
 use crate::network::membership::MAX_GROUPS;
-use crate::wire::ethernet;
+use crate::wire::ethernet::{self, Mac};
 use crate::wire::ip::IpAddress;
 
 /// An address with the prefix length of its link.
@@ -118,6 +118,32 @@ impl fmt::Display for Vlan {
     }
 }
 
+/// A neighbor with its MAC address, `ADDR=MAC`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct StaticNeighbor {
+    /// The neighbor.
+    pub address: IpAddr,
+    /// Its MAC address.
+    pub mac: Mac,
+}
+
+impl FromStr for StaticNeighbor {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const EXAMPLE: &str = "for example 10.0.0.9=02:00:00:00:00:09";
+        let (address, mac) = text.split_once('=').ok_or_else(|| format!("not of the form ADDR=MAC; {EXAMPLE}"))?;
+        let address = address.parse().map_err(|_| format!("{address} is not an address; {EXAMPLE}"))?;
+        let bytes: Option<Vec<u8>> = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
+        let mac = bytes.and_then(|bytes| bytes.try_into().ok()).map(Mac);
+        match mac.filter(|&mac| !mac.is_multicast() && mac != Mac::ZERO) {
+            Some(mac) => Ok(Self { address, mac }),
+            None => Err(format!("{text} does not name the MAC address of a host; {EXAMPLE}")),
+        }
+    }
+}
+
 /// Receive queues.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -207,7 +233,7 @@ macro_rules! try_from_string {
         }
     )+};
 }
-try_from_string!(Cidr, Vlan, QueueSet, CoreList, Size, StaticRoute);
+try_from_string!(Cidr, Vlan, QueueSet, CoreList, Size, StaticRoute, StaticNeighbor);
 
 /// How frames get from the NIC to the engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]

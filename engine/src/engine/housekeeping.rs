@@ -89,6 +89,8 @@ pub(super) struct Report {
     pub(super) chunks: u32,
     pub(super) free_chunks: u32,
     pub(super) waiting: u32,
+    /// Received fragments of datagrams that are not whole yet.
+    pub(super) fragments: u32,
     pub(super) tcp: TcpReport,
 }
 
@@ -314,6 +316,7 @@ impl Housekeeping {
                 chunks: worker.umem().chunks(),
                 free_chunks: worker.umem().free_chunks(),
                 waiting: worker.stack().waiting(),
+                fragments: worker.stack().fragments(),
                 tcp: worker.stack().tcp_state().map(TcpReport::of).unwrap_or_default(),
             });
         }

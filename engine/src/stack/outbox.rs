@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::app::{ConnectError, Connection, ConnectionId, Echo, JoinError, Outbox, SendError, SendOptions};
 use crate::base::{Burst, Frame, Instant, Umem, UnsentReason};
 use crate::link::address::AddressState;
-use crate::network::{DEFAULT_HOP_LIMIT, is_valid_source, membership};
+use crate::network::{is_valid_source, membership};
 use crate::transport::tcp::tuple::Tuple;
 use crate::transport::tcp::{ConnectFailure, Tcp};
 use crate::wire::checksum::Sum;
@@ -154,9 +154,9 @@ impl<S> Turn<'_, S> {
             return Err(SendError::Later);
         }
         // RFC 1112, section 6.1: the default time-to-live of multicast is 1.
-        let usual = if destination.is_multicast() { 1 } else { DEFAULT_HOP_LIMIT };
+        let usual = if destination.is_multicast() { 1 } else { self.egress.marking.hop_limit };
         let hop_limit = options.hop_limit.unwrap_or(usual);
-        let traffic_class = options.traffic_class();
+        let traffic_class = self.egress.marked(options.traffic_class());
         Ok((Way { source, destination, traffic_class, flow_label: 0, hop_limit }, next_hop))
     }
 

@@ -58,6 +58,7 @@ impl<A: App> Host<A> {
             own_queue: None,
             neighbors: NeighborConfig { fixed, ..NeighborConfig::default() },
             reassembly: ReassemblyConfig::default(),
+            marking: Marking::default(),
             secret: [1, 2],
         };
         let now = Instant::from_ns(1 << 40);

@@ -125,6 +125,7 @@ impl<A: App> Side<A> {
             own_queue: None,
             neighbors: NeighborConfig::default(),
             reassembly: ReassemblyConfig::default(),
+            marking: Marking::default(),
             secret: [u64::from(address.to_bits()), 9],
         };
         let umem = UmemConfig { chunks: CHUNKS, chunk_size: ChunkSize::Bytes2048, huge_pages: false };

@@ -44,6 +44,7 @@ fn config() -> StackConfig {
             ..NeighborConfig::default()
         },
         reassembly: ReassemblyConfig::default(),
+        marking: Marking::default(),
         secret: [1, 2],
     }
 }

@@ -139,6 +139,7 @@ fn config() -> StackConfig {
         tcp: None,
         own_queue: None,
         reassembly: ReassemblyConfig::default(),
+        marking: barewire::stack::Marking::default(),
         neighbors: NeighborConfig { fixed: vec![(PEER.into(), PEER_MAC)], ..NeighborConfig::default() },
         secret: [1, 2],
     }

@@ -288,6 +288,7 @@ fn config(connections: u32) -> StackConfig {
         tcp: Some(TcpConfig { ports: vec![PORT], connections, chunks: 2 * connections + 64, ..TcpConfig::default() }),
         own_queue: None,
         reassembly: ReassemblyConfig::default(),
+        marking: barewire::stack::Marking::default(),
         neighbors: NeighborConfig { fixed: peers(connections), ..NeighborConfig::default() },
         secret: [1, 2],
     }
