@@ -332,7 +332,7 @@ fn scenario() -> TcpScenario {
     let near = &mut scenario.hosts[Side::Near as usize].config;
     near.mtu = 1000;
     if let Some(tcp) = &mut near.tcp {
-        (tcp.mss, tcp.receive_buffer) = (960, 8_000);
+        (tcp.mtu, tcp.receive_buffer) = (1000, 8_000);
     }
     scenario
 }

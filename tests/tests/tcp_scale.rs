@@ -37,7 +37,8 @@ struct Crowd {
 
 fn config() -> StackConfig {
     let mut config = stack_config(Side::Far.mac(), Side::Far.address(), std::iter::empty());
-    config.gateway = Some(Side::Near.address());
+    config.gateways = vec![Side::Near.address().into()];
+    config.neighbors.fixed = vec![(Side::Near.address().into(), Side::Near.mac())];
     config.checksum = ChecksumPolicy::Trust;
     config.tcp = Some(TcpConfig {
         ports: port::ALL.to_vec(),

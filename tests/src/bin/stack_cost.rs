@@ -127,13 +127,14 @@ fn config() -> StackConfig {
         mtu: 1500,
         vlan: None,
         addresses: vec!["10.0.0.2/24".parse().expect("a prefix")],
-        gateway: None,
+        gateways: Vec::new(),
+        routes: Vec::new(),
         probing: Probing::Off,
         udp_ports: vec![PORT],
         checksum: ChecksumPolicy::Verify,
         tcp: None,
         own_queue: None,
-        neighbors: NeighborConfig::default(),
+        neighbors: NeighborConfig { fixed: vec![(PEER.into(), PEER_MAC)], ..NeighborConfig::default() },
         secret: [1, 2],
     }
 }
@@ -184,7 +185,7 @@ fn ipv4_frame(protocol: u8, payload: &[u8]) -> Vec<u8> {
 fn udp_frame(port: u16, frame_len: usize) -> Vec<u8> {
     let payload = pattern(frame_len - ethernet::LEN - ipv4::LEN - udp::LEN);
     let mut header = [0; udp::LEN];
-    udp::Header { source: (PEER, 40_000), destination: (OURS, port), payload_len: payload.len() as u16 }
+    udp::Header { source: (PEER.into(), 40_000), destination: (OURS.into(), port), payload_len: payload.len() as u16 }
         .write(&mut header, Sum::default().add_bytes(&payload));
     ipv4_frame(ipv4::UDP, &[&header[..], &payload].concat())
 }

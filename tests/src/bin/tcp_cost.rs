@@ -22,6 +22,7 @@ use barewire::transport::tcp::TcpConfig;
 use barewire::transport::udp::ChecksumPolicy;
 use barewire::wire::checksum::Sum;
 use barewire::wire::ethernet::{self, Mac, Tags};
+use barewire::wire::ip::IpAddress;
 use barewire::wire::seq::SeqNum;
 use barewire::wire::tcp::{Flags, Header, Options};
 use barewire::wire::{ipv4, tcp};
@@ -32,6 +33,8 @@ const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const PORT: u16 = 7;
 /// Bytes of text in a request: with the headers, a frame of 64 bytes.
 const REQUEST: usize = 10;
+/// Ports that peers of one address have.
+const PORTS: u32 = 60_000;
 /// Bytes in front of a received frame: what the kernel leaves there (`XDP_PACKET_HEADROOM`).
 const HEADROOM: u64 = 256;
 /// Virtual time between two turns: a round trip on a LAN.
@@ -114,15 +117,15 @@ struct Peer {
 
 impl Peer {
     fn number(n: u32) -> Self {
-        let address = (Ipv4Addr::from_bits(0x0a00_0100 + n / 60_000), 1_024 + (n % 60_000) as u16);
+        let address = (Ipv4Addr::from_bits(0x0a00_0100 + n / PORTS), 1_024 + (n % PORTS) as u16);
         Self { address, seq: SeqNum::new(u32::MAX - 1000), ack: SeqNum::default() }
     }
 
     /// A segment to us.
     fn frame(&self, flags: Flags, options: &Options, text: &[u8]) -> Vec<u8> {
         let header = Header {
-            source: self.address,
-            destination: (OURS, PORT),
+            source: (self.address.0.into(), self.address.1),
+            destination: (OURS.into(), PORT),
             sequence: self.seq,
             acknowledgment: self.ack,
             flags,
@@ -261,19 +264,26 @@ fn turn<A: App>(stack: &mut Stack<A>, now: base::Instant, received: &mut Burst, 
     stack.transmit(now, umem, out);
 }
 
+/// Where the peers are: nobody here answers when he is searched for.
+fn peers(connections: u32) -> Vec<(IpAddress, Mac)> {
+    let first_ports = (0..connections).step_by(PORTS as usize);
+    first_ports.map(|n| (Peer::number(n).address.0.into(), PEER_MAC)).collect()
+}
+
 fn config(connections: u32) -> StackConfig {
     StackConfig {
         mac: OUR_MAC,
         mtu: 1500,
         vlan: None,
         addresses: vec!["10.0.0.2/8".parse().expect("a prefix")],
-        gateway: None,
+        gateways: Vec::new(),
+        routes: Vec::new(),
         probing: Probing::Off,
         udp_ports: vec![PORT],
         checksum: ChecksumPolicy::Verify,
         tcp: Some(TcpConfig { ports: vec![PORT], connections, chunks: 2 * connections + 64, ..TcpConfig::default() }),
         own_queue: None,
-        neighbors: NeighborConfig::default(),
+        neighbors: NeighborConfig { fixed: peers(connections), ..NeighborConfig::default() },
         secret: [1, 2],
     }
 }

@@ -1,6 +1,7 @@
 //! One host of the simulation: a production [`Worker`] on a virtual NIC, watched after every turn.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use barewire::app::App;
 use barewire::base::{DropReason, Instant, Place, Umem, UmemConfig, UnsentReason};
@@ -317,7 +318,7 @@ impl<D: Virtual, A: App> Host<D, A> {
         assert_eq!(packet[..8], [0, 1, 8, 0, 6, 4, 0, 1], "{name}: sent an ARP packet that is no request");
         assert_eq!(packet[8..14], config.mac.0, "{name}: an ARP packet with another sender");
         let sender: [u8; 4] = packet[14..18].try_into().expect("four bytes");
-        let is_ours = config.addresses.iter().any(|net| net.addr().octets() == sender);
+        let is_ours = config.addresses.iter().any(|net| net.addr() == IpAddr::from(sender));
         assert!(is_ours || sender == [0; 4], "{name}: an ARP packet from {sender:?}");
     }
 

@@ -1,7 +1,7 @@
 //! A second opinion: what a host has to make of a frame, written from the RFCs without the engine's code, as
 //! slowly and plainly as it likes.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 
 use barewire::stack::StackConfig;
@@ -213,8 +213,8 @@ impl Reference {
 
     /// The frame that carries an IP payload back to where a packet came from, if there is a way.
     fn answer(&self, received: &Received<'_>, ip: Ip, protocol: u8, payload: &[u8]) -> Option<Vec<u8>> {
-        let on_link = |address| self.config.addresses.iter().any(|net| net.contains(&address));
-        let is_reachable = on_link(ip.source) || self.config.gateway.is_some();
+        let on_link = |address| self.config.addresses.iter().any(|net| net.contains(&IpAddr::V4(address)));
+        let is_reachable = on_link(ip.source) || !self.config.gateways.is_empty();
         if !is_reachable || payload.len() + 20 > usize::from(self.config.mtu) {
             return None;
         }
@@ -230,7 +230,7 @@ impl Reference {
     /// Whether a packet may come from the address: one other host's.
     fn is_host(&self, address: Ipv4Addr) -> bool {
         let mut links = self.config.addresses.iter();
-        let is_broadcast = links.any(|net| net.prefix_len() < 31 && net.broadcast() == address);
+        let is_broadcast = links.any(|net| net.prefix_len() < 31 && net.broadcast() == IpAddr::V4(address));
         let [first, ..] = address.octets();
         (1..224).contains(&first) && first != 127 && !self.owns(address) && !is_broadcast
     }

@@ -16,7 +16,7 @@ use super::nic::{Nic, Virtual};
 use super::pcap::Records;
 use super::reference::Reference;
 use super::rng::{Rng, hash};
-use super::scenario::{CLIENT_MAC, SERVER_MAC, STRANGER, STRANGER_MAC, Scenario};
+use super::scenario::{CLIENT_MAC, SERVER_MAC, STRANGER, STRANGER_MAC, Scenario, first_v4};
 use super::wire::{Lane, LaneCounters, Transmission};
 
 /// Steps of the part with faults at most: enough for most scenarios to send all they have.
@@ -304,7 +304,7 @@ impl<D: Virtual, A: App> Simulation<D, A> {
         let to_server = self.rng.chance(500);
         let config = if to_server { &self.scenario.server } else { &self.scenario.client };
         let lane = if to_server { &mut self.to_server } else { &mut self.to_client };
-        let address = config.addresses[0].addr();
+        let address = first_v4(config);
         if self.rng.chance(strangers.frames) {
             lane.forge(draw_frame(&mut self.rng, config.mac, address), self.now);
         }
@@ -356,7 +356,7 @@ impl<D: Virtual, A: App> Simulation<D, A> {
     /// Checks that the client's application wrote the datagram, and that it was not on the wire already.
     fn check_datagram(&mut self, frame: &[u8]) {
         let std::net::SocketAddr::V4(target) = self.scenario.target else { panic!("the server has an IPv4 address") };
-        let source = self.scenario.client.addresses[0].addr();
+        let source = first_v4(&self.scenario.client);
         let port = u16::from_be_bytes([frame[34], frame[35]]);
         let header = frames::Ip::new(frames::UDP, source, *target.ip());
         let payload = &frame[42..];
