@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use barewire::base::{ChunkSize, UmemConfig};
 use barewire::link::address::Probing;
 use barewire::link::neighbor::NeighborConfig;
+use barewire::network::reassembly::ReassemblyConfig;
 use barewire::stack::StackConfig;
 use barewire::transport::udp::ChecksumPolicy;
 use barewire::wire::ethernet::Mac;
@@ -103,6 +104,7 @@ pub fn stack_config(mac: Mac, address: Ipv4Addr, ports: impl Iterator<Item = u16
         tcp: None,
         own_queue: None,
         neighbors: NeighborConfig { entries: 64, queue: 16, ..NeighborConfig::default() },
+        reassembly: ReassemblyConfig::default(),
         secret: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
     }
 }
