@@ -75,6 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         own_queue: None,
         // Or else the peer would be asked for its MAC address first.
         neighbors: NeighborConfig { fixed: vec![(PEER.into(), PEER_MAC)], ..NeighborConfig::default() },
+        reassembly: barewire::network::reassembly::ReassemblyConfig::default(),
         secret: [0x0123_4567, 0x89ab_cdef], // unpredictable where peers are strangers
     };
     let start = Instant::ZERO;

@@ -158,14 +158,10 @@ struct Inbound {
 }
 
 impl Inbound {
-    /// RFC 1122, section 3.2.1.6 for ICMP, and as Linux for the rest: an answer travels in the class of its
-    /// request, but without the congestion mark, which belongs to the packet that carried it. From `source`: where the request
-    /// came to, unless that is a group.
+    /// The way of an answer from an address of ours: the one that this is to, unless it is to a group.
     #[inline]
-    const fn way_back(&self, source: IpAddress) -> Way {
-        let Self { flow_label, .. } = *self;
-        let traffic_class = self.traffic_class & !3;
-        Way { source, destination: self.source, traffic_class, flow_label, hop_limit: DEFAULT_HOP_LIMIT }
+    const fn way_back(&self, ours: IpAddress) -> Way {
+        Way::back(self.source, ours, self.traffic_class, self.flow_label)
     }
 
     /// Whether it was sent to several hosts.

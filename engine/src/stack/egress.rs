@@ -6,6 +6,7 @@ use crate::base::{Burst, Frame, FrameQueue, Instant, Umem, UnsentReason};
 use crate::counters::StackCounters;
 use crate::link::address::{Addresses, Claim};
 use crate::link::neighbor::{Due, Neighbors};
+use crate::network::DEFAULT_HOP_LIMIT;
 use crate::network::identification::Identifications;
 use crate::network::path_mtu::PathMtus;
 use crate::network::route::Routes;
@@ -75,24 +76,16 @@ impl Egress {
             umem.free(frame);
             return self.unsent(UnsentReason::NoRoute);
         };
-        self.send_via(next_hop, tags, Some(source), frame, now, umem, out);
+        self.send_via(NextHop { address: next_hop, tags, came_from: Some(source) }, frame, now, umem, out);
     }
 
-    /// Sends an IP packet to a neighbor, or lets it wait until the neighbor is found. Where neither can be, it goes to `else_to`.
-    pub(super) fn send_via(
-        &mut self,
-        next_hop: IpAddress,
-        tags: Tags,
-        else_to: Option<Mac>,
-        frame: Frame,
-        now: Instant,
-        umem: &mut Umem,
-        out: &mut Burst,
-    ) {
-        if let Some(mac) = self.neighbors.resolve(next_hop, now) {
+    /// Sends an IP packet to a neighbor, or lets it wait until the neighbor is found.
+    pub(super) fn send_via(&mut self, next_hop: NextHop, frame: Frame, now: Instant, umem: &mut Umem, out: &mut Burst) {
+        let NextHop { address, tags, came_from } = next_hop;
+        if let Some(mac) = self.neighbors.resolve(address, now) {
             return self.finish(frame, mac, tags, umem, out);
         }
-        match self.neighbors.wait(next_hop, frame, umem, now) {
+        match self.neighbors.wait(address, frame, umem, now) {
             Ok(pushed_out) => {
                 self.counters.originated += 1;
                 if let Some(oldest) = pushed_out {
@@ -100,7 +93,7 @@ impl Egress {
                     self.counters.unsent(UnsentReason::NeighborQueueFull, 1);
                 }
             }
-            Err((frame, reason)) => match else_to {
+            Err((frame, reason)) => match came_from {
                 Some(mac) => self.finish(frame, mac, tags, umem, out),
                 None => {
                     umem.free(frame);
@@ -332,6 +325,16 @@ impl Egress {
     }
 }
 
+/// Who takes a packet of ours next.
+#[derive(Clone, Copy)]
+pub(super) struct NextHop {
+    pub(super) address: IpAddress,
+    pub(super) tags: Tags,
+    /// The MAC address that the packet goes to if the neighbor is not known and cannot be searched for either: the one that
+    /// what it answers came from.
+    pub(super) came_from: Option<Mac>,
+}
+
 /// Whom an IP packet of ours is from and to, and in which class it travels.
 #[derive(Clone, Copy)]
 pub(super) struct Way {
@@ -341,4 +344,15 @@ pub(super) struct Way {
     /// Of IPv6 alone.
     pub(super) flow_label: u32,
     pub(super) hop_limit: u8,
+}
+
+impl Way {
+    /// The way of an answer: in the class of its request, but without the congestion mark, which belongs to the packet that
+    /// carried it (RFC 1122, section 3.2.1.6 for ICMP, and as Linux for the rest); in the flow of its request, so that what
+    /// spreads flows over paths treats both alike.
+    #[inline]
+    pub(super) const fn back(source: IpAddress, destination: IpAddress, traffic_class: u8, flow_label: u32) -> Self {
+        let traffic_class = traffic_class & !3;
+        Self { source: destination, destination: source, traffic_class, flow_label, hop_limit: DEFAULT_HOP_LIMIT }
+    }
 }

@@ -13,7 +13,7 @@ use crate::wire::ip::IpAddress;
 use crate::wire::ipv4;
 
 use super::connection::{Conversation, id};
-use super::egress::{Egress, Way};
+use super::egress::{Egress, NextHop, Way};
 use super::tcp::renew;
 
 /// One turn's way out for an application.
@@ -50,7 +50,8 @@ impl<S: Default> Outbox for Turn<'_, S> {
         }
         let Self { now, egress, umem, out, .. } = self;
         egress.counters.udp_originated += 1;
-        egress.send_via(next_hop, egress.tags, None, frame, *now, umem, out);
+        let next_hop = NextHop { address: next_hop, tags: egress.tags, came_from: None };
+        egress.send_via(next_hop, frame, *now, umem, out);
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use crate::wire::ethernet::Mac;
 use crate::wire::{ipv4, tcp};
 
 use super::connection::{Conversation, id};
-use super::egress::{Egress, Way};
+use super::egress::{Egress, NextHop, Way};
 use super::{Inbound, Stack, payload};
 
 impl<A: App> Stack<A> {
@@ -195,7 +195,7 @@ impl Egress {
             }
         };
         let came_from = (way != Mac::ZERO).then_some(way);
-        self.send_via(next_hop, self.tags, came_from, waiting, now, umem, out);
+        self.send_via(NextHop { address: next_hop, tags: self.tags, came_from }, waiting, now, umem, out);
     }
 
     /// Sends a segment without text that answers nothing.

@@ -156,8 +156,8 @@ fn config(vlan: Option<Vlan>) -> StackConfig {
         checksum: ChecksumPolicy::Verify,
         tcp: None,
         own_queue: None,
-        neighbors: NeighborConfig { fixed: peers.to_vec(), ..NeighborConfig::default() },
         reassembly: ReassemblyConfig::default(),
+        neighbors: NeighborConfig { fixed: peers.to_vec(), ..NeighborConfig::default() },
         secret: [1, 2],
     }
 }

@@ -327,8 +327,8 @@ fn config(path: &Path) -> StackConfig {
         checksum: ChecksumPolicy::Verify,
         tcp: Some(TcpConfig { ports: vec![PORT], connections, chunks: 2 * connections + 64, ..TcpConfig::default() }),
         own_queue: None,
-        neighbors: NeighborConfig { fixed: peers(path), ..NeighborConfig::default() },
         reassembly: ReassemblyConfig::default(),
+        neighbors: NeighborConfig { fixed: peers(path), ..NeighborConfig::default() },
         secret: [1, 2],
     }
 }

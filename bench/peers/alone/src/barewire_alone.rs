@@ -53,6 +53,7 @@ impl Alone {
             own_queue: None,
             // So that what is timed is TCP, and no search for the client.
             neighbors: NeighborConfig { fixed, ..NeighborConfig::default() },
+            reassembly: barewire::network::reassembly::ReassemblyConfig::default(),
             secret: [1, 2],
         };
         let umem = UmemConfig { chunks, chunk_size: ChunkSize::Bytes2048, huge_pages: false };
