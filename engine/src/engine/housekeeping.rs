@@ -71,6 +71,7 @@ pub(super) struct Report {
     pub(super) chunks: u32,
     pub(super) free_chunks: u32,
     pub(super) waiting: u32,
+    pub(super) fragment_chunks: u32,
     pub(super) tcp: TcpReport,
 }
 
@@ -242,6 +243,7 @@ impl Housekeeping {
                 chunks: worker.umem().chunks(),
                 free_chunks: worker.umem().free_chunks(),
                 waiting: worker.stack().waiting(),
+                fragment_chunks: worker.stack().fragment_chunks(),
                 tcp: worker.stack().tcp_state().map(TcpReport::of).unwrap_or_default(),
             });
         }

@@ -105,7 +105,6 @@ pub fn stack_config(mac: Mac, address: Ipv4Addr, ports: impl Iterator<Item = u16
         own_queue: None,
         reassembly: ReassemblyConfig::default(),
         neighbors: NeighborConfig { entries: 64, queue: 16, ..NeighborConfig::default() },
-        reassembly: ReassemblyConfig::default(),
         secret: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
     }
 }

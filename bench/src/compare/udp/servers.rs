@@ -2,6 +2,8 @@
 
 use crate::compare::Contestant;
 use crate::compare::programs::Programs;
+use crate::netns::Shape;
+use crate::udp::frame;
 use crate::udp::receiver::Hook;
 
 /// One row of the comparison.
@@ -55,6 +57,12 @@ impl Contestant for Kind {
 }
 
 impl Kind {
+    /// Whether it can serve such frames.
+    pub(super) fn knows(self, shape: Shape, frame_len: usize) -> bool {
+        let simple = shape.vlan.is_none() && frame_len <= frame::MAX_LIVE_LEN;
+        simple || !matches!(self, Self::BareAfXdp | Self::XdpTx)
+    }
+
     /// Where its replies are received: see `receiver.rs`.
     pub(crate) const fn hook(self) -> Hook {
         match self {
