@@ -7,13 +7,13 @@
 //!
 //! One core generates, one serves; each server runs alone, in a process of its own.
 
-mod columns;
-mod programs;
+pub(crate) mod columns;
+pub(crate) mod programs;
 mod rounds;
-mod stats;
+pub(crate) mod stats;
 mod tcp;
-mod udp;
-mod watch;
+pub(crate) mod udp;
+pub(crate) mod watch;
 
 use std::path::PathBuf;
 
@@ -92,11 +92,11 @@ trait Contestant: Copy + Ord + 'static {
 }
 
 /// What a comparison runs in: this thread is pinned, and in the client's namespace.
-struct Lab {
-    machine: Machine,
-    pair: Pair,
-    programs: Programs,
-    affinity: Affinity,
+pub(crate) struct Lab {
+    pub machine: Machine,
+    pub pair: Pair,
+    pub programs: Programs,
+    pub affinity: Affinity,
 }
 
 impl Lab {
@@ -104,7 +104,7 @@ impl Lab {
     ///
     /// # Errors
     /// No permission, or too few cores.
-    fn open(programs: Programs, shape: Shape) -> Result<Self> {
+    pub(crate) fn open(programs: Programs, shape: Shape) -> Result<Self> {
         let machine = Machine::describe();
         if machine.cores < 2 {
             return Err(Error::run("a comparison needs two cores: one generates, one serves"));

@@ -17,7 +17,7 @@ use libbpf_rs::{MapCore, MapFlags, Object};
 
 use super::frame::{self, Path};
 use super::receiver::{Hook, Receiver, words};
-use super::trial::{Attack, Offer, Outcome};
+use super::trial::{Attack, AttackKind, Offer, Outcome};
 use crate::bpf;
 use crate::error::{Context, Error, Result};
 use crate::interface::Interface;
@@ -88,8 +88,7 @@ impl LiveFrames {
         self.send(&request, offer, &plan)?;
 
         let ended_ns = monotonic_ns();
-        let counters = self.counters()?;
-        let [sent, deferred, attacked] = counters;
+        let [sent, deferred, attacked] = counters(&self.generate)?;
         let tally = self.receiver.drain(sent)?;
         let send_ns =
             if signals::stopping() { ended_ns.min(plan.end_ns) - start_ns.min(ended_ns) } else { duration_ns };
@@ -112,42 +111,60 @@ impl LiveFrames {
         let program = bpf::program(&self.generate, "generate")?;
         let _alarm = Alarm::after(LEAD + offer.duration)?;
         while !signals::stopping() && monotonic_ns() < plan.end_ns {
-            bpf::run_live(bpf::descriptor(&program), request, self.ifindex, offer.batch).map_err(|error| {
-                Error::run(format!(
-                    "BPF_PROG_RUN of live frames failed ({error}): it needs root and Linux 5.18 or newer; \
+            bpf::run_live(bpf::descriptor(&program), request, self.ifindex, offer.batch, i32::MAX).map_err(
+                |error| {
+                    Error::run(format!(
+                        "BPF_PROG_RUN of live frames failed ({error}): it needs root and Linux 5.18 or newer; \
                      `--sender kernel` sends through a socket instead"
-                ))
-            })?;
+                    ))
+                },
+            )?;
         }
         Ok(())
     }
 
     fn set_plan(&self, request: &[u8], plan: &Plan) -> Result<()> {
-        let headers_len = self.path.headers_len();
+        plan.hand_over(&self.generate, &self.path, request, self.trial)
+    }
+}
+
+impl Plan {
+    /// Writes it where the sender of `object` reads it, with all counters zero.
+    fn hand_over(&self, object: &Object, path: &Path, request: &[u8], trial: u32) -> Result<()> {
+        let headers_len = path.headers_len();
         let mut value = request[..headers_len].to_vec();
         value.resize(HEADER_WORDS * 8, 0);
-        let constants = [headers_len as u64, u64::from(self.trial), self.path.constant_sum(request, self.trial)];
-        let words = constants.into_iter().chain([plan.start_ns, plan.interval_q10, plan.limit, plan.end_ns]);
+        let constants = [headers_len as u64, u64::from(trial), path.constant_sum(request, trial)];
+        let words = constants.into_iter().chain([self.start_ns, self.interval_q10, self.limit, self.end_ns]);
         value.extend(words.flat_map(u64::to_ne_bytes));
-        if let Some(attack) = &plan.attack {
-            value.extend(attack_words(attack, &self.path));
+        if let Some(attack) = &self.attack {
+            value.extend(attack_words(attack, path));
         }
         value.resize(PLAN_WORDS * 8, 0);
-        bpf::map(&self.generate, "plan")?
+        bpf::map(object, "plan")?
             .update(&[0; 4], &value, MapFlags::ANY)
             .context(|| "cannot hand the sender its plan".into())
     }
+}
 
-    /// Requests sent, frames given back while waiting, attacker's frames sent.
-    fn counters(&self) -> Result<[u64; PLAN_WORDS - COUNTERS]> {
-        let value = bpf::map(&self.generate, "plan")?
-            .lookup(&[0; 4], MapFlags::ANY)
-            .context(|| "cannot read the sender's counters".into())?
-            .unwrap_or_default();
-        let mut counters = [0; PLAN_WORDS - COUNTERS];
-        counters.iter_mut().zip(words(&value).skip(COUNTERS)).for_each(|(counter, word)| *counter = word);
-        Ok(counters)
-    }
+/// Has the sender of `object` send nothing but an attacker's frames from now on, as many as it is run for.
+///
+/// # Errors
+/// The kernel refused.
+pub(crate) fn plan_attack(object: &Object, path: &Path, kind: AttackKind, request: &[u8]) -> Result<()> {
+    let attack = Some(Attack { kind, rate_pps: None });
+    Plan { end_ns: u64::MAX, attack, ..Plan::default() }.hand_over(object, path, request, 0)
+}
+
+/// Requests sent, frames given back while waiting, attacker's frames sent.
+pub(crate) fn counters(object: &Object) -> Result<[u64; PLAN_WORDS - COUNTERS]> {
+    let value = bpf::map(object, "plan")?
+        .lookup(&[0; 4], MapFlags::ANY)
+        .context(|| "cannot read the sender's counters".into())?
+        .unwrap_or_default();
+    let mut counters = [0; PLAN_WORDS - COUNTERS];
+    counters.iter_mut().zip(words(&value).skip(COUNTERS)).for_each(|(counter, word)| *counter = word);
+    Ok(counters)
 }
 
 /// `struct attack` in bpf/attack.h. Attackers speak IPv4.

@@ -1,7 +1,7 @@
 //! `barewire-bench compare udp`: a warm-up, then search, overload and latency for each server in each round.
 
 mod measure;
-mod search;
+pub(crate) mod search;
 mod servers;
 mod table;
 
