@@ -5,8 +5,6 @@
 //!  | bw0  10.77.0.1/24 |--- veth, 1 queue ---| bw0  10.77.0.2/24 (or nobody's) |
 //!  |   fd00:77::1/64   |                     |   fd00:77::2/64                 |
 //! ```
-//!
-//! On a VLAN the addresses are those of `bw0.77` at either end.
 #![allow(unsafe_code)]
 
 use std::fmt;
@@ -28,9 +26,6 @@ const FOLDER: &str = "/run/netns";
 
 /// The interface at either end.
 pub(crate) const INTERFACE: &str = "bw0";
-/// Where a comparison is on a VLAN: its id, and the kernel's interface on it.
-const VLAN: u16 = 77;
-const VLAN_INTERFACE: &str = "bw0.77";
 /// Last part of further addresses of the generator's end, for their ports: a generator has 30,768 of each
 /// address, a port rests for a second after each connection, and a server here closes up to 100,000 a second.
 const CLIENT_FURTHER: [u8; 5] = [11, 12, 13, 14, 15];
@@ -99,29 +94,13 @@ impl Family {
 pub(crate) struct Shape {
     /// What is measured over; there are addresses of both.
     pub family: Family,
-    /// Whether the addresses are on a VLAN.
-    pub vlan: Option<u16>,
     /// Bytes of the longest IP packet.
     pub mtu: u16,
-}
-
-impl Shape {
-    pub(crate) fn new(family: Family, on_vlan: bool, mtu: u16) -> Self {
-        Self { family, vlan: on_vlan.then_some(VLAN), mtu }
-    }
-
-    /// The kernel's interface with the addresses.
-    pub(crate) const fn interface(&self) -> &'static str {
-        if self.vlan.is_some() { VLAN_INTERFACE } else { INTERFACE }
-    }
 }
 
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "veth with 1 queue, {}", self.family.name())?;
-        if let Some(vlan) = self.vlan {
-            write!(f, " on VLAN {vlan}")?;
-        }
         match self.mtu {
             ETHERNET_MTU => Ok(()),
             mtu => write!(f, ", MTU {mtu}"),
@@ -167,27 +146,18 @@ impl Pair {
     }
 
     fn bring_up(&self, namespace: &str) -> Result<()> {
-        let inside = ["ip", "netns", "exec", namespace];
         // The host's own: a server's metrics are read through it.
         command(&["ip", "-n", namespace, "link", "set", "lo", "up"])?;
         // Frames that nobody asked for would be counted: no link-local address, and with it no router solicitations.
         let _ = command(&["ip", "-n", namespace, "link", "set", INTERFACE, "addrgenmode", "none"]);
-        command(&["ip", "-n", namespace, "link", "set", INTERFACE, "mtu", &self.shape.mtu.to_string(), "up"])?;
-        let Some(vlan) = self.shape.vlan else { return Ok(()) };
-        // The engine wants tags in the frame; veth would hand them over beside it.
-        command(&[&inside[..], &["ethtool", "-K", INTERFACE, "txvlan", "off"]].concat())?;
-        let id = vlan.to_string();
-        let added = ["link", "add", "link", INTERFACE, "name", VLAN_INTERFACE, "type", "vlan", "id", &id];
-        command(&[&["ip", "-n", namespace][..], &added].concat())?;
-        let _ = command(&["ip", "-n", namespace, "link", "set", VLAN_INTERFACE, "addrgenmode", "none"]);
-        command(&["ip", "-n", namespace, "link", "set", VLAN_INTERFACE, "up"])
+        command(&["ip", "-n", namespace, "link", "set", INTERFACE, "mtu", &self.shape.mtu.to_string(), "up"])
     }
 
     /// Adds addresses of both families.
     fn add_addresses(&self, namespace: &str, host: impl Fn(Family) -> IpAddr) -> Result<()> {
         for family in [Family::Ipv4, Family::Ipv6] {
             let address = family.cidr(host(family));
-            let mut words = vec!["ip", "-n", namespace, "address", "add", &address, "dev", self.shape.interface()];
+            let mut words = vec!["ip", "-n", namespace, "address", "add", &address, "dev", INTERFACE];
             // Nobody else can have it, and it is needed at once.
             words.extend((family == Family::Ipv6).then_some("nodad"));
             command(&words)?;
@@ -231,7 +201,7 @@ impl Pair {
     /// # Errors
     /// What `ip` says.
     pub(crate) fn set_kernel_owns_address(&self, owns: bool) -> Result<()> {
-        command(&["ip", "-n", &self.server, "address", "flush", "dev", self.shape.interface()])?;
+        command(&["ip", "-n", &self.server, "address", "flush", "dev", INTERFACE])?;
         if owns {
             self.add_addresses(&self.server, Family::server)?;
         }

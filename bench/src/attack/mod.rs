@@ -117,7 +117,7 @@ pub(crate) fn run(args: &AttackArgs) -> Result<()> {
     if !(1.0..=1e7).contains(&flood.rate) {
         return Err(Error::usage("--rate: from 1 to 1e7"));
     }
-    let shape = Shape::new(Family::Ipv4, false, ETHERNET_MTU);
+    let shape = Shape { family: Family::Ipv4, mtu: ETHERNET_MTU };
     let programs = Programs::find(shape)?;
     programs.check("barewire", "barewire")?;
     let lab = Lab::open(programs, shape)?;
@@ -165,7 +165,8 @@ fn metrics(namespace: &str) -> Result<Counters> {
 
 /// The sum of a family of counters, over all its labels, of those whose name contains `label`.
 fn sum(counters: &Counters, family: &str, label: &str) -> u64 {
-    counters.iter().filter(|(name, _)| name.starts_with(family) && name.contains(label)).map(|(_, value)| value).sum()
+    let family = format!("barewire_{family}");
+    counters.iter().filter(|(name, _)| name.starts_with(&family) && name.contains(label)).map(|(_, value)| value).sum()
 }
 
 /// Runs `work`, and says the highest value of a gauge that was seen meanwhile.

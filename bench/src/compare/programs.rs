@@ -42,13 +42,12 @@ impl Programs {
         )))
     }
 
-    /// The engine, answering on these ports.
+    /// The engine, answering on these ports, and with whatever else is said.
     pub(crate) fn engine(&self, driver: &str, ports: &[&str]) -> Vec<String> {
-        let (address, vlan) = (self.shape.family.server_cidr(), self.shape.vlan.map(|id| id.to_string()));
+        let address = self.shape.family.server_cidr();
         let where_ = ["echo", "--interface", INTERFACE, "--address", &address];
         let how = ["--queues", "0", "--cores", SERVER_CORE, "--mode", "copy", "--driver", driver, "--idle", "spin"];
-        let tagged = vlan.iter().flat_map(|id| ["--vlan", id]);
-        let args = where_.into_iter().chain(tagged).chain(ports.iter().copied()).chain(how);
+        let args = where_.into_iter().chain(ports.iter().copied()).chain(how);
         words(&self.bench.with_file_name("barewire"), args)
     }
 

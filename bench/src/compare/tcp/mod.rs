@@ -85,7 +85,7 @@ fn network(shape: Shape) -> String {
 pub(super) fn run(args: &TcpArgs) -> Result<()> {
     let (rounds, seconds) = args.rounds.plan(args.seconds, 0.4)?;
     let kinds = Kind::chosen(&args.only);
-    let shape = Shape::new(if args.ipv6 { Family::Ipv6 } else { Family::Ipv4 }, false, ETHERNET_MTU);
+    let shape = Shape { family: if args.ipv6 { Family::Ipv6 } else { Family::Ipv4 }, mtu: ETHERNET_MTU };
     if args.ipv6 && args.only.contains(&Kind::Smoltcp) {
         return Err(Error::usage("the server on smoltcp speaks IPv4 only: leave it out with --ipv6"));
     }

@@ -66,7 +66,7 @@ impl<'lab> Bench<'lab> {
         let path = Path {
             source_mac: client.mac,
             target_mac: Interface::mac_in(&lab.pair.server, INTERFACE)?,
-            vlan: shape.vlan,
+            vlan: None,
             source: SocketAddr::new(shape.family.client(), SOURCE_PORT),
             target: SocketAddr::new(shape.family.server(), 7),
         };
@@ -83,7 +83,8 @@ impl<'lab> Bench<'lab> {
     /// It does not start, does not answer, or does not end well; or an interruption.
     pub(crate) fn measure(&mut self, kind: Kind) -> Result<Measured> {
         let server = self.lab.start(kind)?;
-        let mut sender = Generator::open(&self.client, self.path, kind.hook(), self.frame_len)?;
+        let mut sender =
+            Generator::open(&self.client, Path { vlan: kind.vlan(), ..self.path }, kind.hook(), self.frame_len)?;
         let watch = Watch::begin(&self.lab.pair, &server);
 
         self.warm_up(kind, &mut sender)?;

@@ -30,6 +30,8 @@ const EXAMPLES: &str = "Examples:
   Over IPv6, and with long frames:
     barewire-bench compare udp --ipv6
     barewire-bench compare udp --size 8900 --mtu 9000 --only barewire,kernel-epoll,kernel-spin
+  The engine with and without a tag in every frame:
+    barewire-bench compare udp --only barewire,barewire-vlan
   The engine against the kernel only:
     barewire-bench compare udp --only barewire,kernel-epoll,kernel-spin";
 
@@ -50,9 +52,6 @@ pub(crate) struct UdpArgs {
     /// Over IPv6
     #[arg(long)]
     ipv6: bool,
-    /// On a VLAN; only for servers that know tags
-    #[arg(long)]
-    vlan: bool,
     /// MTU of both ends, bytes: 9000 for `--size 8900`
     #[arg(long, value_name = "BYTES", default_value_t = ETHERNET_MTU, value_parser = clap::value_parser!(u16).range(1280..=9000))]
     mtu: u16,
@@ -74,7 +73,7 @@ impl UdpArgs {
                 self.mtu + 14
             )));
         }
-        Ok((Shape::new(family, self.vlan, self.mtu), size))
+        Ok((Shape { family, mtu: self.mtu }, size))
     }
 }
 
@@ -112,17 +111,14 @@ fn network(shape: Shape, frame_len: usize) -> String {
 pub(super) fn run(args: &UdpArgs) -> Result<()> {
     let (shape, frame_len) = args.shape()?;
     let (rounds, seconds) = args.rounds.plan(args.seconds, 0.15)?;
-    let kinds = Kind::chosen(&args.only);
-    let able = |kind: Kind| kind.knows(shape, frame_len);
+    let kinds = Kind::chosen(if args.only.is_empty() { &Kind::USUAL } else { &args.only });
+    let able = |kind: Kind| kind.knows(frame_len);
     if let Some(kind) = args.only.iter().find(|kind| !able(**kind)) {
-        return Err(Error::usage(format!(
-            "`{}` knows no tags and no frames longer than a page: leave it out",
-            kind.name()
-        )));
+        return Err(Error::usage(format!("`{}` knows no frames longer than a page: leave it out", kind.name())));
     }
     let kinds: Vec<Kind> = kinds.into_iter().filter(|kind| able(*kind)).collect();
     let programs = Programs::find(shape)?;
-    if kinds.iter().any(|kind| matches!(kind, Kind::Barewire | Kind::BarewireXskRs)) {
+    if kinds.iter().any(|kind| matches!(kind, Kind::Barewire | Kind::BarewireXskRs | Kind::BarewireVlan)) {
         programs.check("barewire", "barewire")?;
     }
     let lab = Lab::open(programs, shape)?;
