@@ -1,5 +1,6 @@
 //! The stack by hand: frames in, frames out.
 
+mod ping;
 mod vlan;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
