@@ -94,6 +94,7 @@ pub struct Datagram<'a> {
     /// Bytes of the payload in `room`.
     part: usize,
     len: usize,
+    to_group: bool,
 }
 
 impl<'a> Datagram<'a> {
@@ -101,14 +102,28 @@ impl<'a> Datagram<'a> {
     #[must_use]
     pub fn new(source: SocketAddr, destination: SocketAddr, room: &'a mut [u8], len: usize) -> Self {
         let len = len.min(room.len());
-        Self { source, destination, room, part: len, len }
+        Self { source, destination, room, part: len, len, to_group: false }
     }
 
     /// A datagram of `len` bytes that goes on in further chunks behind the first `part` bytes of `room`.
     #[must_use]
     pub fn long(source: SocketAddr, destination: SocketAddr, room: &'a mut [u8], part: usize, len: usize) -> Self {
         let part = part.min(room.len());
-        Self { source, destination, room, part, len }
+        Self { source, destination, room, part, len, to_group: false }
+    }
+
+    /// The same, and whether it was sent to several hosts.
+    #[must_use]
+    pub fn with_group(self, to_group: bool) -> Self {
+        Self { to_group, ..self }
+    }
+
+    /// Whether it was sent to several hosts: to a multicast group or a broadcast address, which
+    /// [`destination`](Self::destination) is then. If all of them answer, whose address the sender wrote into it gets many
+    /// times as much as was sent.
+    #[must_use]
+    pub const fn to_group(&self) -> bool {
+        self.to_group
     }
 
     /// Who sent it.
@@ -207,6 +222,16 @@ pub trait Outbox {
 
     /// A connection of this application, unless it is closed.
     fn connection(&mut self, id: ConnectionId) -> Option<impl Connection + '_>;
+
+    /// Joins a multicast group: its datagrams for ports that the application listens on are delivered to it. Each join is
+    /// undone by a [`leave`](Self::leave).
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    fn join(&mut self, group: IpAddr) -> Result<(), JoinError>;
+
+    /// Leaves a multicast group that was joined.
+    fn leave(&mut self, group: IpAddr);
 }
 
 /// Names a connection for as long as it lives, and nothing afterwards.
@@ -359,6 +384,17 @@ pub enum ConnectError {
     /// This stack has no TCP.
     #[error("TCP is not configured")]
     NoTcp,
+}
+
+/// Why a group could not be joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// It is no multicast address.
+    #[error("that is no multicast address")]
+    NotAGroup,
+    /// As many groups as a host may be in are joined already.
+    #[error("the limit of groups is reached")]
+    TooMany,
 }
 
 /// Why a datagram could not be sent.

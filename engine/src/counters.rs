@@ -45,6 +45,10 @@ pub struct StackCounters {
     pub ndp_messages_originated: u64,
     /// Neighbor solicitations answered.
     pub ndp_solicitations_answered: u64,
+    /// Reports of our groups sent to routers.
+    pub group_reports_originated: u64,
+    /// Queries of routers for our groups.
+    pub group_queries_heard: u64,
     /// Claims of an address of ours by other hosts.
     pub address_conflicts: u64,
 }
@@ -70,6 +74,8 @@ impl Default for StackCounters {
             arp_requests_answered: 0,
             ndp_messages_originated: 0,
             ndp_solicitations_answered: 0,
+            group_reports_originated: 0,
+            group_queries_heard: 0,
             address_conflicts: 0,
         }
     }

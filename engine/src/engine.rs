@@ -10,12 +10,14 @@
 //! The XDP program is attached by a `bpf_link`: it goes when the process goes, however that happens.
 
 mod connections;
+mod groups;
 mod housekeeping;
 mod http;
 mod metrics;
 pub mod plan;
 mod watch;
 
+use std::hash::Hasher;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
+use siphasher::sip::SipHasher13;
 use tokio::sync::mpsc;
 
 use crate::app::App;
@@ -34,15 +37,17 @@ use crate::device::XskRs;
 use crate::device::{AfXdp, BindMode, Device, Granted, OpenError, RingSizes, SocketConfig};
 use crate::link::address::Probing;
 use crate::link::neighbor::NeighborConfig;
+use crate::network::autoconf::{AutoconfConfig, Slaac};
 use crate::network::reassembly::ReassemblyConfig;
 use crate::network::rss::{OwnQueue, Rss};
 use crate::nic::{FactsError, LinkFacts};
-use crate::stack::{Stack, StackConfig};
+use crate::stack::{Stack, StackConfig, held_chunks};
 use crate::steer::{Steer, SteerConfig, SteerError, XdpMode};
 use crate::transport::tcp::TcpConfig;
 use crate::wire::ethernet::Mac;
 use crate::wire::ip::IpAddress;
 use crate::worker::{Idle, Worker};
+use groups::Groups;
 use housekeeping::{Common, Housekeeping, MAILBOX, News, SharedReport, Word};
 use plan::{Placement, Plan, PlanError};
 use watch::Watch;
@@ -149,6 +154,8 @@ pub struct Ready {
     pub granted: Granted,
     /// Who works the rings.
     pub driver: Driver,
+    /// Whether a frame may lie in several chunks of packet memory.
+    pub multi_buffer: bool,
     /// What the packet memory came from.
     pub backing: Backing,
     /// Whether answers to a connection that we open come in on the queue of the worker that opens it: there is no
@@ -178,6 +185,7 @@ pub struct Engine {
     common: Common,
     words: mpsc::UnboundedReceiver<Word>,
     reports: Vec<SharedReport>,
+    groups: Groups,
     watch: Watch,
     steer: Steer,
 }
@@ -225,7 +233,7 @@ impl Engine {
         if !facts.up {
             return Err(EngineError::InterfaceDown(facts.name));
         }
-        let (steer, xdp) = attach(settings, &facts)?;
+        let (mut steer, xdp) = attach(settings, &facts)?;
         let mut secret = [0; 2];
         for word in &mut secret {
             *word = getrandom::u64().map_err(|error| EngineError::System("no random numbers", error.into()))?;
@@ -244,11 +252,13 @@ impl Engine {
             xdp,
             granted,
             driver: settings.driver,
+            multi_buffer: plan.multi_buffer,
             backing,
             answers_come_back: facts.queues == 1 || facts.spreading.is_some(),
             only_queue: facts.queues == 1,
         };
 
+        let groups = Groups::start(settings, &plan, &mut steer)?;
         let (tell, words) = mpsc::unbounded_channel();
         let mut engine = Self {
             ready,
@@ -260,6 +270,7 @@ impl Engine {
             },
             words,
             reports: Vec::new(),
+            groups,
             watch,
             steer,
         };
@@ -295,7 +306,10 @@ impl Engine {
         let report = SharedReport::default();
         self.reports.push(Arc::clone(&report));
         let heartbeat = self.steer.heartbeat(queue)?;
-        let housekeeping = Housekeeping::new(index, placement, self.common.clone(), report, heartbeat, tell);
+        let mut housekeeping = Housekeeping::new(index, placement, self.common.clone(), report, heartbeat, tell);
+        if index == 0 {
+            housekeeping.listen(self.steer.heard());
+        }
         let builder = std::thread::Builder::new().name(format!("worker-q{queue}"));
         let thread = match socket {
             Opened::Rings(device, umem) => {
@@ -324,6 +338,10 @@ impl Engine {
             let word = tokio::select! {
                 () = &mut shutdown => return Ok(()),
                 word = self.words.recv() => word,
+                () = self.groups.next() => {
+                    self.groups.look_up(&mut self.steer);
+                    continue;
+                }
                 change = self.watch.next() => {
                     self.watch.react(change, &self.common).await?;
                     continue;
@@ -353,6 +371,8 @@ impl Engine {
                 Some(Word::Contested(address, mac)) => {
                     tracing::warn!("{mac} claims {address}, which is ours; it was told so");
                 }
+                Some(Word::Address(address, news)) => groups::change_address(address, news, &mut self.steer)?,
+                Some(Word::Group(group, joined)) => self.groups.change(group, joined, &mut self.steer, &self.common),
                 Some(Word::Died(..)) if self.watch.is_gone().await => {
                     return Err(EngineError::InterfaceGone(self.ready.interface.clone()));
                 }
@@ -455,8 +475,10 @@ fn open(settings: &Settings, facts: &LinkFacts, plan: &Plan, xdp: XdpMode, queue
     };
     config.rings = RingSizes::all(settings.ring_size);
     config.chunk_size = plan.chunk_size;
+    config.multi_buffer = plan.multi_buffer;
     config.huge_pages = settings.huge_pages;
-    config.extra_chunks = tcp_chunks(settings, plan);
+    let held = held_chunks(&ReassemblyConfig::default(), &NeighborConfig::default());
+    config.extra_chunks = tcp_chunks(settings, plan).saturating_add(held);
     match settings.driver {
         Driver::Rings => AfXdp::open(&config).map(|(device, umem)| Opened::Rings(device, umem)).map_err(Into::into),
         #[cfg(feature = "xsk-rs")]
@@ -483,14 +505,36 @@ fn stack_config(
         routes: settings.routes.clone(),
         vlan: settings.vlan,
         probing,
+        groups: settings.groups.clone(),
+        broadcasts: settings.broadcasts,
+        autoconf: autoconf(settings),
         udp_ports: settings.ports.udp().map(|(port, _)| port).collect(),
         checksum: plan.checksum,
         tcp: Some(tcp_config(settings, plan, mtu)),
         own_queue: own_queue(facts, queue),
-        neighbors: NeighborConfig::default(),
+        neighbors: NeighborConfig { fixed: settings.neighbors.clone(), ..NeighborConfig::default() },
         reassembly: ReassemblyConfig::default(),
+        marking: settings.marking,
         secret,
     }
+}
+
+/// What is made of routers' advertisements, if anything.
+fn autoconf(settings: &Settings) -> Option<AutoconfConfig> {
+    let (routes, slaac) = (settings.accept_ra, settings.slaac);
+    (routes || slaac != Slaac::Off).then(|| AutoconfConfig { routes, slaac, stable_key: stable_key() })
+}
+
+/// A key that is the same whenever this machine starts and that others do not know (RFC 7217, section 5, `secret_key`):
+/// from the machine's id, which must not be shown itself (machine-id(5)). Without one, addresses are stable but can be
+/// guessed.
+fn stable_key() -> [u64; 2] {
+    let id = std::fs::read("/etc/machine-id").unwrap_or_default();
+    [1, 2].map(|half| {
+        let mut hasher = SipHasher13::new_with_keys(0x6261_7265_7769_7265, half);
+        hasher.write(&id);
+        hasher.finish()
+    })
 }
 
 /// What is known of the flows that the NIC gives to `queue`.
@@ -512,6 +556,8 @@ fn tcp_config(settings: &Settings, plan: &Plan, mtu: u16) -> TcpConfig {
         pacing: settings.pacing,
         chunks: tcp_chunks(settings, plan),
         mtu,
+        ttl: settings.marking.hop_limit,
+        chunk_room: plan.chunk_size.room(),
         ..TcpConfig::default()
     }
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::app::{ConnectError, Connection, ConnectionId, Echo, Outbox, SendError, SendOptions, SoftError};
+use crate::app::{ConnectError, Connection, ConnectionId, Echo, JoinError, Outbox, SendError, SendOptions, SoftError};
 use crate::base::UnsentReason;
 
 /// A connection in the hands of a test.
@@ -220,4 +220,10 @@ impl Outbox for FakeOutbox {
     fn connection(&mut self, _id: ConnectionId) -> Option<impl Connection + '_> {
         Some(&mut self.connection)
     }
+
+    fn join(&mut self, _group: IpAddr) -> Result<(), JoinError> {
+        Err(JoinError::TooMany)
+    }
+
+    fn leave(&mut self, _group: IpAddr) {}
 }

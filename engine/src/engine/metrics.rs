@@ -48,6 +48,7 @@ impl Collector for Snapshot {
             ("mode", self.ready.mode()),
             ("driver", self.ready.driver.name()),
             ("memory", self.ready.backing.name()),
+            ("frames", if self.ready.multi_buffer { "multi-buffer" } else { "single-buffer" }),
         ];
         family(&mut encoder, "info", "What runs, and how", ConstGauge::new(1), [(labels, 1)].into_iter())?;
         self.encode_link(&mut encoder)?;
@@ -177,7 +178,7 @@ fn family<L: EncodeLabelSet>(
 
 /// The stack's counters but for the reasons, with names. Taking the struct apart makes a new field that is not
 /// listed an error.
-fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 17] {
+fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 19] {
     let StackCounters {
         received,
         delivered,
@@ -197,6 +198,8 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 17] {
         arp_requests_answered,
         ndp_messages_originated,
         ndp_solicitations_answered,
+        group_reports_originated,
+        group_queries_heard,
         address_conflicts,
     } = report.stack.clone();
     [
@@ -216,17 +219,20 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 17] {
         ("arp_requests_answered", "ARP requests answered", arp_requests_answered),
         ("ndp_messages_originated", "Messages of neighbor discovery sent that answer nothing", ndp_messages_originated),
         ("ndp_solicitations_answered", "Neighbor solicitations answered", ndp_solicitations_answered),
+        ("group_reports_originated", "Reports of multicast groups sent to routers", group_reports_originated),
+        ("group_queries_heard", "Queries of routers for members of groups", group_queries_heard),
         ("address_conflicts", "Claims of our addresses by other hosts", address_conflicts),
     ]
 }
 
 /// The device's counters with names, as [`stack_fields`].
-fn device_fields(report: &Report) -> [(&'static str, &'static str, u64); 16] {
+fn device_fields(report: &Report) -> [(&'static str, &'static str, u64); 17] {
     let DeviceCounters {
         received,
         transmitted,
         completed,
         invalid_descriptors,
+        overlong,
         kicks,
         kick_errors,
         fill_kicks,
@@ -245,6 +251,7 @@ fn device_fields(report: &Report) -> [(&'static str, &'static str, u64); 16] {
         ("ring_transmitted", "Frames put into the transmit ring", transmitted),
         ("ring_completed", "Frames that the kernel completed", completed),
         ("ring_invalid_descriptors", "Descriptors of memory that was not the kernel's to return", invalid_descriptors),
+        ("ring_overlong", "Frames received in more chunks than any can be in", overlong),
         ("ring_kicks", "System calls to start transmission", kicks),
         ("ring_kick_errors", "Such calls refused, other than by \"again\"", kick_errors),
         ("ring_fill_kicks", "System calls to make the kernel look at the fill ring", fill_kicks),

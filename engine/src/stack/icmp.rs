@@ -14,6 +14,10 @@ use super::{Inbound, Outcome, Stack};
 impl<A: App> Stack<A> {
     pub(super) fn icmpv4(&mut self, now: Instant, inbound: &Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
         let message = payload(umem.bytes(frame), inbound);
+        // Errors about datagrams of ours come to us alone.
+        if inbound.is_to_group() {
+            return Outcome::Dropped(DropReason::IcmpIgnored);
+        }
         let packet = match icmpv4::Packet::parse(message) {
             Ok(packet) => packet,
             Err(reason) => return Outcome::Dropped(reason),
@@ -43,6 +47,7 @@ impl<A: App> Stack<A> {
         };
         match packet.kind() {
             icmpv6::ROUTER_SOLICITATION..=icmpv6::REDIRECT => return self.ndp(now, inbound, frame, umem),
+            icmpv6::LISTENER_QUERY => return self.mld(now, &packet, inbound, umem.bytes(frame)),
             _ if source.is_unspecified() => return Outcome::Dropped(DropReason::Ipv6SourceInvalid),
             _ => {}
         }
@@ -72,6 +77,9 @@ impl<A: App> Stack<A> {
 
     /// The same where the frame holds the message alone.
     pub(super) fn turn_echo(&mut self, now: Instant, inbound: &Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
+        if inbound.source.is_v4() && inbound.is_to_group() {
+            return Outcome::Dropped(DropReason::IcmpIgnored);
+        }
         let Some(our_end) = self.answer_from(inbound) else { return Outcome::Dropped(DropReason::IcmpIgnored) };
         let Some(header) = umem.bytes_mut(frame).first_chunk_mut() else {
             return Outcome::Dropped(DropReason::IcmpTruncated);
@@ -87,7 +95,8 @@ impl<A: App> Stack<A> {
             }
         };
         self.egress.counters.icmp_echoes_answered += 1;
-        self.answer_with(now, inbound, inbound.way_back(our_end), protocol, frame, umem)
+        let way = self.egress.answer_way(inbound, our_end);
+        self.answer_with(now, inbound, way, protocol, frame, umem)
     }
 
     /// Answers with the payload that the frame holds: as one packet if the path takes it.
@@ -174,7 +183,7 @@ impl<A: App> Stack<A> {
         if self.egress.addresses.is_ours(inbound.destination) {
             return Some(inbound.destination);
         }
-        self.egress.addresses.source_for(inbound.source)
+        self.egress.source_for(inbound.source)
     }
 
     /// Drops a datagram and makes an ICMP error of its frame, if one is allowed.
@@ -206,7 +215,7 @@ impl<A: App> Stack<A> {
             return Outcome::Dropped(reason);
         }
         let protocol = if is_v4 { ipv4::ICMP } else { ipv6::ICMPV6 };
-        if !self.egress.write_ip(frame, umem, &inbound.way_back(our_end), protocol) {
+        if !self.egress.write_ip(frame, umem, &self.egress.answer_way(inbound, our_end), protocol) {
             return Outcome::Dropped(reason);
         }
         self.egress.counters.icmp_errors_originated += 1;

@@ -200,7 +200,7 @@ pub fn write_error(
 }
 
 /// Sets the checksum of a message from `source` to `destination` that is written but for it.
-pub(super) fn set_checksum(message: &mut [u8], source: Ipv6Addr, destination: Ipv6Addr) {
+pub fn set_checksum(message: &mut [u8], source: Ipv6Addr, destination: Ipv6Addr) {
     let Some(field) = message.get_mut(2..4) else { return };
     field.fill(0);
     let checksum = pseudo_header(source, destination, message.len()).add_bytes(message).checksum();
