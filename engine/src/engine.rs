@@ -14,50 +14,41 @@ mod groups;
 mod housekeeping;
 mod http;
 mod metrics;
+mod open;
 pub mod plan;
+mod stack_config;
 mod watch;
 
-use std::hash::Hasher;
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
-use siphasher::sip::SipHasher13;
 use tokio::sync::mpsc;
 
 use crate::app::App;
 use crate::base::Backing;
-use crate::config::{Driver, IdleMode, Mode, Settings};
-#[cfg(feature = "xsk-rs")]
-use crate::device::XskRs;
-use crate::device::{AfXdp, BindMode, Device, Granted, OpenError, RingSizes, SocketConfig};
+use crate::config::{Driver, IdleMode, Settings};
+use crate::device::{Device, Granted, OpenError};
 use crate::link::address::Probing;
-use crate::link::neighbor::NeighborConfig;
-use crate::network::autoconf::{AutoconfConfig, Slaac};
-use crate::network::reassembly::ReassemblyConfig;
-use crate::network::rss::{OwnQueue, Rss};
 use crate::nic::{FactsError, LinkFacts};
-use crate::stack::{Stack, StackConfig, held_chunks};
-use crate::steer::{Steer, SteerConfig, SteerError, XdpMode};
-use crate::transport::tcp::TcpConfig;
+use crate::stack::Stack;
+use crate::steer::{Steer, SteerError, XdpMode};
 use crate::wire::ethernet::Mac;
 use crate::wire::ip::IpAddress;
 use crate::worker::{Idle, Worker};
 use groups::Groups;
 use housekeeping::{Common, Housekeeping, MAILBOX, News, SharedReport, Word};
+use open::{Opened, attach, open};
 use plan::{Placement, Plan, PlanError};
+use stack_config::stack_config;
 use watch::Watch;
 
 /// How long an adaptive worker looks again before it sleeps. Sleeping and waking cost about 5 us here; ten
 /// times that is lost at most on a line that falls silent, and a closed loop over a LAN never sleeps.
 const ADAPTIVE_SPIN: Duration = Duration::from_micros(50);
-/// Age of a heartbeat at which the XDP program leaves a worker's frames to the kernel: ten times the longest
-/// sleep of a worker, and far beyond the stalls of a virtual machine.
-const HEARTBEAT_LIMIT_NS: u64 = 1_000_000_000;
 /// How often the carrier is looked for at start.
 const CARRIER_POLL: Duration = Duration::from_millis(50);
 /// Time after which a missing carrier is told.
@@ -400,172 +391,6 @@ impl Drop for Engine {
             }
         }
     }
-}
-
-/// A queue's device with its memory.
-enum Opened {
-    Rings(AfXdp, crate::base::Umem),
-    #[cfg(feature = "xsk-rs")]
-    XskRs(XskRs, crate::base::Umem),
-}
-
-impl Opened {
-    /// The socket, for the map of the XDP program.
-    fn fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Rings(device, _) => device.fd(),
-            #[cfg(feature = "xsk-rs")]
-            Self::XskRs(device, _) => device.fd(),
-        }
-    }
-
-    fn granted(&self) -> Granted {
-        match self {
-            Self::Rings(device, _) => device.granted(),
-            #[cfg(feature = "xsk-rs")]
-            Self::XskRs(device, _) => device.granted(),
-        }
-    }
-
-    fn backing(&self) -> Backing {
-        match self {
-            Self::Rings(_, umem) => umem.backing(),
-            #[cfg(feature = "xsk-rs")]
-            Self::XskRs(_, umem) => umem.backing(),
-        }
-    }
-}
-
-/// Loads and attaches the XDP program: natively, or generically where that is asked for or all there is.
-fn attach(settings: &Settings, facts: &LinkFacts) -> Result<(Steer, XdpMode), EngineError> {
-    let config = SteerConfig {
-        heartbeat_limit_ns: HEARTBEAT_LIMIT_NS,
-        outer_vlan: settings.vlan.map_or(0, |vlan| vlan.outer),
-        inner_vlan: settings.vlan.and_then(|vlan| vlan.inner).unwrap_or(0),
-        ..SteerConfig::default()
-    };
-    if settings.vlan.is_some() && facts.driver == "veth" {
-        let name = &facts.name;
-        tracing::info!(
-            "veth {name} leaves the tags of its frames to its other end: `ethtool -K PEER txvlan off` there"
-        );
-    }
-    let load = |mode| Steer::load(&facts.name, facts.index, mode, facts.queues, config);
-    let native = match settings.mode {
-        Mode::Generic => None,
-        Mode::Auto | Mode::ZeroCopy | Mode::Copy => Some(load(XdpMode::Native)),
-    };
-    match native {
-        Some(Ok(steer)) => Ok((steer, XdpMode::Native)),
-        Some(Err(error)) if settings.mode == Mode::Auto && error.is_native_unsupported() => {
-            tracing::warn!("{error}; falling back to generic mode, which is slow");
-            Ok((load(XdpMode::Generic)?, XdpMode::Generic))
-        }
-        Some(Err(error)) => Err(error.into()),
-        None => Ok((load(XdpMode::Generic)?, XdpMode::Generic)),
-    }
-}
-
-fn open(settings: &Settings, facts: &LinkFacts, plan: &Plan, xdp: XdpMode, queue: u32) -> Result<Opened, EngineError> {
-    let mut config = SocketConfig::new(&facts.name, facts.index, queue);
-    config.mode = match (settings.mode, xdp) {
-        (Mode::ZeroCopy, _) => BindMode::ZeroCopy,
-        (Mode::Auto, XdpMode::Native) => BindMode::Auto,
-        _ => BindMode::Copy,
-    };
-    config.rings = RingSizes::all(settings.ring_size);
-    config.chunk_size = plan.chunk_size;
-    config.multi_buffer = plan.multi_buffer;
-    config.huge_pages = settings.huge_pages;
-    let held = held_chunks(&ReassemblyConfig::default(), &NeighborConfig::default());
-    config.extra_chunks = tcp_chunks(settings, plan).saturating_add(held);
-    match settings.driver {
-        Driver::Rings => AfXdp::open(&config).map(|(device, umem)| Opened::Rings(device, umem)).map_err(Into::into),
-        #[cfg(feature = "xsk-rs")]
-        Driver::XskRs => XskRs::open(&config).map(|(device, umem)| Opened::XskRs(device, umem)).map_err(Into::into),
-        #[cfg(not(feature = "xsk-rs"))]
-        Driver::XskRs => Err(EngineError::NoXskRs),
-    }
-}
-
-fn stack_config(
-    settings: &Settings,
-    facts: &LinkFacts,
-    plan: &Plan,
-    queue: u32,
-    probing: Probing,
-    secret: [u64; 2],
-) -> StackConfig {
-    let mtu = u16::try_from(facts.mtu).unwrap_or(u16::MAX);
-    StackConfig {
-        mac: facts.mac,
-        mtu,
-        addresses: plan.addresses.clone(),
-        gateways: settings.gateways.clone(),
-        routes: settings.routes.clone(),
-        vlan: settings.vlan,
-        probing,
-        groups: settings.groups.clone(),
-        broadcasts: settings.broadcasts,
-        autoconf: autoconf(settings),
-        udp_ports: settings.ports.udp().map(|(port, _)| port).collect(),
-        checksum: plan.checksum,
-        tcp: Some(tcp_config(settings, plan, mtu)),
-        own_queue: own_queue(facts, queue),
-        neighbors: NeighborConfig { fixed: settings.neighbors.clone(), ..NeighborConfig::default() },
-        reassembly: ReassemblyConfig::default(),
-        marking: settings.marking,
-        secret,
-    }
-}
-
-/// What is made of routers' advertisements, if anything.
-fn autoconf(settings: &Settings) -> Option<AutoconfConfig> {
-    let (routes, slaac) = (settings.accept_ra, settings.slaac);
-    (routes || slaac != Slaac::Off).then(|| AutoconfConfig { routes, slaac, stable_key: stable_key() })
-}
-
-/// A key that is the same whenever this machine starts and that others do not know (RFC 7217, section 5, `secret_key`):
-/// from the machine's id, which must not be shown itself (machine-id(5)). Without one, addresses are stable but can be
-/// guessed.
-fn stable_key() -> [u64; 2] {
-    let id = std::fs::read("/etc/machine-id").unwrap_or_default();
-    [1, 2].map(|half| {
-        let mut hasher = SipHasher13::new_with_keys(0x6261_7265_7769_7265, half);
-        hasher.write(&id);
-        hasher.finish()
-    })
-}
-
-/// What is known of the flows that the NIC gives to `queue`.
-fn own_queue(facts: &LinkFacts, queue: u32) -> Option<OwnQueue> {
-    let spreading = facts.spreading.as_ref()?;
-    let key = *spreading.key.first_chunk()?;
-    Some(OwnQueue { rss: Rss { key, indirection: spreading.table.clone().into() }, queue })
-}
-
-fn tcp_config(settings: &Settings, plan: &Plan, mtu: u16) -> TcpConfig {
-    let limits = settings.tcp;
-    TcpConfig {
-        ports: settings.ports.tcp().map(|(port, _)| port).collect(),
-        connections: limits.connections,
-        backlog: limits.backlog,
-        time_wait: limits.connections,
-        receive_buffer: limits.buffer,
-        send_buffer: limits.buffer,
-        pacing: settings.pacing,
-        chunks: tcp_chunks(settings, plan),
-        mtu,
-        ttl: settings.marking.hop_limit,
-        chunk_room: plan.chunk_size.room(),
-        ..TcpConfig::default()
-    }
-}
-
-/// Chunks that connections may hold, which the memory has on top of what rings and bursts take.
-fn tcp_chunks(settings: &Settings, plan: &Plan) -> u32 {
-    let chunks = settings.tcp.memory / u64::from(plan.chunk_size.bytes());
-    u32::try_from(chunks).unwrap_or(u32::MAX)
 }
 
 const fn idle(mode: IdleMode) -> Idle {

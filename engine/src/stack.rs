@@ -436,6 +436,12 @@ impl<A: App> Stack<A> {
         self.reassembly.held_frames()
     }
 
+    /// Chunks that received fragments wait in for the rest of their datagrams.
+    #[must_use]
+    pub const fn fragment_chunks(&self) -> u32 {
+        self.reassembly.held_chunks()
+    }
+
     /// Chunks that lie on queues: of fragments received, of fragments to send, and of frames that wait for a neighbor.
     #[must_use]
     pub fn queued_chunks(&self) -> u32 {

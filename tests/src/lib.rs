@@ -2,8 +2,10 @@
 pub mod citations;
 pub mod content;
 pub mod crowd;
+pub mod differential;
 pub mod fixtures;
 pub mod flood;
+pub mod forgery;
 pub mod impair;
 pub mod kernel;
 pub mod lab;

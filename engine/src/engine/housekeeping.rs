@@ -89,6 +89,9 @@ pub(super) struct Report {
     pub(super) chunks: u32,
     pub(super) free_chunks: u32,
     pub(super) waiting: u32,
+    /// Received fragments of datagrams that are not whole yet.
+    pub(super) fragments: u32,
+    pub(super) fragment_chunks: u32,
     pub(super) tcp: TcpReport,
 }
 
@@ -314,6 +317,8 @@ impl Housekeeping {
                 chunks: worker.umem().chunks(),
                 free_chunks: worker.umem().free_chunks(),
                 waiting: worker.stack().waiting(),
+                fragments: worker.stack().fragments(),
+                fragment_chunks: worker.stack().fragment_chunks(),
                 tcp: worker.stack().tcp_state().map(TcpReport::of).unwrap_or_default(),
             });
         }
