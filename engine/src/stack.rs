@@ -348,6 +348,8 @@ impl<A: App> Stack<A> {
         }
         let Self { app, egress, tcp, sessions, .. } = self;
         app.poll(now, &mut Turn { now, egress, tcp: tcp.as_mut(), sessions, umem, out });
+        // What the application sends in fragments.
+        self.egress.flush_outgoing(now, umem, out);
         self.transmit_tcp(now, umem, out);
     }
 
