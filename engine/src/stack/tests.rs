@@ -1,5 +1,6 @@
 //! The stack by hand: frames in, frames out.
 
+mod jumbo;
 mod vlan;
 
 use std::net::{Ipv4Addr, SocketAddr};
