@@ -339,7 +339,11 @@ mod tests {
         assert_eq!(layout("copy", 3814, "igb"), Ok((Bytes4096, false, 3814)));
         assert_eq!(layout("copy", 3815, "igb"), Ok((Bytes4096, true, 61_414)));
         assert_eq!(layout("auto", 9000, "veth"), Ok((Bytes4096, true, 61_414)));
-        assert_eq!(layout("zero-copy", 1500, "igb"), Ok((Bytes4096, false, 3046)), "2,048 would cut frames above 1,024");
+        assert_eq!(
+            layout("zero-copy", 1500, "igb"),
+            Ok((Bytes4096, false, 3046)),
+            "2,048 would cut frames above 1,024"
+        );
         assert_eq!(layout("auto", 3046, "igb"), Ok((Bytes4096, false, 3046)));
         assert_eq!(layout("auto", 9000, "i40e"), Ok((Bytes4096, true, 24_550)));
         let error = Plan::new(&settings("driver = 'xsk-rs'"), &facts(1, 9000, "veth"), &[0]).unwrap_err().to_string();

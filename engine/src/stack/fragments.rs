@@ -31,7 +31,8 @@ impl<A: App> Stack<A> {
         if umem.is_chain(&frame) {
             umem.truncate_chain(&mut frame, fragment.context.end());
         }
-        let part = if umem.is_chain(&frame) { usize::from(frame.len()).saturating_sub(payload_at) } else { payload_len };
+        let part =
+            if umem.is_chain(&frame) { usize::from(frame.len()).saturating_sub(payload_at) } else { payload_len };
         let lies_within = Umem::narrow(&mut frame, payload_at, part);
         debug_assert!(lies_within, "a packet's payload lies in its frame");
         let Insertion { outcome, evicted } = self.reassembly.insert(&fragment, frame, umem, now);

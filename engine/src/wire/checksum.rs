@@ -220,9 +220,8 @@ mod tests {
     fn pieces_whose_sums_are_known_add_up_as_well() {
         let bytes: Vec<u8> = (0..997_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         for len in 1..200 {
-            let add = |sum: Sum, (at, piece): (usize, &[u8])| {
-                sum.add_piece(Sum::default().add_bytes(piece).fold(), at * len)
-            };
+            let add =
+                |sum: Sum, (at, piece): (usize, &[u8])| sum.add_piece(Sum::default().add_bytes(piece).fold(), at * len);
             let whole = bytes.chunks(len).enumerate().fold(Sum::default(), add);
             assert_eq!(whole.fold(), Sum::default().add_bytes(&bytes).fold(), "{len}");
         }

@@ -379,7 +379,10 @@ mod tests {
             lent.push(descriptor);
             next = rest;
         }
-        assert_eq!((lent.iter().map(|part| part.len).collect::<Vec<_>>(), umem.count_copied()), (vec![120, 10, 200], (0, 3)));
+        assert_eq!(
+            (lent.iter().map(|part| part.len).collect::<Vec<_>>(), umem.count_copied()),
+            (vec![120, 10, 200], (0, 3))
+        );
         assert!(lent.iter().all(|part| umem.complete(part.addr)));
         let again = umem.share(queue.first().unwrap()).unwrap();
         assert_eq!((umem.parts(&again), bytes(&umem, &again)), (1, count(0, 100)));

@@ -1,7 +1,7 @@
 //! What a connection sends next: lost segments, new ones, probes, acknowledgments (RFC 9293, section 3.8).
 
-use super::pacing::Rate;
 use super::long::Span;
+use super::pacing::Rate;
 use super::sack::seq_len;
 use super::tcb::{Phase, Probe, SendTimer, Tcb, mark};
 use super::{Outgoing, Shared};
