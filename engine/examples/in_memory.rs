@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::error::Error;
+use std::net::Ipv4Addr;
 
 use barewire::apps::echo::Echo;
 use barewire::base::{Burst, ChunkSize, Instant, Umem, UmemConfig};
@@ -23,6 +24,8 @@ use barewire::worker::Worker;
 
 const OUR_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 const PEER_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
 /// A wire that is two lists of frames.
 #[derive(Default)]
@@ -63,13 +66,20 @@ fn main() -> Result<(), Box<dyn Error>> {
         mtu: 1500,
         vlan: None,
         addresses: vec!["10.0.0.2/24".parse()?],
-        gateway: None,
+        gateways: Vec::new(),
+        routes: Vec::new(),
         probing: Probing::Off,
+        groups: vec![],
+        broadcasts: false,
+        autoconf: None,
         udp_ports: vec![7],
         checksum: ChecksumPolicy::Verify,
         tcp: None,
         own_queue: None,
-        neighbors: NeighborConfig::default(),
+        // Or else the peer would be asked for its MAC address first.
+        neighbors: NeighborConfig { fixed: vec![(PEER.into(), PEER_MAC)], ..NeighborConfig::default() },
+        reassembly: barewire::network::reassembly::ReassemblyConfig::default(),
+        marking: barewire::stack::Marking::default(),
         secret: [0x0123_4567, 0x89ab_cdef], // unpredictable where peers are strangers
     };
     let start = Instant::ZERO;
@@ -91,8 +101,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("     {:?}", String::from_utf8_lossy(echo.payload()));
 
     assert_eq!(header.destination, PEER_MAC);
-    assert_eq!((from, to), (([10, 0, 0, 2].into(), 7), ([10, 0, 0, 1].into(), 40_000)));
-    assert!(echo.checksum_is_valid(packet.source(), packet.destination()));
+    assert_eq!((from, to), ((OURS, 7), (PEER, 40_000)));
+    assert!(echo.checksum_is_valid(packet.source().into(), packet.destination().into()));
     assert_eq!(echo.payload(), b"hello, barewire");
     assert_eq!(worker.stack().counters().udp_delivered, 1);
     assert_eq!(worker.umem().free_chunks(), 256, "every chunk is back");
@@ -101,10 +111,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// A frame from 10.0.0.1:40000 to port 7 of 10.0.0.2: headers are written into arrays of their exact length.
 fn datagram(payload: &[u8]) -> Vec<u8> {
-    let (source, destination) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+    let (source, destination) = (PEER, OURS);
     let mut udp_header = [0; udp::LEN];
-    udp::Header { source: (source, 40_000), destination: (destination, 7), payload_len: payload.len() as u16 }
-        .write(&mut udp_header, Sum::default().add_bytes(payload));
+    udp::Header {
+        source: (source.into(), 40_000),
+        destination: (destination.into(), 7),
+        payload_len: payload.len() as u16,
+    }
+    .write(&mut udp_header, Sum::default().add_bytes(payload));
     let mut ip_header = [0; ipv4::LEN];
     let payload_len = (udp::LEN + payload.len()) as u16;
     ipv4::Header { traffic_class: 0, payload_len, ttl: 64, protocol: ipv4::UDP, source, destination }

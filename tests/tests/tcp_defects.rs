@@ -321,7 +321,7 @@ impl Virtual for Saboteur {
 
 /// A wire that reorders and loses a little, so that there is something to report and to send again.
 fn scenario() -> TcpScenario {
-    let mut scenario = TcpScenario::sound(3);
+    let mut scenario = TcpScenario::sound(18);
     for lane in &mut scenario.lanes {
         (lane.loss, lane.reordering, lane.reordering_ns) = (10, 50, 200_000);
     }
@@ -332,7 +332,7 @@ fn scenario() -> TcpScenario {
     let near = &mut scenario.hosts[Side::Near as usize].config;
     near.mtu = 1000;
     if let Some(tcp) = &mut near.tcp {
-        (tcp.mss, tcp.receive_buffer) = (960, 8_000);
+        (tcp.mtu, tcp.receive_buffer) = (1000, 8_000);
     }
     scenario
 }

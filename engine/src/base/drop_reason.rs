@@ -158,6 +158,8 @@ reasons! {
         IgmpMalformed = "igmp_malformed",
         /// IGMP of a type that asks nothing of us.
         IgmpIgnored = "igmp_ignored",
+        /// A copy of a frame to a group, for which no chunk of packet memory was free.
+        CopyNoChunk = "copy_no_chunk",
         /// Fewer bytes than a UDP header.
         UdpTruncated = "udp_truncated",
         /// UDP length below 8 or beyond the IP payload.

@@ -124,11 +124,17 @@ impl Snapshot {
     fn encode_gauges(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let queues = self.queues();
         type Gauge = (&'static str, &'static str, fn(&Report) -> u64);
-        let gauges: [Gauge; 8] = [
+        let gauges: [Gauge; 10] = [
             ("core", "Core that the worker is pinned to", |report| report.placement.core as u64),
             ("chunks", "Chunks of packet memory", |report| report.chunks.into()),
             ("free_chunks", "Chunks that nobody uses", |report| report.free_chunks.into()),
             ("waiting_frames", "Frames that wait for a neighbor", |report| report.waiting.into()),
+            ("held_fragments", "Received fragments of datagrams that are not whole yet", |report| {
+                report.fragments.into()
+            }),
+            ("fragment_chunks", "Chunks that fragments wait in for the rest of their datagrams", |report| {
+                report.fragment_chunks.into()
+            }),
             ("tcp_connections", "TCP connections from SYN-SENT or ESTABLISHED to the last acknowledgment", |report| {
                 report.tcp.connections.into()
             }),
@@ -178,7 +184,7 @@ fn family<L: EncodeLabelSet>(
 
 /// The stack's counters but for the reasons, with names. Taking the struct apart makes a new field that is not
 /// listed an error.
-fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 15] {
+fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 19] {
     let StackCounters {
         received,
         delivered,
@@ -187,6 +193,8 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 15] {
         unsent: _,
         udp_delivered,
         udp_originated,
+        icmp_echoes_originated,
+        icmp_delivered,
         datagrams_reassembled,
         datagrams_fragmented,
         icmp_echoes_answered,
@@ -196,6 +204,8 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 15] {
         arp_requests_answered,
         ndp_messages_originated,
         ndp_solicitations_answered,
+        group_reports_originated,
+        group_queries_heard,
         address_conflicts,
     } = report.stack.clone();
     [
@@ -204,6 +214,8 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 15] {
         ("originated", "Frames that the stack built, answers included", originated),
         ("udp_delivered", "Datagrams given to the application", udp_delivered),
         ("udp_originated", "Datagrams sent for the application", udp_originated),
+        ("icmp_echoes_originated", "Echo requests sent for the application", icmp_echoes_originated),
+        ("icmp_delivered", "Echo replies and errors that the application waited for", icmp_delivered),
         ("datagrams_reassembled", "Datagrams put together of fragments", datagrams_reassembled),
         ("datagrams_fragmented", "Datagrams sent in fragments", datagrams_fragmented),
         ("icmp_echoes_answered", "Echo requests answered", icmp_echoes_answered),
@@ -213,6 +225,8 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 15] {
         ("arp_requests_answered", "ARP requests answered", arp_requests_answered),
         ("ndp_messages_originated", "Messages of neighbor discovery sent that answer nothing", ndp_messages_originated),
         ("ndp_solicitations_answered", "Neighbor solicitations answered", ndp_solicitations_answered),
+        ("group_reports_originated", "Reports of multicast groups sent to routers", group_reports_originated),
+        ("group_queries_heard", "Queries of routers for members of groups", group_queries_heard),
         ("address_conflicts", "Claims of our addresses by other hosts", address_conflicts),
     ]
 }

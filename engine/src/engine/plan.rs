@@ -1,12 +1,15 @@
 //! From what was asked for and what there is to what is done: which queue on which core, in what memory.
 //! Pure: it looks at nothing but its arguments.
 
+use std::net::Ipv6Addr;
+
 use ipnet::IpNet;
 
 use crate::base::ChunkSize;
 use crate::config::{Driver, IdleMode, Mode, QueueSet, Settings};
 use crate::device::{most_mtu, most_mtu_of_chain};
 use crate::link::address::link_local;
+use crate::network::autoconf::Slaac;
 use crate::nic::{LinkFacts, TagStripping};
 use crate::transport::udp::ChecksumPolicy;
 
@@ -156,19 +159,24 @@ impl Plan {
             matches!(facts.driver.as_str(), "veth" | "virtio_net" | "tun" | "bridge" | "macvlan" | "vmxnet3" | "");
         let by_kind = if virtual_link { ChecksumPolicy::AcceptPartial } else { ChecksumPolicy::Verify };
         let checksum = settings.udp_checksum.unwrap_or(by_kind);
-        let addresses = with_link_local(&settings.addresses, facts);
+        let addresses = with_link_local(settings, facts);
         Ok(Self { workers, chunk_size, multi_buffer, most_mtu, checksum, addresses })
     }
 }
 
 /// RFC 4291, section 2.8: a host has a link-local address for each interface.
-fn with_link_local(addresses: &[IpNet], facts: &LinkFacts) -> Vec<IpNet> {
+fn with_link_local(settings: &Settings, facts: &LinkFacts) -> Vec<IpNet> {
+    let addresses = &settings.addresses;
     let mut of_v6 = addresses.iter().filter_map(|prefix| match prefix {
         IpNet::V6(prefix) => Some(prefix.addr()),
         IpNet::V4(_) => None,
     });
     let has_one = of_v6.clone().any(|address| address.is_unicast_link_local());
-    let own = of_v6.next().filter(|_| !has_one).map(|first| IpNet::from(link_local(facts.mac, first)));
+    // RFC 4862, section 4: a node that makes addresses of prefixes begins with a link-local one.
+    let hears_routers =
+        settings.accept_ra || settings.slaac != Slaac::Off || settings.groups.iter().any(|g| !g.is_v4());
+    let first = of_v6.next().or(hears_routers.then_some(Ipv6Addr::UNSPECIFIED));
+    let own = first.filter(|_| !has_one).map(|first| IpNet::from(link_local(facts.mac, first)));
     addresses.iter().copied().chain(own).collect()
 }
 

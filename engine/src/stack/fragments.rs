@@ -9,12 +9,12 @@ use crate::wire::ethernet;
 use crate::wire::ip::IpAddress;
 use crate::wire::{ipv4, ipv6};
 
-use super::egress::{Egress, Way};
+use super::egress::{Egress, NextHop, Way};
 use super::ingress::{Accepted, Refusal};
 use super::{Inbound, Stack};
 
 /// Fragments that wait to be sent at most: of eight datagrams of the longest kind.
-const OUTGOING: u32 = 512;
+pub(super) const OUTGOING: u32 = 512;
 
 impl<A: App> Stack<A> {
     pub(super) fn take_fragment(
@@ -163,7 +163,10 @@ impl Egress {
         {
             let next_hop = destination(umem.bytes(&frame)).and_then(|destination| self.routes.next_hop(destination));
             match next_hop {
-                Some(next_hop) => self.send_via(next_hop, self.tags, None, frame, now, umem, out),
+                Some(address) => {
+                    let next_hop = NextHop { address, tags: self.tags, came_from: None };
+                    self.send_via(next_hop, frame, now, umem, out);
+                }
                 None => {
                     umem.free(frame);
                     self.unsent(UnsentReason::NoRoute);

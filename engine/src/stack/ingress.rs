@@ -120,6 +120,7 @@ impl<A: App> Stack<A> {
             // RFC 9293, section 3.9.2.3 (MUST-57): a SYN that is addressed to a group MUST be silently discarded.
             (wire::ipv4::TCP, _) if inbound.is_to_group() => Outcome::Dropped(DropReason::TcpToGroup),
             (wire::ipv4::TCP, _) if self.tcp.is_some() => Outcome::Tcp(*inbound),
+            (wire::ipv4::IGMP, true) => self.igmp(now, inbound, umem.bytes(frame)),
             (wire::ipv4::ICMP, true) => self.icmpv4(now, inbound, frame, umem),
             (wire::ipv6::ICMPV6, false) => self.icmpv6(now, inbound, frame, umem),
             _ => {
@@ -144,7 +145,8 @@ impl<A: App> Stack<A> {
     fn accept_ipv4(&self, ethernet: ethernet::Header, bytes: &[u8], len: usize) -> Result<Ours, Refusal> {
         let start = bytes.get(ethernet.len_bytes()..).unwrap_or_default();
         let packet = wire::ipv4::Packet::parse_start(start, len.saturating_sub(ethernet.len_bytes()))?;
-        ipv4::accept(&packet, &self.egress.addresses, ethernet.destination.is_multicast())?;
+        let is_heard = |group| self.hears_v4(group, packet.protocol());
+        ipv4::accept(&packet, &self.egress.addresses, ethernet.destination.is_multicast(), is_heard)?;
         let inbound = Inbound {
             ethernet,
             payload_at: ethernet.len_bytes() + packet.header_len(),
@@ -180,7 +182,9 @@ impl<A: App> Stack<A> {
         let start = bytes.get(ethernet.len_bytes()..).unwrap_or_default();
         let packet = wire::ipv6::Packet::parse_start(start, len.saturating_sub(ethernet.len_bytes()))?;
         let (source, destination) = (packet.source(), packet.destination());
-        ipv6::accept(source, destination, &self.egress.addresses, ethernet.destination.is_multicast(), |_| false)?;
+        ipv6::accept(source, destination, &self.egress.addresses, ethernet.destination.is_multicast(), |group| {
+            self.egress.members.is_member(group.into())
+        })?;
         let mut inbound = Inbound {
             ethernet,
             payload_at: ethernet.len_bytes() + wire::ipv6::LEN,

@@ -13,7 +13,7 @@ use crate::wire::tcp::Packet;
 use crate::wire::{ipv4, tcp};
 
 use super::connection::{Conversation, id};
-use super::egress::{Egress, Way};
+use super::egress::{Egress, NextHop, Way};
 use super::{Inbound, Stack, payload};
 
 impl<A: App> Stack<A> {
@@ -259,7 +259,7 @@ impl Egress {
             }
         };
         let came_from = (way != Mac::ZERO).then_some(way);
-        self.send_via(next_hop, self.tags, came_from, waiting, now, umem, out);
+        self.send_via(NextHop { address: next_hop, tags: self.tags, came_from }, waiting, now, umem, out);
     }
 
     /// Sends a segment without text that answers nothing.
@@ -294,6 +294,7 @@ impl Egress {
 
     fn tcp_way(&self, tuple: &Tuple, traffic_class: u8) -> Way {
         let (source, destination) = (tuple.local.0, tuple.remote.0);
+        let traffic_class = self.marked(traffic_class);
         Way { source, destination, traffic_class, flow_label: 0, hop_limit: self.tcp_hop_limit }
     }
 }

@@ -120,12 +120,16 @@ impl<A: App> Side<A> {
             gateways: vec![],
             routes: vec![],
             probing: Probing::Off,
+            groups: vec![],
+            broadcasts: false,
+            autoconf: None,
             udp_ports: vec![],
             checksum: ChecksumPolicy::Verify,
             tcp: Some(tcp.clone()),
             own_queue: None,
             neighbors: NeighborConfig::default(),
             reassembly: ReassemblyConfig::default(),
+            marking: Marking::default(),
             secret: [u64::from(address.to_bits()), 9],
         };
         let sizes = [ChunkSize::Bytes2048, ChunkSize::Bytes4096];

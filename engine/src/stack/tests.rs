@@ -1,9 +1,11 @@
 //! The stack by hand: frames in, frames out.
 
+mod autoconf;
+mod groups;
 mod jumbo;
 mod vlan;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::*;
@@ -18,6 +20,8 @@ const OUR_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 const PEER_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const OURS_6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+const PEER_6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 const REMOTE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 fn config() -> StackConfig {
@@ -29,14 +33,27 @@ fn config() -> StackConfig {
         gateways: vec![],
         routes: vec![],
         probing: Probing::Off,
+        groups: vec![],
+        broadcasts: false,
+        autoconf: None,
         udp_ports: vec![7],
         checksum: ChecksumPolicy::AcceptPartial,
         tcp: None,
         own_queue: None,
-        neighbors: NeighborConfig { fixed: vec![(PEER.into(), PEER_MAC)], ..NeighborConfig::default() },
+        neighbors: NeighborConfig {
+            fixed: vec![(PEER.into(), PEER_MAC), (PEER_6.into(), PEER_MAC)],
+            ..NeighborConfig::default()
+        },
         reassembly: ReassemblyConfig::default(),
+        marking: Marking::default(),
         secret: [1, 2],
     }
+}
+
+/// The same, with an address of IPv6 too.
+fn dual_stack() -> StackConfig {
+    let prefixes = ["10.0.0.2/24", "fd00::2/64"];
+    StackConfig { addresses: prefixes.map(|prefix| prefix.parse().unwrap()).to_vec(), ..config() }
 }
 
 /// The same, of a host that does not know its neighbor yet.
@@ -116,6 +133,23 @@ fn udp(source: Ipv4Addr, from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
     wire::udp::Header { source: (source.into(), from), destination: (OURS.into(), to), payload_len }
         .write(&mut header, Sum::default().add_bytes(payload));
     ipv4(source, wire::ipv4::UDP, &[&header[..], payload].concat())
+}
+
+fn ipv6(source: Ipv6Addr, next_header: u8, payload: &[u8]) -> Vec<u8> {
+    let mut header = [0; wire::ipv6::LEN];
+    let (payload_len, destination) = (payload.len() as u16, OURS_6);
+    let (traffic_class, flow_label, hop_limit) = (0xb9, 0x1_2345, 1);
+    wire::ipv6::Header { traffic_class, flow_label, payload_len, next_header, hop_limit, source, destination }
+        .write(&mut header);
+    ethernet(OUR_MAC, ethernet::IPV6, &[&header[..], payload].concat())
+}
+
+fn udp6(source: Ipv6Addr, from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
+    let mut header = [0; wire::udp::LEN];
+    let payload_len = payload.len() as u16;
+    wire::udp::Header { source: (source.into(), from), destination: (OURS_6.into(), to), payload_len }
+        .write(&mut header, Sum::default().add_bytes(payload));
+    ipv6(source, wire::ipv4::UDP, &[&header[..], payload].concat())
 }
 
 fn arp(operation: wire::arp::Operation, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
@@ -405,12 +439,17 @@ fn the_short_way_comes_to_the_same_as_the_long_way() {
         random ^= random << 17;
         random as usize % n
     };
-    let [mut short, mut long] = [Host::new(&config(), Boaster(100)), Host::new(&config(), Boaster(100))];
+    let [mut short, mut long] = [0, 1].map(|_| Host::new(&dual_stack(), Boaster(100)));
     let mut plain = 0;
     for round in 0..200_000 {
         let payload = vec![round as u8; below(64)];
         let source = [PEER, REMOTE, OURS, Ipv4Addr::new(10, 0, 0, 255)][below(4) * below(2)];
-        let mut bytes = udp(source, [4000, 0, 7][below(3) * below(2)], [7, 8][below(2) * below(2)], &payload);
+        let ports = ([4000, 0, 7][below(3) * below(2)], [7, 8][below(2) * below(2)]);
+        let mut bytes = if round % 2 == 0 {
+            udp(source, ports.0, ports.1, &payload)
+        } else {
+            udp6([PEER_6, OURS_6, Ipv6Addr::LOCALHOST][below(3) * below(2)], ports.0, ports.1, &payload)
+        };
         for _ in 0..below(3) {
             let at = below(bytes.len());
             bytes[at] ^= 1 << below(8);
@@ -437,4 +476,5 @@ fn the_short_way_comes_to_the_same_as_the_long_way() {
         }
     }
     assert!(plain > 20_000, "only {plain} frames took the short way");
+    assert!(short.stack.counters().udp_originated > 10_000);
 }

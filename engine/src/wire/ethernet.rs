@@ -224,11 +224,11 @@ pub const fn source(header: &[u8; LEN]) -> Mac {
     Mac([header[6], header[7], header[8], header[9], header[10], header[11]])
 }
 
-/// Whether it is the header of an untagged IPv4 frame from one station to `ours`.
+/// What an untagged frame from one station to `ours` carries.
 #[inline]
 #[must_use]
-pub fn is_plain_ipv4(header: &[u8; LEN], ours: PlainStation) -> bool {
-    ours.is_destination(header) && header[6] & 1 == 0 && be16(header, 12) == IPV4
+pub fn plain_type(header: &[u8; LEN], ours: PlainStation) -> Option<u16> {
+    (ours.is_destination(header) && header[6] & 1 == 0).then(|| be16(header, 12))
 }
 
 /// Makes the header of an untagged frame to us that of the answer, to `to`.
@@ -316,16 +316,16 @@ mod tests {
     fn a_plain_frame_is_for_its_station_and_never_for_nobody() {
         let mut frame = [2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1, 0x08, 0x00];
         let ours = PlainStation::of(Mac([2, 0, 0, 0, 0, 9]));
-        assert!(is_plain_ipv4(&frame, ours));
+        assert_eq!(plain_type(&frame, ours), Some(IPV4));
         for at in 0..6 {
             frame[at] ^= 4;
-            assert!(!is_plain_ipv4(&frame, ours), "byte {at}");
+            assert_eq!(plain_type(&frame, ours), None, "byte {at}");
             frame[at] ^= 4;
         }
         for destination in [[0; 6], [0xff; 6], [1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1]] {
             frame[..6].copy_from_slice(&destination);
-            assert!(is_plain_ipv4(&frame, PlainStation::of(Mac(destination))));
-            assert!(!is_plain_ipv4(&frame, PlainStation::NOBODY), "{destination:?}");
+            assert_eq!(plain_type(&frame, PlainStation::of(Mac(destination))), Some(IPV4));
+            assert_eq!(plain_type(&frame, PlainStation::NOBODY), None, "{destination:?}");
         }
     }
 }

@@ -268,6 +268,16 @@ impl Header {
     }
 }
 
+/// Makes a written header one of a datagram that may be fragmented on its way (RFC 791, section 2.3): with an
+/// identification that no other datagram between the two has (RFC 6864, section 4.2), and "don't fragment" not set.
+pub fn allow_fragments(header: &mut [u8; LEN], identification: u16) {
+    header[4..6].copy_from_slice(&identification.to_be_bytes());
+    header[6..8].fill(0);
+    header[10..12].fill(0);
+    let checksum = Sum::default().add_bytes(&header[..]).checksum();
+    header[10..12].copy_from_slice(&checksum.to_be_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

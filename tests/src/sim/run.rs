@@ -16,7 +16,7 @@ use super::nic::{Nic, Virtual};
 use super::pcap::Records;
 use super::reference::Reference;
 use super::rng::{Rng, hash};
-use super::scenario::{CLIENT_MAC, SERVER_MAC, STRANGER, STRANGER_MAC, Scenario};
+use super::scenario::{CLIENT_MAC, SERVER_MAC, STRANGER, STRANGER_MAC, Scenario, first_v4};
 use super::wire::{Lane, LaneCounters, Transmission};
 
 /// Steps of the part with faults at most: enough for most scenarios to send all they have.
@@ -111,16 +111,18 @@ impl<D: Virtual, A: App> Simulation<D, A> {
         let now = Instant::from_ns(1_000_000_000);
         let client = Client::new(scenario.target, rng.fork());
         let reference = |config: &barewire::stack::StackConfig, echoes| Reference::new(config.clone(), echoes);
+        let mut client = Host::new(
+            "client",
+            reference(&scenario.client, false),
+            client,
+            scenario.client_plan.clone(),
+            |nic| wrap(CLIENT_MAC, nic),
+            rng.fork(),
+            now,
+        );
+        client.take_interest(scenario.target.ip());
         Self {
-            client: Host::new(
-                "client",
-                reference(&scenario.client, false),
-                client,
-                scenario.client_plan.clone(),
-                |nic| wrap(CLIENT_MAC, nic),
-                rng.fork(),
-                now,
-            ),
+            client,
             server: Host::new(
                 "server",
                 reference(&scenario.server, true),
@@ -304,7 +306,7 @@ impl<D: Virtual, A: App> Simulation<D, A> {
         let to_server = self.rng.chance(500);
         let config = if to_server { &self.scenario.server } else { &self.scenario.client };
         let lane = if to_server { &mut self.to_server } else { &mut self.to_client };
-        let address = config.addresses[0].addr();
+        let address = first_v4(config);
         if self.rng.chance(strangers.frames) {
             lane.forge(draw_frame(&mut self.rng, config.mac, address), self.now);
         }
@@ -321,8 +323,8 @@ impl<D: Virtual, A: App> Simulation<D, A> {
         while let Some((bytes, emission)) = self.server.depart() {
             let damaged = match emission {
                 Emission::Answer { damaged } => damaged,
-                Emission::Arp => false,
-                Emission::Own => panic!("the server sent a frame that answers nothing:\n{bytes:02x?}"),
+                Emission::Neighbor => false,
+                Emission::Own { .. } => panic!("the server sent a frame that answers nothing:\n{bytes:02x?}"),
             };
             self.note(3, &bytes, true);
             self.to_client.send(Transmission { bytes, damaged }, self.now);
@@ -345,8 +347,9 @@ impl<D: Virtual, A: App> Simulation<D, A> {
         assert!(self.app().deliveries.is_empty(), "the client was given what the reference would not deliver");
         while let Some((bytes, emission)) = self.client.depart() {
             let damaged = emission == Emission::Answer { damaged: true };
-            if emission == Emission::Own {
+            if let Emission::Own { goes_right } = emission {
                 self.check_datagram(&bytes);
+                assert!(goes_right, "a datagram to another MAC address than its neighbor's:\n{bytes:02x?}");
             }
             self.note(4, &bytes, true);
             self.to_server.send(Transmission { bytes, damaged }, self.now);
@@ -356,7 +359,7 @@ impl<D: Virtual, A: App> Simulation<D, A> {
     /// Checks that the client's application wrote the datagram, and that it was not on the wire already.
     fn check_datagram(&mut self, frame: &[u8]) {
         let std::net::SocketAddr::V4(target) = self.scenario.target else { panic!("the server has an IPv4 address") };
-        let source = self.scenario.client.addresses[0].addr();
+        let source = first_v4(&self.scenario.client);
         let port = u16::from_be_bytes([frame[34], frame[35]]);
         let header = frames::Ip::new(frames::UDP, source, *target.ip());
         let payload = &frame[42..];

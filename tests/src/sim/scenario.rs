@@ -1,10 +1,11 @@
 //! What a simulation is made of: two hosts, two lanes, a clock, traffic. All of it can be drawn from a seed.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use barewire::base::{ChunkSize, UmemConfig};
 use barewire::link::address::Probing;
 use barewire::link::neighbor::NeighborConfig;
+use barewire::network::reassembly::ReassemblyConfig;
 use barewire::stack::StackConfig;
 use barewire::transport::udp::ChecksumPolicy;
 use barewire::wire::ethernet::Mac;
@@ -95,15 +96,31 @@ pub fn stack_config(mac: Mac, address: Ipv4Addr, ports: impl Iterator<Item = u16
         mtu: 1500,
         vlan: None,
         addresses: vec![net],
-        gateway: None,
+        gateways: Vec::new(),
+        routes: Vec::new(),
         probing: Probing::Off,
+        groups: vec![],
+        broadcasts: false,
+        autoconf: None,
         udp_ports: ports.collect(),
         checksum: ChecksumPolicy::Verify,
         tcp: None,
         own_queue: None,
+        reassembly: ReassemblyConfig::default(),
+        marking: barewire::stack::Marking::default(),
         neighbors: NeighborConfig { entries: 64, queue: 16, ..NeighborConfig::default() },
         secret: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
     }
+}
+
+/// The first IPv4 address of a host.
+///
+/// # Panics
+/// If it has none.
+#[must_use]
+pub(super) fn first_v4(config: &StackConfig) -> Ipv4Addr {
+    let mut addresses = config.addresses.iter().map(|net| net.addr());
+    addresses.find_map(|address| if let IpAddr::V4(v4) = address { Some(v4) } else { None }).expect("a host of IPv4")
 }
 
 /// A machine without faults.
@@ -189,7 +206,7 @@ impl Scenario {
         self.server.addresses.push(net);
         // Two addresses become ready at different times, which the reference does not follow.
         self.server.probing = Probing::Off;
-        self.client.gateway = Some(SERVER);
+        self.client.gateways = vec![SERVER.into()];
         self.target = (REMOTE, PORT).into();
     }
 }

@@ -10,7 +10,7 @@ use barewire::stack::{Stack, StackConfig};
 use barewire::transport::tcp::TcpConfig;
 use barewire::transport::udp::ChecksumPolicy;
 use barewire::wire::ethernet::Mac;
-use barewire_peer_harness::{SERVER, SERVER_MAC, SERVER_PREFIX_LEN, StackUnderTest};
+use barewire_peer_harness::{CLIENT_MAC, SERVER, SERVER_MAC, SERVER_PREFIX_LEN, StackUnderTest, client_addresses};
 
 /// Bytes in front of a received frame: what the kernel leaves there (`XDP_PACKET_HEADROOM`).
 const HEADROOM: u64 = 256;
@@ -33,13 +33,18 @@ impl Alone {
         let (address, port) = SERVER;
         let chunks = 4 * connections + 16 * BURST as u32;
         let now = Instant::from_ns(1_000_000_000);
+        let fixed = client_addresses(connections as usize).map(|address| (address.into(), Mac(CLIENT_MAC))).collect();
         let config = StackConfig {
             mac: Mac(SERVER_MAC),
             mtu: 1500,
             vlan: None,
             addresses: vec![format!("{address}/{SERVER_PREFIX_LEN}").parse().expect("a prefix")],
-            gateway: None,
+            gateways: Vec::new(),
+            routes: Vec::new(),
             probing: Probing::Off,
+            groups: vec![],
+            broadcasts: false,
+            autoconf: None,
             udp_ports: vec![],
             checksum: ChecksumPolicy::Verify,
             tcp: Some(TcpConfig {
@@ -49,7 +54,10 @@ impl Alone {
                 ..TcpConfig::default()
             }),
             own_queue: None,
-            neighbors: NeighborConfig::default(),
+            // So that what is timed is TCP, and no search for the client.
+            neighbors: NeighborConfig { fixed, ..NeighborConfig::default() },
+            reassembly: barewire::network::reassembly::ReassemblyConfig::default(),
+            marking: barewire::stack::Marking::default(),
             secret: [1, 2],
         };
         let umem = UmemConfig { chunks, chunk_size: ChunkSize::Bytes2048, huge_pages: false };

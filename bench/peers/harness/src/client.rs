@@ -63,8 +63,7 @@ impl Client {
 
     /// Asks for the stack's hardware address from all addresses, which tells it the client's.
     pub(crate) fn announce(&self, frames: &mut Vec<Vec<u8>>) {
-        let indexes = (0..self.connections.len()).step_by(PORTS);
-        frames.extend(indexes.map(|index| frame::arp_request(endpoint(index).0)));
+        frames.extend(addresses(self.connections.len()).map(frame::arp_request));
     }
 
     /// Begins to connect.
@@ -149,6 +148,11 @@ impl Connection {
 /// Where a connection comes from.
 fn endpoint(index: usize) -> (Ipv4Addr, u16) {
     (Ipv4Addr::from(FIRST_ADDRESS + (index / PORTS) as u32), FIRST_PORT + (index % PORTS) as u16)
+}
+
+/// The addresses that so many connections come from.
+pub(crate) fn addresses(connections: usize) -> impl Iterator<Item = Ipv4Addr> {
+    (0..connections).step_by(PORTS).map(|index| endpoint(index).0)
 }
 
 /// Which connection that is.

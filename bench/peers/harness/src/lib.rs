@@ -23,6 +23,7 @@ mod command;
 mod frame;
 
 use std::fmt::{self, Display, Formatter};
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,11 @@ const STEP_US: u64 = 10;
 const OPENING_STEP_US: u64 = 1_000;
 /// Turns after which a stack is not believed to answer any more.
 const PATIENCE: usize = 1_000;
+
+/// The addresses that so many connections come from, all of them with the hardware address [`CLIENT_MAC`].
+pub fn client_addresses(connections: usize) -> impl Iterator<Item = Ipv4Addr> {
+    client::addresses(connections)
+}
 
 /// A TCP echo on [`SERVER`], with the hardware address [`SERVER_MAC`], on the network of which
 /// [`SERVER_PREFIX_LEN`] bits are the prefix.

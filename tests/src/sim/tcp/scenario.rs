@@ -171,7 +171,7 @@ impl HostScenario {
             config.probing = Probing::Lead;
         }
         let Some(tcp) = &mut config.tcp else { return };
-        tcp.mss = config.mtu - 40;
+        tcp.mtu = config.mtu;
         let table = |rng: &mut Rng, least: u64, most: u64| rng.scale(least, most) as u32;
         (tcp.connections, tcp.backlog, tcp.time_wait) = (table(rng, 4, 64), table(rng, 1, 8), table(rng, 1, 64));
         let buffer = |rng: &mut Rng| if rng.chance(500) { 64 << 10 } else { table(rng, 2_000, 1 << 20) };
