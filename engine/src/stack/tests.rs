@@ -2,6 +2,7 @@
 
 mod autoconf;
 mod groups;
+mod jumbo;
 mod ping;
 mod vlan;
 
