@@ -348,6 +348,8 @@ impl<A: App> Stack<A> {
         }
         let Self { app, egress, tcp, sessions, .. } = self;
         app.poll(now, &mut Turn { now, egress, tcp: tcp.as_mut(), sessions, umem, out });
+        // What the application sends in fragments.
+        self.egress.flush_outgoing(now, umem, out);
         self.transmit_tcp(now, umem, out);
     }
 
@@ -432,6 +434,12 @@ impl<A: App> Stack<A> {
     #[must_use]
     pub fn fragments(&self) -> u32 {
         self.reassembly.held_frames()
+    }
+
+    /// Chunks that received fragments wait in for the rest of their datagrams.
+    #[must_use]
+    pub const fn fragment_chunks(&self) -> u32 {
+        self.reassembly.held_chunks()
     }
 
     /// Chunks that lie on queues: of fragments received, of fragments to send, and of frames that wait for a neighbor.

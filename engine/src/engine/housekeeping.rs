@@ -91,6 +91,7 @@ pub(super) struct Report {
     pub(super) waiting: u32,
     /// Received fragments of datagrams that are not whole yet.
     pub(super) fragments: u32,
+    pub(super) fragment_chunks: u32,
     pub(super) tcp: TcpReport,
 }
 
@@ -317,6 +318,7 @@ impl Housekeeping {
                 free_chunks: worker.umem().free_chunks(),
                 waiting: worker.stack().waiting(),
                 fragments: worker.stack().fragments(),
+                fragment_chunks: worker.stack().fragment_chunks(),
                 tcp: worker.stack().tcp_state().map(TcpReport::of).unwrap_or_default(),
             });
         }

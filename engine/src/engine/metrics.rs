@@ -124,13 +124,16 @@ impl Snapshot {
     fn encode_gauges(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let queues = self.queues();
         type Gauge = (&'static str, &'static str, fn(&Report) -> u64);
-        let gauges: [Gauge; 9] = [
+        let gauges: [Gauge; 10] = [
             ("core", "Core that the worker is pinned to", |report| report.placement.core as u64),
             ("chunks", "Chunks of packet memory", |report| report.chunks.into()),
             ("free_chunks", "Chunks that nobody uses", |report| report.free_chunks.into()),
             ("waiting_frames", "Frames that wait for a neighbor", |report| report.waiting.into()),
             ("held_fragments", "Received fragments of datagrams that are not whole yet", |report| {
                 report.fragments.into()
+            }),
+            ("fragment_chunks", "Chunks that fragments wait in for the rest of their datagrams", |report| {
+                report.fragment_chunks.into()
             }),
             ("tcp_connections", "TCP connections from SYN-SENT or ESTABLISHED to the last acknowledgment", |report| {
                 report.tcp.connections.into()
