@@ -44,6 +44,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("engine/src/device/af_xdp/socket.rs", "system calls of AF_XDP sockets"),
     ("engine/src/device/xsk_rs.rs", "the xsk-rs crate, whose functions are unsafe"),
     ("engine/src/nic/ethtool.rs", "ioctl"),
+    ("engine/src/nic/multicast.rs", "a packet socket and its option"),
     ("tests/src/kernel.rs", "system calls that tests look at the kernel with"),
     ("tests/src/netns.rs", "setns"),
     ("tests/src/packets.rs", "recvmmsg and sendmmsg of whole frames, many a system call"),
