@@ -13,6 +13,7 @@ pub mod lab;
 pub mod metrics;
 pub mod netns;
 pub mod packets;
+pub mod path;
 pub mod peer;
 pub mod services;
 pub mod sim;

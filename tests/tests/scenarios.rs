@@ -148,27 +148,34 @@ fn a_host_with_eight_chunks_loses_frames_and_no_chunk() {
     assert_eq!(outcome.accepted - outcome.answered, outcome.dropped_by_nic + gave_way);
 }
 
+/// By IPv4, and by IPv6.
+fn by_both(seed: u64) -> [Scenario; 2] {
+    [Scenario::sound(seed), Scenario::sound_v6(seed)]
+}
+
 #[test]
 fn two_hosts_that_probe_for_one_address_at_once_both_give_way() {
-    let mut scenario = Scenario::sound(1);
-    scenario.client.addresses.clone_from(&scenario.server.addresses);
-    (scenario.client.probing, scenario.server.probing) = (Probing::Lead, Probing::Lead);
-    let mut simulation = simulation(scenario);
-    simulation.run_until(after(5000), |_| false);
-    assert!(simulation.client.is_duplicate() && simulation.server.is_duplicate());
-    assert!(!simulation.client.is_ready() && !simulation.server.is_ready());
+    for mut scenario in by_both(1) {
+        scenario.client.addresses.clone_from(&scenario.server.addresses);
+        (scenario.client.probing, scenario.server.probing) = (Probing::Lead, Probing::Lead);
+        let mut simulation = simulation(scenario);
+        simulation.run_until(after(5000), |_| false);
+        assert!(simulation.client.is_duplicate() && simulation.server.is_duplicate());
+        assert!(!simulation.client.is_ready() && !simulation.server.is_ready());
+    }
 }
 
 #[test]
 fn whoever_comes_later_to_an_address_in_use_gives_way() {
-    let mut scenario = Scenario::sound(1);
-    scenario.client.addresses.clone_from(&scenario.server.addresses);
-    (scenario.client.probing, scenario.server.probing) = (Probing::Lead, Probing::Lead);
-    scenario.client_plan.naps = Outages::once(START, after(1000));
-    let mut simulation = simulation(scenario);
-    simulation.run_until(after(5000), |_| false);
-    assert!(simulation.server.is_ready() && !simulation.server.is_duplicate());
-    assert!(simulation.client.is_duplicate() && !simulation.client.is_ready());
+    for mut scenario in by_both(1) {
+        scenario.client.addresses.clone_from(&scenario.server.addresses);
+        (scenario.client.probing, scenario.server.probing) = (Probing::Lead, Probing::Lead);
+        scenario.client_plan.naps = Outages::once(START, after(1000));
+        let mut simulation = simulation(scenario);
+        simulation.run_until(after(5000), |_| false);
+        assert!(simulation.server.is_ready() && !simulation.server.is_duplicate());
+        assert!(simulation.client.is_duplicate() && !simulation.client.is_ready());
+    }
 }
 
 /// A frame in which a stranger says that it has the server's address.

@@ -106,6 +106,7 @@ const BANNED_EVERYWHERE: &[&str] = &["Mutex", "RwLock"];
 const START: &[(&str, &str, &str)] = &[
     ("engine/src/base/umem.rs", "from_driver", "takes over a driver's memory, with what keeps it mapped"),
     ("engine/src/base/umem.rs", "with_memory", "makes the metadata of all chunks"),
+    ("engine/src/network/autoconf.rs", "routes", "what a table is made of, by housekeeping"),
     ("engine/src/network/route.rs", "of", "makes a table, which is then swapped with the one in use"),
     ("engine/src/transport/tcp/config.rs", "default", "a list of ports to be filled in"),
 ];

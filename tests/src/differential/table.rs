@@ -84,8 +84,7 @@ impl Row {
             Some(start) => difference.kind.starts_with(start),
             None => difference.kind == pattern,
         };
-        let is_changed =
-            |name: &String| name == "any" || difference.changed.iter().any(|changed| *changed == name.as_str());
+        let is_changed = |name: &String| name == "any" || difference.changed.contains(&name.as_str());
         self.kinds.iter().any(is_kind)
             && self.changed.iter().any(is_changed)
             && says(&self.linux, &difference.linux)
