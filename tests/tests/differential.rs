@@ -58,8 +58,10 @@ fn compare(table: &Table, cases: Vec<Case<'_>>, engine: &mut Asker) -> (usize, B
         thread::sleep(Duration::from_secs(2));
     }
     let again = unnamed.into_iter().filter_map(|case| {
-        let packet = &case.packet.frames[0].bytes;
-        Case { engine: engine.ask(case.packet), ..case }.difference().inspect(|_| println!("{packet:02x?}"))
+        let frames = &case.packet.frames;
+        Case { engine: engine.ask(case.packet), ..case }
+            .difference()
+            .inspect(|_| frames.iter().for_each(|frame| println!("{:02x?}", frame.bytes)))
     });
     (same.len(), again.filter(|found| !table.names(found)).collect())
 }
