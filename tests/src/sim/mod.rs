@@ -15,6 +15,7 @@
 mod accord;
 mod answers;
 mod client;
+mod folk;
 mod forge;
 pub mod frames;
 mod host;
@@ -33,6 +34,7 @@ mod wire;
 
 pub use answers::Answers;
 pub use client::{Client, Traffic};
+pub use folk::Folk;
 pub use forge::draw_frame;
 pub use host::{Digested, Emission, Host, HostPlan};
 pub use nic::{Mood, Nic, Rings, Virtual};

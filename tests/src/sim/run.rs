@@ -10,6 +10,7 @@ use barewire::base::{DropReason, Instant, UnsentReason};
 use barewire::wire::ethernet::Mac;
 
 use super::client::{Client, Delivery, Traffic, key};
+use super::folk::lie;
 use super::forge::draw_frame;
 use super::frames;
 use super::host::{Digested, Emission, Host};
@@ -98,6 +99,8 @@ pub struct Simulation<D, A: App> {
     pub to_client: Lane,
     /// The virtual clock.
     pub now: Instant,
+    /// Frames that the server sent, until somebody takes them, if they are to be kept.
+    pub sent: Option<Vec<Vec<u8>>>,
     rng: Rng,
     calm: bool,
     steps: u64,
@@ -138,6 +141,7 @@ impl<D: Virtual, A: App> Simulation<D, A> {
             to_client: Lane::new(scenario.to_client, rng.fork()),
             scenario,
             now,
+            sent: None,
             rng,
             calm: false,
             steps: 0,
@@ -302,21 +306,36 @@ impl<D: Virtual, A: App> Simulation<D, A> {
 
     /// Strangers put their frames on the wire.
     fn disturb(&mut self) {
-        let strangers = self.scenario.strangers;
-        if self.calm || strangers.frames + strangers.claims == 0 {
+        let (strangers, lies) = (self.scenario.strangers, self.scenario.folk.lies);
+        if self.calm || strangers.frames + strangers.claims + lies == 0 {
             return;
         }
         let to_server = self.rng.chance(500);
-        let config = if to_server { &self.scenario.server } else { &self.scenario.client };
+        let (config, peer) = if to_server {
+            (&self.scenario.server, &self.scenario.client)
+        } else {
+            (&self.scenario.client, &self.scenario.server)
+        };
         let lane = if to_server { &mut self.to_server } else { &mut self.to_client };
         let address = config.addresses[0].addr();
         if self.rng.chance(strangers.frames) {
             lane.forge(draw_frame(&mut self.rng, config.mac, address), self.now);
         }
+        if self.rng.chance(lies) {
+            lane.forge(lie(&mut self.rng, config.mac, peer.addresses[0].addr()), self.now);
+        }
         if self.rng.chance(strangers.claims) {
             let claim = claim(&mut self.rng, address);
             self.to_server.forge(claim.clone(), self.now);
             self.to_client.forge(claim, self.now);
+        }
+    }
+
+    /// Others on the link see a frame of a host, and may answer.
+    fn call_folk(&mut self, frame: &[u8], host: Mac) {
+        if let Some(answer) = self.scenario.folk.answer(frame, host, self.now, &mut self.rng) {
+            let lane = if host == SERVER_MAC { &mut self.to_server } else { &mut self.to_client };
+            lane.forge(answer, self.now);
         }
     }
 
@@ -329,6 +348,10 @@ impl<D: Virtual, A: App> Simulation<D, A> {
                 Emission::Own { .. } => panic!("the server sent a frame that answers nothing:\n{bytes:02x?}"),
             };
             self.note(3, &bytes, true);
+            if let Some(sent) = &mut self.sent {
+                sent.push(bytes.clone());
+            }
+            self.call_folk(&bytes, SERVER_MAC);
             self.to_client.send(Transmission { bytes, damaged }, self.now);
         }
     }
@@ -354,6 +377,7 @@ impl<D: Virtual, A: App> Simulation<D, A> {
                 assert!(goes_right, "a datagram to another MAC address than its neighbor's:\n{bytes:02x?}");
             }
             self.note(4, &bytes, true);
+            self.call_folk(&bytes, CLIENT_MAC);
             self.to_server.send(Transmission { bytes, damaged }, self.now);
         }
     }

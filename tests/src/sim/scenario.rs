@@ -12,6 +12,7 @@ use barewire::transport::udp::ChecksumPolicy;
 use barewire::wire::ethernet::Mac;
 
 use super::client::{FIRST_PORT, PORTS, Traffic};
+use super::folk::Folk;
 use super::host::HostPlan;
 use super::nic::Rings;
 use super::outages::Outages;
@@ -92,6 +93,8 @@ pub struct Scenario {
     pub clock: ClockFaults,
     /// Others on the wire.
     pub strangers: Strangers,
+    /// Others who are asked for, and who say where others are.
+    pub folk: Folk,
     /// What the client sends while there are faults.
     pub traffic: Traffic,
 }
@@ -162,6 +165,7 @@ impl Scenario {
             to_client: wire,
             clock: ClockFaults::default(),
             strangers: Strangers::default(),
+            folk: Folk::default(),
             traffic: Traffic { datagrams: 100, gap_ns: 100 * US, min_len: 0, max_len: 1472 },
         }
     }
@@ -210,6 +214,7 @@ impl Scenario {
             slow_ns: rng.scale(US, 50 * MS),
         };
         scenario.strangers = Strangers { frames: sometimes(&mut rng, 300), claims: 0 };
+        scenario.folk = Folk::drawn(&mut rng);
         if rng.chance(100) {
             scenario.strangers.claims = rng.between(1, 20) as u32;
         }
