@@ -7,30 +7,40 @@
  * sequence number is tried again with the next one. A frame that leaves late keeps the due time in its
  * stamp, so that a stall of the generator shows as latency instead of disappearing.
  *
+ * Between requests it sends an attacker's frames, if it is told to, by due times of their own: so both come
+ * from one core at their full rates, and neither waits for the other's turn.
+ *
  * The pages are recycled, and a server may have rewritten them: all bytes that matter are written each time.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
+#include "attack.h"
+#include "checksum.h"
 #include "stamp.h"
 
 /* A clock reading costs about 30 ns, so this is about 8 us: short enough not to hold up the softirqs that
  * take the frames to the server on this very core. */
 #define WAIT_TURNS 256
+#define NEVER (~0ULL)
+
+/* Words of the longest headers: IPv6 on a VLAN. */
+#define HEADER_WORDS 9
 
 /* The same words, in the same order, as `Plan` in live_frames.rs. */
 struct plan {
-	__u64 headers[5];
+	__u64 headers[HEADER_WORDS];
+	__u64 headers_len;
 	__u64 trial;
 	__u64 base_sum;		/* ones' complement sum of all that is constant and under the UDP checksum */
 	__u64 start_ns;
-	__u64 interval_q10;	/* 1/1024 ns between two frames; 0 is "as fast as possible" */
-	__u64 limit;		/* frames to send */
+	__u64 interval_q10;	/* 1/1024 ns between two requests; 0 is "as fast as possible" */
+	__u64 limit;		/* requests to send */
 	__u64 end_ns;		/* nothing is sent after it */
-	__u64 sequence;		/* frames sent so far */
-	__u64 first_ns;		/* when the first and the last frame left */
-	__u64 last_ns;
+	struct attack attack;
+	__u64 sequence;		/* requests sent so far */
 	__u64 deferred;		/* frames given back while waiting */
+	__u64 attacked;		/* attacker's frames sent so far */
 };
 
 struct {
@@ -40,62 +50,80 @@ struct {
 	__type(value, struct plan);
 } plan SEC(".maps");
 
-static __always_inline __u64 word_sum(__u64 value)
+/* Makes a request whose headers have `len` bytes, which is known when this is compiled. */
+static __always_inline int request(struct xdp_md *ctx, struct plan *p, __u64 due, const int len)
 {
-	return (value & 0xffffffff) + (value >> 32);
+	__u8 *frame = (void *)(long)ctx->data;
+	const __u16 *halves = (const __u16 *)p->headers;
+	__u16 checksum;
+
+	if (frame + len + STAMP_LEN > (__u8 *)(long)ctx->data_end)
+		return XDP_DROP;
+	checksum = ~fold(p->base_sum + word_sum(p->sequence) + word_sum(due));
+	for (int i = 0; i < len / 8; i++)
+		((__u64 *)frame)[i] = p->headers[i];
+	/* What is no whole word, but for the UDP checksum, which is last. */
+	for (int i = len / 8 * 4; i < len / 2 - 1; i++)
+		((__u16 *)frame)[i] = halves[i];
+	*(__u16 *)(frame + len - 2) = checksum ? checksum : 0xffff;
+	*(__u32 *)(frame + len) = p->trial;
+	*(__u64 *)(frame + len + STAMP_SEQUENCE) = p->sequence;
+	*(__u64 *)(frame + len + STAMP_DUE) = due;
+	p->sequence++;
+	return XDP_TX;
 }
 
-static __always_inline __u16 fold(__u64 sum)
+static __always_inline __u64 due_ns(const struct plan *p, __u64 sequence, __u64 interval_q10, __u64 now)
 {
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return sum;
+	return interval_q10 ? p->start_ns + ((sequence * interval_q10) >> 10) : now;
 }
 
 SEC("xdp")
 int generate(struct xdp_md *ctx)
 {
-	struct stamped_frame *frame = (void *)(long)ctx->data;
+	__u8 *frame = (void *)(long)ctx->data;
 	struct plan *p;
-	__u64 now, due;
+	__u64 now, due, due_attack = NEVER;
 	__u32 zero = 0;
-	__u16 checksum;
 
 	p = bpf_map_lookup_elem(&plan, &zero);
-	if (!p || (void *)(frame + 1) > (void *)(long)ctx->data_end)
+	if (!p || frame + ATTACK_LEN > (__u8 *)(long)ctx->data_end)
 		return XDP_DROP;
 
 	now = bpf_ktime_get_ns();
-	if (p->sequence >= p->limit || now >= p->end_ns)
+	if (now >= p->end_ns)
 		return XDP_DROP;
-	due = p->start_ns + ((p->sequence * p->interval_q10) >> 10);
-	if (p->interval_q10) {
-		for (int turn = 0; turn < WAIT_TURNS && now < due; turn++)
-			now = bpf_ktime_get_ns();
-		if (now < due) {
-			p->deferred++;
-			return XDP_DROP;
-		}
-	} else {
-		due = now;
+	due = p->sequence < p->limit ? due_ns(p, p->sequence, p->interval_q10, now) : NEVER;
+	if (p->attack.kind) {
+		due_attack = due_ns(p, p->attacked, p->attack.interval_q10, now);
+		if (due_attack < due)
+			due = due_attack;
 	}
-
-	checksum = ~fold(p->base_sum + word_sum(p->sequence) + word_sum(due));
-	for (int i = 0; i < 5; i++)
-		frame->headers[i] = p->headers[i];
-	frame->udp_checksum = checksum ? checksum : 0xffff;
-	frame->trial = p->trial;
-	frame->sequence = p->sequence;
-	frame->due_ns = due;
-
-	if (!p->sequence)
-		p->first_ns = now;
-	p->last_ns = now;
-	p->sequence++;
-	return XDP_TX;
+	if (due == NEVER)
+		return XDP_DROP;
+	for (int turn = 0; turn < WAIT_TURNS && now < due; turn++)
+		now = bpf_ktime_get_ns();
+	if (now < due) {
+		p->deferred++;
+		return XDP_DROP;
+	}
+	if (due == due_attack) {
+		write_attack(frame, &p->attack);
+		p->attacked++;
+		return XDP_TX;
+	}
+	switch (p->headers_len) {
+	case HEADERS_IPV4:
+		return request(ctx, p, due, HEADERS_IPV4);
+	case HEADERS_IPV4 + TAG_LEN:
+		return request(ctx, p, due, HEADERS_IPV4 + TAG_LEN);
+	case HEADERS_IPV6:
+		return request(ctx, p, due, HEADERS_IPV6);
+	case HEADERS_IPV6 + TAG_LEN:
+		return request(ctx, p, due, HEADERS_IPV6 + TAG_LEN);
+	default:
+		return XDP_DROP;
+	}
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -70,32 +70,41 @@ static __always_inline __u32 bucket_of(__u64 value)
 /* Whether the frame was a reply to the load generator, and so is used up. */
 static __always_inline int take(void *data, void *data_end)
 {
-	struct stamped_frame *frame = data;
-	const __u8 *bytes = data;
+	const __u8 *bytes = data, *stamp;
 	struct expect *e;
 	struct tally *t;
-	__u64 now, latency;
+	__u64 now, latency, due_ns;
 	__u32 zero = 0, bucket;
 
-	if ((void *)(frame + 1) > data_end)
+	if (bytes + HEADERS_IPV4 + STAMP_LEN > (__u8 *)data_end)
 		return 0;
-	/* IPv4 without options, UDP, from the server's port */
-	if (*(__u16 *)(bytes + 12) != bpf_htons(0x0800) || bytes[14] != 0x45 || bytes[23] != 17)
-		return 0;
+	/* UDP in IPv4 without options, or in IPv6 without extension headers */
+	if (*(__u16 *)(bytes + 12) == bpf_htons(0x0800)) {
+		if (bytes[14] != 0x45 || bytes[23] != 17)
+			return 0;
+		stamp = bytes + HEADERS_IPV4;
+	} else {
+		if (*(__u16 *)(bytes + 12) != bpf_htons(0x86dd) || bytes[20] != 17)
+			return 0;
+		stamp = bytes + HEADERS_IPV6;
+		if (stamp + STAMP_LEN > (__u8 *)data_end)
+			return 0;
+	}
 	e = bpf_map_lookup_elem(&expect, &zero);
 	t = bpf_map_lookup_elem(&tally, &zero);
-	if (!e || !t || *(__u16 *)(bytes + 34) != e->server_port)
+	if (!e || !t || *(__u16 *)(stamp - 8) != e->server_port)
 		return 0;
-	if (frame->trial != e->trial) {
+	if (*(__u32 *)stamp != e->trial) {
 		t->stale++;
 		return 1;
 	}
 	now = bpf_ktime_get_ns();
 	t->received++;
 	t->last_ns = now;
-	if (frame->sequence & e->sample_mask)
+	if (*(__u64 *)(stamp + STAMP_SEQUENCE) & e->sample_mask)
 		return 1;
-	latency = now > frame->due_ns ? now - frame->due_ns : 0;
+	due_ns = *(__u64 *)(stamp + STAMP_DUE);
+	latency = now > due_ns ? now - due_ns : 0;
 	if (latency > t->max_ns)
 		t->max_ns = latency;
 	bucket = bucket_of(latency);
@@ -107,9 +116,12 @@ static __always_inline int take(void *data, void *data_end)
 SEC("tcx/ingress")
 int receive_tc(struct __sk_buff *skb)
 {
-	/* Large datagrams of sockets may have their payload in fragments. */
-	if (skb->data_end - skb->data < STAMPED_LEN && skb->len >= STAMPED_LEN)
-		bpf_skb_pull_data(skb, STAMPED_LEN);
+	/* Large datagrams of sockets may have their payload in fragments. A tag has been taken out of the frame
+	 * already. */
+	__u32 wanted = skb->len < HEADERS_IPV6 + STAMP_LEN ? skb->len : HEADERS_IPV6 + STAMP_LEN;
+
+	if (skb->data_end - skb->data < wanted)
+		bpf_skb_pull_data(skb, wanted);
 	return take((void *)(long)skb->data, (void *)(long)skb->data_end) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 

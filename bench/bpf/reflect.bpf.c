@@ -14,6 +14,20 @@ struct {
 
 #define SWAP(a, b) do { __typeof__(a) kept = (a); (a) = (b); (b) = kept; } while (0)
 
+static __always_inline int reflect_ipv6(struct xdp_md *ctx, __u16 own_port)
+{
+	__u8 *frame = (void *)(long)ctx->data;
+
+	if (frame + 62 > (__u8 *)(long)ctx->data_end || frame[20] != 17 || *(__u16 *)(frame + 56) != own_port)
+		return XDP_PASS;
+	SWAP(*(__u32 *)frame, *(__u32 *)(frame + 6));
+	SWAP(*(__u16 *)(frame + 4), *(__u16 *)(frame + 10));
+	SWAP(*(__u64 *)(frame + 22), *(__u64 *)(frame + 38));
+	SWAP(*(__u64 *)(frame + 30), *(__u64 *)(frame + 46));
+	SWAP(*(__u16 *)(frame + 54), *(__u16 *)(frame + 56));
+	return XDP_TX;
+}
+
 SEC("xdp")
 int reflect(struct xdp_md *ctx)
 {
@@ -23,7 +37,11 @@ int reflect(struct xdp_md *ctx)
 	if (frame + 42 > (__u8 *)(long)ctx->data_end)
 		return XDP_PASS;
 	own_port = bpf_map_lookup_elem(&port, &zero);
-	if (!own_port || *(__u16 *)(frame + 12) != bpf_htons(0x0800) || frame[14] != 0x45 || frame[23] != 17 ||
+	if (!own_port)
+		return XDP_PASS;
+	if (*(__u16 *)(frame + 12) == bpf_htons(0x86dd))
+		return reflect_ipv6(ctx, bpf_htons(*own_port));
+	if (*(__u16 *)(frame + 12) != bpf_htons(0x0800) || frame[14] != 0x45 || frame[23] != 17 ||
 	    *(__u16 *)(frame + 36) != bpf_htons(*own_port))
 		return XDP_PASS;
 	/* Sums of both checksums stay the same: the words only change places. */

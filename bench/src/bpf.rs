@@ -71,11 +71,11 @@ pub(crate) fn attach_xdp(program: &ProgramMut<'_>, ifindex: i32) -> Result<Link>
 }
 
 /// Runs an XDP program over live frames that begin as copies of `frame`, in batches of `batch`, as if they
-/// had arrived on the interface, until a signal interrupts it.
+/// had arrived on the interface, `repeat` times or until a signal interrupts it.
 ///
 /// # Errors
 /// Whatever the kernel says. A signal is no error.
-pub(crate) fn run_live(program: BorrowedFd<'_>, frame: &[u8], ifindex: u32, batch: u32) -> io::Result<()> {
+pub(crate) fn run_live(program: BorrowedFd<'_>, frame: &[u8], ifindex: u32, batch: u32, repeat: i32) -> io::Result<()> {
     let context = libbpf_sys::xdp_md { data_end: frame.len() as u32, ingress_ifindex: ifindex, ..Default::default() };
     let mut options = libbpf_sys::bpf_test_run_opts {
         sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
@@ -83,7 +83,7 @@ pub(crate) fn run_live(program: BorrowedFd<'_>, frame: &[u8], ifindex: u32, batc
         data_size_in: frame.len() as u32,
         ctx_in: std::ptr::from_ref(&context).cast(),
         ctx_size_in: size_of_val(&context) as u32,
-        repeat: i32::MAX,
+        repeat,
         flags: libbpf_sys::BPF_F_TEST_XDP_LIVE_FRAMES,
         batch_size: batch,
         ..Default::default()

@@ -1,12 +1,13 @@
 //! What the kernel knows about an interface and a neighbor on its link, asked through `ip -json`.
 
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::error::{Context, Error, Result};
+use crate::netns::Family;
 use crate::signals;
 use crate::udp::frame::Mac;
 
@@ -16,15 +17,15 @@ pub(crate) struct Interface {
     pub name: String,
     pub index: u32,
     pub mac: Mac,
-    /// The first IPv4 address.
-    pub address: Ipv4Addr,
+    /// Its addresses, of both families; of IPv6 not those of the link alone.
+    addresses: Vec<IpAddr>,
 }
 
 impl Interface {
     /// Looks the interface up.
     ///
     /// # Errors
-    /// It does not exist, is down, or has no IPv4 address.
+    /// It does not exist or is down.
     pub(crate) fn find(name: &str) -> Result<Self> {
         let found = ip(&["address", "show", "dev", name]).map_err(|error| {
             Error::run(format!("no interface {name} in this network namespace ({error}): `ip link` lists them"))
@@ -37,13 +38,22 @@ impl Interface {
         let mac = parse_mac(&text(&link["address"]))
             .ok_or_else(|| Error::run(format!("{name} has no Ethernet address: take another interface")))?;
         let addresses = link["addr_info"].as_array().cloned().unwrap_or_default();
-        let address = addresses
-            .iter()
-            .filter(|address| address["family"] == "inet")
-            .find_map(|address| text(&address["local"]).parse().ok())
-            .ok_or_else(|| Error::run(format!("{name} has no IPv4 address: `ip address add A.B.C.D/24 dev {name}`")))?;
+        let usable = addresses.iter().filter(|address| address["scope"] != "link");
+        let addresses = usable.filter_map(|address| text(&address["local"]).parse().ok()).collect();
         let index = link["ifindex"].as_u64().and_then(|index| u32::try_from(index).ok()).unwrap_or_default();
-        Ok(Self { name: name.to_owned(), index, mac, address })
+        Ok(Self { name: name.to_owned(), index, mac, addresses })
+    }
+
+    /// The first address of the family that `target` is of.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn address_towards(&self, target: SocketAddr) -> Result<IpAddr> {
+        let found = self.addresses.iter().find(|address| address.is_ipv4() == target.is_ipv4());
+        found.copied().ok_or_else(|| {
+            let (name, family) = (&self.name, Family::of(target).name());
+            Error::run(format!("{name} has no {family} address: `ip address add ADDR/LEN dev {name}`"))
+        })
     }
 
     /// Index of an interface, whether or not it has an address.
@@ -69,17 +79,19 @@ impl Interface {
     ///
     /// # Errors
     /// Nobody answered within two seconds.
-    pub(crate) fn resolve(&self, target: SocketAddrV4) -> Result<Mac> {
-        let socket = UdpSocket::bind((self.address, 0)).context(|| format!("cannot bind to {}", self.address))?;
+    pub(crate) fn resolve(&self, target: SocketAddr) -> Result<Mac> {
+        let own = self.address_towards(target)?;
+        let socket = UdpSocket::bind((own, 0)).context(|| format!("cannot bind to {own}"))?;
         let give_up = Instant::now() + Duration::from_secs(2);
         loop {
-            if let Some(mac) = self.neighbor(*target.ip()) {
+            if let Some(mac) = self.neighbor(target.ip()) {
                 return Ok(mac);
             }
             if Instant::now() > give_up {
                 return Err(Error::run(format!(
-                    "{} does not answer ARP on {}: is it up and on this very link? (`ping -I {} {}`)",
+                    "{} does not answer {} on {}: is it up and on this very link? (`ping -I {} {}`)",
                     target.ip(),
+                    if target.is_ipv4() { "ARP" } else { "neighbor solicitations" },
                     self.name,
                     self.name,
                     target.ip()
@@ -93,7 +105,7 @@ impl Interface {
     }
 
     /// The address in the kernel's neighbor table.
-    fn neighbor(&self, target: Ipv4Addr) -> Option<Mac> {
+    fn neighbor(&self, target: IpAddr) -> Option<Mac> {
         let table = ip(&["neighbor", "show", "to", &target.to_string(), "dev", &self.name]).ok()?;
         table.as_array()?.iter().find_map(|entry| parse_mac(entry["lladdr"].as_str()?))
     }

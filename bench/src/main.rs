@@ -6,11 +6,13 @@
 //!  tcp-crr     a TCP echo: connections a second, each for one request
 //!  tcp-stream  a TCP discard or chargen: goodput
 //!  compare     several servers in turn, in network namespaces of its own, interleaved
+//!  attack      the engine under floods of fragments and of SYNs, interleaved with rounds without
 //!  serve       the servers that Barewire is compared with (hidden; `compare` starts them)
 //! ```
 //!
 //! Exit code 0 is a result, 1 a failure at run time, 2 bad arguments.
 
+mod attack;
 mod bpf;
 mod compare;
 mod epoll;
@@ -56,6 +58,8 @@ enum Cmd {
     TcpStream(tcp::StreamArgs),
     /// Compare several servers in one interleaved run, in network namespaces of its own (as root)
     Compare(compare::CompareArgs),
+    /// What attacks leave of the engine's goodput, in network namespaces of its own (as root)
+    Attack(attack::AttackArgs),
     /// A server to compare with
     #[command(hide = true)]
     Serve(serve::ServeArgs),
@@ -80,6 +84,7 @@ fn run(cli: &Cli) -> Result<()> {
         Cmd::TcpCrr(args) => tcp::run_crr(args),
         Cmd::TcpStream(args) => tcp::run_stream(args),
         Cmd::Compare(args) => compare::run(args),
+        Cmd::Attack(args) => attack::run(args),
         Cmd::Serve(args) => serve::run(args),
     }
 }

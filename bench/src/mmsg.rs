@@ -7,21 +7,21 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::net::{SocketAddrV4, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// Datagrams a system call, as many as a burst of the engine holds.
 pub(crate) const BATCH: usize = 64;
-/// Bytes kept for each: more than the largest frame that is sent.
-const SLOT: usize = 4096;
+/// Bytes kept for each: more than the largest frame that is sent, with an MTU of 9,000.
+const SLOT: usize = 9216;
 
 /// Room for [`BATCH`] datagrams with their addresses.
 pub(crate) struct Datagrams {
     memory: Box<[u8]>,
     vectors: Box<[libc::iovec]>,
-    /// Only reached through the pointers in `headers`, except by tests.
+    /// Room for addresses of either family. Only reached through the pointers in `headers`, except by tests.
     #[cfg_attr(not(test), expect(dead_code))]
-    addresses: Box<[libc::sockaddr_in]>,
+    addresses: Box<[libc::sockaddr_in6]>,
     headers: Box<[libc::mmsghdr]>,
 }
 
@@ -33,7 +33,7 @@ impl Datagrams {
             .map(|slot| libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: SLOT })
             .collect();
         // SAFETY: all-zero socket addresses and message headers are valid: no pointers, no lengths.
-        let (mut addresses, mut headers): (Box<[libc::sockaddr_in]>, Box<[libc::mmsghdr]>) =
+        let (mut addresses, mut headers): (Box<[libc::sockaddr_in6]>, Box<[libc::mmsghdr]>) =
             unsafe { (vec![std::mem::zeroed(); BATCH].into(), vec![std::mem::zeroed(); BATCH].into()) };
         for (header, (vector, address)) in headers.iter_mut().zip(vectors.iter_mut().zip(addresses.iter_mut())) {
             header.msg_hdr.msg_iov = vector;
@@ -47,7 +47,7 @@ impl Datagrams {
     pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>, limit: usize) -> io::Result<usize> {
         let limit = limit.min(BATCH);
         for (header, vector) in self.headers.iter_mut().zip(&mut self.vectors).take(limit) {
-            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
             vector.iov_len = SLOT;
         }
         let flags = libc::MSG_DONTWAIT;
@@ -89,14 +89,10 @@ impl Datagrams {
         &mut self.memory[index * SLOT..][..len]
     }
 
-    /// Where a datagram came from.
+    /// The port that a datagram came from: it stands in the same place in addresses of both families.
     #[cfg(test)]
-    pub(crate) fn source(&self, index: usize) -> SocketAddrV4 {
-        let address = &self.addresses[index];
-        SocketAddrV4::new(
-            std::net::Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr)),
-            u16::from_be(address.sin_port),
-        )
+    pub(crate) fn source_port(&self, index: usize) -> u16 {
+        u16::from_be(self.addresses[index].sin6_port)
     }
 }
 
@@ -111,7 +107,7 @@ fn count_of(result: libc::c_int) -> io::Result<usize> {
 
 /// A UDP socket with `buffer_bytes` of receive and transmit buffer, beyond the system's limit where this
 /// process may.
-pub(crate) fn socket(address: SocketAddrV4, buffer_bytes: u32) -> io::Result<UdpSocket> {
+pub(crate) fn socket(address: SocketAddr, buffer_bytes: u32) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(address)?;
     for (forced, asked) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
         if set_option(socket.as_fd(), forced, buffer_bytes).is_err() {
@@ -132,13 +128,16 @@ fn set_option(socket: BorrowedFd<'_>, option: libc::c_int, value: u32) -> io::Re
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
 
     #[test]
     fn a_batch_comes_back_byte_for_byte_to_whoever_sent_it() {
-        let any = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+        for any in ["127.0.0.1:0", "[::1]:0"] {
+            a_batch_comes_back(any.parse().unwrap());
+        }
+    }
+
+    fn a_batch_comes_back(any: SocketAddr) {
         let (server, client) = (socket(any, 1 << 20).unwrap(), socket(any, 1 << 20).unwrap());
         client.connect(server.local_addr().unwrap()).unwrap();
         let (mut at_server, mut at_client) = (Datagrams::new(), Datagrams::new());
@@ -148,7 +147,7 @@ mod tests {
         assert_eq!(at_client.send(client.as_fd(), 4).unwrap(), 4);
         let count = at_server.receive(server.as_fd(), BATCH).unwrap();
         assert_eq!(count, 4);
-        assert_eq!(std::net::SocketAddr::V4(at_server.source(3)), client.local_addr().unwrap());
+        assert_eq!(at_server.source_port(3), client.local_addr().unwrap().port());
         at_server.turn_around(count);
         assert_eq!(at_server.send(server.as_fd(), count).unwrap(), 4);
         assert_eq!(at_client.receive(client.as_fd(), BATCH).unwrap(), 4);

@@ -3,15 +3,19 @@
 //! ```text
 //!  bw-bench-PID-client                    bw-bench-PID-server
 //!  | bw0  10.77.0.1/24 |--- veth, 1 queue ---| bw0  10.77.0.2/24 (or nobody's) |
+//!  |   fd00:77::1/64   |                     |   fd00:77::2/64                 |
 //! ```
 #![allow(unsafe_code)]
 
+use std::fmt;
 use std::fs::{self, File};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+use serde::Serialize;
 
 use crate::error::{Context, Error, Result};
 
@@ -22,19 +26,94 @@ const FOLDER: &str = "/run/netns";
 
 /// The interface at either end.
 pub(crate) const INTERFACE: &str = "bw0";
-/// Address of the generator's end, and the prefix of both.
-const CLIENT_ADDRESS: &str = "10.77.0.1/24";
-/// Last bytes of further addresses of the generator's end, for their ports: a generator has 30,768 of each
+/// Last part of further addresses of the generator's end, for their ports: a generator has 30,768 of each
 /// address, a port rests for a second after each connection, and a server here closes up to 100,000 a second.
 const CLIENT_FURTHER: [u8; 5] = [11, 12, 13, 14, 15];
-/// Address that every server answers on.
-pub(crate) const SERVER_ADDRESS: &str = "10.77.0.2/24";
+/// The MTU of Ethernet, bytes.
+pub(crate) const ETHERNET_MTU: u16 = 1500;
+
+/// Version of the internet protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Family {
+    Ipv4,
+    Ipv6,
+}
+
+impl Family {
+    pub(crate) const fn of(address: SocketAddr) -> Self {
+        if address.is_ipv4() { Self::Ipv4 } else { Self::Ipv6 }
+    }
+
+    /// The address that stands for any.
+    pub(crate) const fn unspecified(self) -> IpAddr {
+        match self {
+            Self::Ipv4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Self::Ipv6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        }
+    }
+
+    /// A host on the link between the namespaces.
+    const fn host(self, number: u8) -> IpAddr {
+        match self {
+            Self::Ipv4 => IpAddr::V4(Ipv4Addr::new(10, 77, 0, number)),
+            Self::Ipv6 => IpAddr::V6(Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, number as u16)),
+        }
+    }
+
+    /// Address of the generator's end.
+    pub(crate) const fn client(self) -> IpAddr {
+        self.host(1)
+    }
+
+    /// Address that every server answers on.
+    pub(crate) const fn server(self) -> IpAddr {
+        self.host(2)
+    }
+
+    /// Address of the server, with its prefix.
+    pub(crate) fn server_cidr(self) -> String {
+        self.cidr(self.server())
+    }
+
+    fn cidr(self, address: IpAddr) -> String {
+        let prefix_len = if self == Self::Ipv4 { 24 } else { 64 };
+        format!("{address}/{prefix_len}")
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "IPv4",
+            Self::Ipv6 => "IPv6",
+        }
+    }
+}
+
+/// What the two namespaces are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Shape {
+    /// What is measured over; there are addresses of both.
+    pub family: Family,
+    /// Bytes of the longest IP packet.
+    pub mtu: u16,
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "veth with 1 queue, {}", self.family.name())?;
+        match self.mtu {
+            ETHERNET_MTU => Ok(()),
+            mtu => write!(f, ", MTU {mtu}"),
+        }
+    }
+}
 
 /// Two namespaces joined by a veth. Removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Pair {
     pub client: String,
     pub server: String,
+    pub shape: Shape,
 }
 
 impl Pair {
@@ -42,11 +121,11 @@ impl Pair {
     ///
     /// # Errors
     /// No permission, or no `ip` or `ethtool`.
-    pub(crate) fn create() -> Result<Self> {
+    pub(crate) fn create(shape: Shape) -> Result<Self> {
         remove_abandoned();
         let name = |end| format!("{PREFIX}bench-{}-{end}", std::process::id());
         // Made before anything is: whatever fails below, the drop removes what there is.
-        let pair = Self { client: name("client"), server: name("server") };
+        let pair = Self { client: name("client"), server: name("server"), shape };
         for namespace in [&pair.client, &pair.server] {
             command(&["ip", "netns", "add", namespace])
                 .map_err(|error| Error::run(format!("cannot make a network namespace: {error}; it needs root")))?;
@@ -58,15 +137,32 @@ impl Pair {
         words.extend(one_queue);
         command(&words)?;
         for namespace in [&pair.client, &pair.server] {
-            // No IPv6: its router solicitations would be the only frames that nobody asked for.
-            let setting = format!("net.ipv6.conf.{INTERFACE}.disable_ipv6=1");
-            let _ = command(&["ip", "netns", "exec", namespace, "sysctl", "-qw", &setting]);
-            command(&["ip", "-n", namespace, "link", "set", INTERFACE, "up"])?;
+            pair.bring_up(namespace)?;
         }
-        command(&["ip", "-n", &pair.client, "address", "add", CLIENT_ADDRESS, "dev", INTERFACE])?;
+        pair.add_addresses(&pair.client, Family::client)?;
         // Without it a veth end has no NAPI, and live frames for a kernel socket are all lost.
         command(&["ip", "netns", "exec", &pair.server, "ethtool", "-K", INTERFACE, "gro", "on"])?;
         Ok(pair)
+    }
+
+    fn bring_up(&self, namespace: &str) -> Result<()> {
+        // The host's own: a server's metrics are read through it.
+        command(&["ip", "-n", namespace, "link", "set", "lo", "up"])?;
+        // Frames that nobody asked for would be counted: no link-local address, and with it no router solicitations.
+        let _ = command(&["ip", "-n", namespace, "link", "set", INTERFACE, "addrgenmode", "none"]);
+        command(&["ip", "-n", namespace, "link", "set", INTERFACE, "mtu", &self.shape.mtu.to_string(), "up"])
+    }
+
+    /// Adds addresses of both families.
+    fn add_addresses(&self, namespace: &str, host: impl Fn(Family) -> IpAddr) -> Result<()> {
+        for family in [Family::Ipv4, Family::Ipv6] {
+            let address = family.cidr(host(family));
+            let mut words = vec!["ip", "-n", namespace, "address", "add", &address, "dev", INTERFACE];
+            // Nobody else can have it, and it is needed at once.
+            words.extend((family == Family::Ipv6).then_some("nodad"));
+            command(&words)?;
+        }
+        Ok(())
     }
 
     /// Makes it a network for TCP: every frame as it would be on a wire, with its checksum and no larger than the
@@ -75,7 +171,7 @@ impl Pair {
     ///
     /// # Errors
     /// What `ip`, `ethtool` and `sysctl` say.
-    pub(crate) fn prepare_for_tcp(&self) -> Result<Vec<Ipv4Addr>> {
+    pub(crate) fn prepare_for_tcp(&self) -> Result<Vec<IpAddr>> {
         for namespace in [&self.client, &self.server] {
             let inside = ["ip", "netns", "exec", namespace];
             let offloads = ["tx", "off", "rx", "off", "tso", "off", "gso", "off", "gro", "off"];
@@ -84,13 +180,20 @@ impl Pair {
             command(&[&inside[..], &["sysctl", "-qw"], &settings].concat())?;
         }
         command(&["ip", "netns", "exec", &self.client, "sysctl", "-qw", "net.ipv4.tcp_tw_reuse=1"])?;
-        let mut addresses = vec![Ipv4Addr::new(10, 77, 0, 1)];
-        for address in CLIENT_FURTHER.map(|last| Ipv4Addr::new(10, 77, 0, last)) {
-            let with_prefix = format!("{address}/24");
-            command(&["ip", "-n", &self.client, "address", "add", &with_prefix, "dev", INTERFACE])?;
-            addresses.push(address);
+        for last in CLIENT_FURTHER {
+            self.add_addresses(&self.client, |family| family.host(last))?;
         }
-        Ok(addresses)
+        let family = self.shape.family;
+        Ok([1].into_iter().chain(CLIENT_FURTHER).map(|last| family.host(last)).collect())
+    }
+
+    /// Makes the client's sockets compute checksums, as they stand in live frames: without it the engine would have to
+    /// fill in what the kernel's servers need not look at.
+    ///
+    /// # Errors
+    /// What `ethtool` says.
+    pub(crate) fn with_checksums(&self) -> Result<()> {
+        command(&["ip", "netns", "exec", &self.client, "ethtool", "-K", INTERFACE, "tx", "off"])
     }
 
     /// Gives the server's address to its kernel, or takes it away for an engine that owns it alone.
@@ -100,7 +203,7 @@ impl Pair {
     pub(crate) fn set_kernel_owns_address(&self, owns: bool) -> Result<()> {
         command(&["ip", "-n", &self.server, "address", "flush", "dev", INTERFACE])?;
         if owns {
-            command(&["ip", "-n", &self.server, "address", "add", SERVER_ADDRESS, "dev", INTERFACE])?;
+            self.add_addresses(&self.server, Family::server)?;
         }
         Ok(())
     }

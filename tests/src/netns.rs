@@ -68,6 +68,20 @@ impl Namespace {
         namespace
     }
 
+    /// Has an interface speak IPv6: with a link-local address and what is said to all nodes, but without asking for
+    /// routers, and with every address usable at once.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn speak_ipv6(&self, interface: &str) {
+        let settings = [("accept_ra", "0"), ("router_solicitations", "0"), ("accept_dad", "0"), ("disable_ipv6", "0")];
+        self.enter(|| {
+            for (name, value) in settings {
+                std::fs::write(format!("/proc/sys/net/ipv6/conf/{interface}/{name}"), value).unwrap();
+            }
+        });
+    }
+
     /// Its name, for `ip netns exec`.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -248,6 +262,12 @@ impl Veth {
     #[must_use]
     pub fn far_socket(&self) -> PacketSocket {
         self.far.enter(|| PacketSocket::new(Self::FAR))
+    }
+
+    /// The same, but nothing is received.
+    #[must_use]
+    pub fn far_socket_to_send(&self) -> PacketSocket {
+        self.far.enter(|| PacketSocket::send_only(Self::FAR))
     }
 
     /// The sockets of whoever carries frames, if the two are not joined: at the engine's side, at the peer's.

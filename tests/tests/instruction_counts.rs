@@ -59,6 +59,24 @@ fn a_packet_costs_as_many_instructions_as_are_written_down() {
     );
 }
 
+/// What a longer header, or a tag, may add to an echo of the same payload.
+const DEARER: [(&str, &str, f64); 2] = [("udp_echo_ipv6", "udp_echo_64", 1.10), ("udp_echo_vlan", "udp_echo_64", 1.05)];
+
+#[test]
+fn an_echo_over_ipv6_costs_at_most_a_tenth_more_and_one_on_a_vlan_a_twentieth() {
+    let harness = Harness::build("stack_cost");
+    let mut complaints = String::new();
+    for (path, plain, most) in DEARER {
+        let [dear, plain_cost] = [path, plain].map(|path| harness.instructions_per_packet(path));
+        let ratio = dear / plain_cost;
+        println!("{path:<30} {ratio:8.3} of {plain} ({dear:.1} of {plain_cost:.1} instructions; at most {most})");
+        if ratio > most {
+            let _ = writeln!(complaints, "{path} costs {ratio:.3} of {plain}, and may cost {most}");
+        }
+    }
+    assert!(complaints.is_empty(), "{complaints}");
+}
+
 #[test]
 fn the_count_repeats_exactly_and_does_not_depend_on_the_environment() {
     let harness = Harness::build("stack_cost");

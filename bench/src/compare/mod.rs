@@ -7,13 +7,13 @@
 //!
 //! One core generates, one serves; each server runs alone, in a process of its own.
 
-mod columns;
-mod programs;
+pub(crate) mod columns;
+pub(crate) mod programs;
 mod rounds;
-mod stats;
+pub(crate) mod stats;
 mod tcp;
-mod udp;
-mod watch;
+pub(crate) mod udp;
+pub(crate) mod watch;
 
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ use serde::Serialize;
 use self::programs::{GENERATOR_CORE, Programs};
 use crate::error::{Error, Result};
 use crate::machine::Machine;
-use crate::netns::{self, Pair};
+use crate::netns::{self, Pair, Shape};
 use crate::pin;
 use crate::process::{Affinity, Server};
 
@@ -92,11 +92,11 @@ trait Contestant: Copy + Ord + 'static {
 }
 
 /// What a comparison runs in: this thread is pinned, and in the client's namespace.
-struct Lab {
-    machine: Machine,
-    pair: Pair,
-    programs: Programs,
-    affinity: Affinity,
+pub(crate) struct Lab {
+    pub machine: Machine,
+    pub pair: Pair,
+    pub programs: Programs,
+    pub affinity: Affinity,
 }
 
 impl Lab {
@@ -104,13 +104,13 @@ impl Lab {
     ///
     /// # Errors
     /// No permission, or too few cores.
-    fn open(programs: Programs) -> Result<Self> {
+    pub(crate) fn open(programs: Programs, shape: Shape) -> Result<Self> {
         let machine = Machine::describe();
         if machine.cores < 2 {
             return Err(Error::run("a comparison needs two cores: one generates, one serves"));
         }
         let affinity = Affinity::current();
-        let pair = Pair::create()?;
+        let pair = Pair::create(shape)?;
         netns::enter(&pair.client)?;
         pin::to_core(GENERATOR_CORE)?;
         Ok(Self { machine, pair, programs, affinity })
@@ -134,7 +134,9 @@ struct Heading<'a> {
     trial_seconds: f64,
     rounds_asked: u32,
     interrupted: bool,
-    network: &'static str,
+    network: String,
+    #[serde(flatten)]
+    shape: Shape,
 }
 
 /// Runs the command.

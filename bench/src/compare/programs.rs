@@ -1,9 +1,10 @@
 //! The programs that are started, and the cores that they run on.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
-use crate::netns::{INTERFACE, SERVER_ADDRESS};
+use crate::netns::{INTERFACE, Shape};
 
 /// The core that serves.
 const SERVER_CORE: &str = "1";
@@ -14,6 +15,7 @@ pub(crate) const GENERATOR_CORE: usize = 0;
 #[derive(Debug)]
 pub(crate) struct Programs {
     bench: PathBuf,
+    shape: Shape,
 }
 
 impl Programs {
@@ -21,8 +23,8 @@ impl Programs {
     ///
     /// # Errors
     /// Its file is gone.
-    pub(crate) fn find() -> Result<Self> {
-        Ok(Self { bench: std::env::current_exe().context(|| "cannot find this program's own file".into())? })
+    pub(crate) fn find(shape: Shape) -> Result<Self> {
+        Ok(Self { bench: std::env::current_exe().context(|| "cannot find this program's own file".into())?, shape })
     }
 
     /// Makes sure that there is a program of this name, from the crate `package`.
@@ -40,9 +42,10 @@ impl Programs {
         )))
     }
 
-    /// The engine, answering on these ports.
+    /// The engine, answering on these ports, and with whatever else is said.
     pub(crate) fn engine(&self, driver: &str, ports: &[&str]) -> Vec<String> {
-        let where_ = ["echo", "--interface", INTERFACE, "--address", SERVER_ADDRESS];
+        let address = self.shape.family.server_cidr();
+        let where_ = ["echo", "--interface", INTERFACE, "--address", &address];
         let how = ["--queues", "0", "--cores", SERVER_CORE, "--mode", "copy", "--driver", driver, "--idle", "spin"];
         let args = where_.into_iter().chain(ports.iter().copied()).chain(how);
         words(&self.bench.with_file_name("barewire"), args)
@@ -50,13 +53,15 @@ impl Programs {
 
     /// A server of this very program.
     pub(crate) fn serve(&self, name: &str) -> Vec<String> {
-        let args = ["serve", name, "--address", "10.77.0.2:7", "--interface", INTERFACE, "--core", SERVER_CORE];
+        let address = SocketAddr::new(self.shape.family.server(), 7).to_string();
+        let args = ["serve", name, "--address", &address, "--interface", INTERFACE, "--core", SERVER_CORE];
         words(&self.bench, args)
     }
 
     /// A server on another stack.
     pub(crate) fn peer(&self, name: &str) -> Vec<String> {
-        let args = ["--interface", INTERFACE, "--address", SERVER_ADDRESS, "--core", SERVER_CORE];
+        let address = self.shape.family.server_cidr();
+        let args = ["--interface", INTERFACE, "--address", &address, "--core", SERVER_CORE];
         words(&self.bench.with_file_name(name), args)
     }
 }

@@ -3,7 +3,7 @@
 //! Batches of 64 by `recvmmsg` and `sendmmsg`, answered from the very buffers that they came in; waiting by
 //! epoll or by asking again and again.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
 use crate::epoll::{Epoll, READABLE};
@@ -27,7 +27,7 @@ pub(crate) enum Wait {
 ///
 /// # Errors
 /// The address cannot be bound, or the socket fails.
-pub(crate) fn serve(address: SocketAddrV4, wait: Wait) -> Result<()> {
+pub(crate) fn serve(address: SocketAddr, wait: Wait) -> Result<()> {
     let socket = mmsg::socket(address, BUFFER_BYTES)
         .context(|| format!("cannot serve on {address} (`ss -lun` shows who has the port)"))?;
     let socket = socket.as_fd();

@@ -6,7 +6,7 @@
 //! take is kept with its connection, which then waits for room before it reads on.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddrV4, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 
 use super::kernel_echo::Wait;
@@ -57,7 +57,7 @@ struct Server {
 ///
 /// # Errors
 /// A port is taken, or the kernel accepts no more.
-pub(crate) fn serve(address: SocketAddrV4, discard_port: u16, chargen_port: u16, wait: Wait) -> Result<()> {
+pub(crate) fn serve(address: SocketAddr, discard_port: u16, chargen_port: u16, wait: Wait) -> Result<()> {
     let mut server = Server::bind(address, discard_port, chargen_port)?;
     println!(
         "ready address={address} discard_port={discard_port} chargen_port={chargen_port} wait={wait:?} read_bytes={READ}"
@@ -70,11 +70,11 @@ pub(crate) fn serve(address: SocketAddrV4, discard_port: u16, chargen_port: u16,
 }
 
 impl Server {
-    fn bind(address: SocketAddrV4, discard_port: u16, chargen_port: u16) -> Result<Self> {
+    fn bind(address: SocketAddr, discard_port: u16, chargen_port: u16) -> Result<Self> {
         let epoll = Epoll::new().context(|| "cannot make an epoll".into())?;
         let mut listeners = Vec::new();
         for (token, port) in [address.port(), discard_port, chargen_port].into_iter().enumerate() {
-            let address = SocketAddrV4::new(*address.ip(), port);
+            let address = SocketAddr::new(address.ip(), port);
             let failed = || format!("cannot serve on {address} (`ss -ltn` shows who has the port)");
             let listener = socket::listen(address).context(failed)?;
             epoll.add(listener.as_fd(), token, READABLE).context(failed)?;

@@ -5,7 +5,7 @@ pub(crate) mod kernel_echo;
 mod kernel_tcp;
 mod reflect;
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use clap::{Args, ValueEnum};
 
@@ -36,7 +36,7 @@ pub(crate) struct ServeArgs {
     kind: Kind,
     /// Address and port to serve
     #[arg(long, value_name = "ADDR:PORT", default_value = "10.77.0.2:7")]
-    address: SocketAddrV4,
+    address: SocketAddr,
     /// Port of discard (TCP)
     #[arg(long, value_name = "PORT", default_value_t = 9)]
     discard_port: u16,

@@ -11,13 +11,14 @@
 //! after it was closed where timestamps prove that nothing old can be mistaken (net.ipv4.tcp_tw_reuse).
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpStream, UdpSocket};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 
 use super::trial::{Outcome, Plan, Transactions, Window};
 use super::{not_an_echo, socket};
 use crate::epoll::{EDGE, Epoll, READABLE, Ready, WRITABLE};
 use crate::error::{Context, Error, Result};
+use crate::netns::Family;
 use crate::signals::{self, monotonic_ns};
 
 /// Source ports: above those of most services, and below those that the kernel gives to whoever asks for none
@@ -32,7 +33,7 @@ const DRAIN_NS: u64 = 300_000_000;
 /// Source addresses and ports, in turn.
 #[derive(Debug)]
 pub(crate) struct Ports {
-    sources: Vec<Ipv4Addr>,
+    sources: Vec<IpAddr>,
     next: u64,
     /// Those passed over because the kernel would not have them yet.
     pub skipped: u64,
@@ -43,31 +44,29 @@ impl Ports {
     ///
     /// # Errors
     /// There is no route to it.
-    pub(crate) fn of(sources: &[Ipv4Addr], target: SocketAddrV4) -> Result<Self> {
+    pub(crate) fn of(sources: &[IpAddr], target: SocketAddr) -> Result<Self> {
         let mut sources = sources.to_vec();
         if sources.is_empty() {
             let failed = || format!("no route to {target}");
-            let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context(failed)?;
+            let probe = UdpSocket::bind((Family::of(target).unspecified(), 0)).context(failed)?;
             // Sends nothing: connecting a datagram socket only looks the route up.
             probe.connect(target).context(failed)?;
-            if let std::net::SocketAddr::V4(local) = probe.local_addr().context(failed)? {
-                sources.push(*local.ip());
-            }
+            sources.push(probe.local_addr().context(failed)?.ip());
         }
         // Another run may just have used the first ports.
         Ok(Self { sources, next: monotonic_ns() >> 10, skipped: 0 })
     }
 
     /// The addresses.
-    pub(crate) fn sources(&self) -> &[Ipv4Addr] {
+    pub(crate) fn sources(&self) -> &[IpAddr] {
         &self.sources
     }
 
     /// The next of them.
-    fn take(&mut self) -> SocketAddrV4 {
+    fn take(&mut self) -> SocketAddr {
         let (source, port) = (self.next / PORTS % self.sources.len() as u64, self.next % PORTS);
         self.next += 1;
-        SocketAddrV4::new(self.sources[source as usize], FIRST_PORT + port as u16)
+        SocketAddr::new(self.sources[source as usize], FIRST_PORT + port as u16)
     }
 
     /// How many there are.
@@ -100,7 +99,7 @@ struct Connection {
 
 /// A number of connections at a time, each followed by the next.
 pub(crate) struct Connections<'ports> {
-    target: SocketAddrV4,
+    target: SocketAddr,
     ports: &'ports mut Ports,
     epoll: Epoll,
     slots: Vec<Option<Connection>>,
@@ -113,7 +112,7 @@ impl<'ports> Connections<'ports> {
     ///
     /// # Errors
     /// No epoll.
-    pub(crate) fn new(target: SocketAddrV4, ports: &'ports mut Ports, connections: usize, size: usize) -> Result<Self> {
+    pub(crate) fn new(target: SocketAddr, ports: &'ports mut Ports, connections: usize, size: usize) -> Result<Self> {
         let epoll = Epoll::new().context(|| "cannot make an epoll".into())?;
         let slots = (0..connections).map(|_| None).collect();
         let request = (0..size).map(|i| (i * 7) as u8).collect();
@@ -249,9 +248,9 @@ mod tests {
 
     #[test]
     fn ports_come_in_turn_from_every_address_before_one_comes_again() {
-        let sources = [Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)];
+        let sources = ["10.0.0.1", "10.0.0.2"].map(|text| text.parse().unwrap());
         let mut ports = Ports { sources: sources.to_vec(), next: PORTS - 2, skipped: 0 };
-        let first: Vec<SocketAddrV4> = (0..4).map(|_| ports.take()).collect();
+        let first: Vec<SocketAddr> = (0..4).map(|_| ports.take()).collect();
         let expected = ["10.0.0.1:32766", "10.0.0.1:32767", "10.0.0.2:2000", "10.0.0.2:2001"];
         assert_eq!(first, expected.map(|text| text.parse().unwrap()));
         (4..ports.count()).for_each(|_| assert!(!first.contains(&ports.take())));

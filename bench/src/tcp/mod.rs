@@ -10,7 +10,7 @@ pub(crate) mod socket;
 pub(crate) mod stream;
 pub(crate) mod trial;
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use clap::Args;
@@ -23,6 +23,7 @@ use self::trial::{Outcome, Plan, StreamFigures, TransactionFigures};
 use crate::error::{Context, Error, Result};
 use crate::losses::{self, Counters};
 use crate::machine::Machine;
+use crate::netns::Family;
 use crate::report::{self, RunArgs};
 use crate::{netns, pin};
 
@@ -32,9 +33,9 @@ const OPENING: Duration = Duration::from_secs(3);
 /// Options of all three.
 #[derive(Args, Debug)]
 struct Common {
-    /// TCP server
+    /// TCP server; an IPv6 address in brackets
     #[arg(value_name = "ADDR:PORT")]
-    target: SocketAddrV4,
+    target: SocketAddr,
     /// How long to measure, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
     duration: f64,
@@ -48,8 +49,8 @@ struct Common {
 const RR_EXAMPLES: &str = "Examples:
   Latency over one connection, from inside the namespace `bw-client`:
     ip netns exec bw-client barewire-bench tcp-rr 10.77.0.2:7
-  The rate over 64 connections:
-    barewire-bench tcp-rr 10.77.0.2:7 --connections 64";
+  The rate over 64 connections, over IPv6:
+    barewire-bench tcp-rr [fd00:77::2]:7 --connections 64";
 
 #[derive(Args, Debug)]
 #[command(after_help = RR_EXAMPLES)]
@@ -87,7 +88,7 @@ pub(crate) struct CrrArgs {
     size: u32,
     /// Addresses to connect from, in turn [default: the one that the route says]
     #[arg(long, value_name = "ADDR,...", value_delimiter = ',')]
-    source: Vec<Ipv4Addr>,
+    source: Vec<IpAddr>,
 }
 
 const STREAM_EXAMPLES: &str = "Examples:
@@ -117,7 +118,8 @@ pub(crate) struct StreamArgs {
 struct Report<'a, F> {
     schema: &'static str,
     machine: Machine,
-    target: SocketAddrV4,
+    target: SocketAddr,
+    family: Family,
     connections: u32,
     size_bytes: u32,
     direction: Option<Direction>,
@@ -228,6 +230,7 @@ impl Common {
             schema,
             machine: Machine::describe(),
             target: self.target,
+            family: Family::of(self.target),
             connections,
             size_bytes,
             direction: None,
@@ -263,9 +266,9 @@ fn print_losses(losses: &Places) {
 ///
 /// # Errors
 /// The server refuses or does not answer.
-pub(crate) fn open(target: SocketAddrV4) -> Result<TcpStream> {
+pub(crate) fn open(target: SocketAddr) -> Result<TcpStream> {
     let failed = || format!("cannot connect to {target}: does the server run, and is there a route to it?");
-    let stream = TcpStream::connect_timeout(&SocketAddr::V4(target), OPENING).context(failed)?;
+    let stream = TcpStream::connect_timeout(&target, OPENING).context(failed)?;
     stream.set_nodelay(true).context(failed)?;
     stream.set_nonblocking(true).context(failed)?;
     Ok(stream)

@@ -4,7 +4,7 @@
 //! its connection has asked, so that an old response is not taken for a new one.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddrV4, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 
 use super::trial::{Outcome, Plan, Transactions, Window};
@@ -37,7 +37,7 @@ impl Requests {
     ///
     /// # Errors
     /// The server does not accept them.
-    pub(crate) fn open(target: SocketAddrV4, connections: usize, size: usize) -> Result<Self> {
+    pub(crate) fn open(target: SocketAddr, connections: usize, size: usize) -> Result<Self> {
         let epoll = Epoll::new().context(|| "cannot make an epoll".into())?;
         let mut opened = Vec::with_capacity(connections);
         for index in 0..connections {

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::net::{SocketAddrV4, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// Connections that wait for their `accept`: as many as net.core.somaxconn allows by default.
@@ -14,20 +14,20 @@ const BACKLOG: libc::c_int = 4096;
 /// # Errors
 /// `AddrInUse` and `AddrNotAvailable` if the port is somebody's, or a connection that was there before
 /// forbids it (TIME-WAIT).
-pub(crate) fn connect(source: SocketAddrV4, target: SocketAddrV4) -> io::Result<TcpStream> {
+pub(crate) fn connect(source: SocketAddr, target: SocketAddr) -> io::Result<TcpStream> {
+    let family = if target.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: no conditions; the result is checked.
-    let fd = check(unsafe { libc::socket(libc::AF_INET, kind, 0) })?;
+    let fd = check(unsafe { libc::socket(family, kind, 0) })?;
     // SAFETY: the descriptor is fresh and nobody else's.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     // Without it no port could be taken again that a connection in TIME-WAIT has.
     switch_on(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR)?;
-    let (source, target) = (address(source), address(target));
-    let address_len = size_of::<libc::sockaddr_in>() as libc::socklen_t;
-    // SAFETY: the address is a local of the length given, which is only read.
-    check(unsafe { libc::bind(fd, (&raw const source).cast(), address_len) })?;
+    let (source, target) = (Address::of(source), Address::of(target));
+    // SAFETY: the address is a local of at least the length given, which is only read.
+    check(unsafe { libc::bind(fd, source.pointer(), source.len()) })?;
     // SAFETY: as above.
-    match check(unsafe { libc::connect(fd, (&raw const target).cast(), address_len) }) {
+    match check(unsafe { libc::connect(fd, target.pointer(), target.len()) }) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
         _ => Ok(socket.into()),
     }
@@ -38,7 +38,7 @@ pub(crate) fn connect(source: SocketAddrV4, target: SocketAddrV4) -> io::Result<
 ///
 /// # Errors
 /// Whatever the kernel says.
-pub(crate) fn listen(address: SocketAddrV4) -> io::Result<TcpListener> {
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     // SAFETY: the socket is open, and listens already: this only widens its backlog.
@@ -90,12 +90,44 @@ fn switch_on(fd: RawFd, level: libc::c_int, option: libc::c_int) -> io::Result<(
     check(unsafe { libc::setsockopt(fd, level, option, value, value_len) }).map(drop)
 }
 
-fn address(address: SocketAddrV4) -> libc::sockaddr_in {
-    libc::sockaddr_in {
-        sin_family: libc::AF_INET as libc::sa_family_t,
-        sin_port: address.port().to_be(),
-        sin_addr: libc::in_addr { s_addr: u32::from(*address.ip()).to_be() },
-        sin_zero: [0; 8],
+/// A socket address as the kernel has it.
+enum Address {
+    V4(libc::sockaddr_in),
+    V6(libc::sockaddr_in6),
+}
+
+impl Address {
+    fn of(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(address) => Self::V4(libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: address.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from(*address.ip()).to_be() },
+                sin_zero: [0; 8],
+            }),
+            SocketAddr::V6(address) => Self::V6(libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: address.port().to_be(),
+                sin6_flowinfo: address.flowinfo(),
+                sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
+                sin6_scope_id: address.scope_id(),
+            }),
+        }
+    }
+
+    const fn pointer(&self) -> *const libc::sockaddr {
+        match self {
+            Self::V4(address) => std::ptr::from_ref(address).cast(),
+            Self::V6(address) => std::ptr::from_ref(address).cast(),
+        }
+    }
+
+    const fn len(&self) -> libc::socklen_t {
+        let len = match self {
+            Self::V4(_) => size_of::<libc::sockaddr_in>(),
+            Self::V6(_) => size_of::<libc::sockaddr_in6>(),
+        };
+        len as libc::socklen_t
     }
 }
 
@@ -106,7 +138,6 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::{Ipv4Addr, SocketAddr};
     use std::os::fd::AsFd;
 
     use super::*;
@@ -114,16 +145,21 @@ mod tests {
 
     #[test]
     fn a_connection_comes_from_the_port_that_was_asked_for_and_counts_its_bytes() {
-        let listener = listen(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+        for loopback in ["127.0.0.1:0", "[::1]:0"] {
+            let any: SocketAddr = loopback.parse().unwrap();
+            a_connection_counts_its_bytes(any, SocketAddr::new(any.ip(), 9017));
+        }
+    }
+
+    fn a_connection_counts_its_bytes(any: SocketAddr, source: SocketAddr) {
+        let listener = listen(any).unwrap();
         assert!(accept(&listener).unwrap().is_none());
-        let SocketAddr::V4(target) = listener.local_addr().unwrap() else { unreachable!("it was bound to IPv4") };
-        let source = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9017);
-        let mut client = connect(source, target).unwrap();
+        let mut client = connect(source, listener.local_addr().unwrap()).unwrap();
         let mut epoll = Epoll::new().unwrap();
         epoll.add(client.as_fd(), 3, WRITABLE).unwrap();
         assert_eq!(epoll.wait(1000), 1);
         assert!(epoll.ready(0).token == 3 && epoll.ready(0).writable() && !epoll.ready(0).ended());
-        assert_eq!(client.local_addr().unwrap(), SocketAddr::V4(source));
+        assert_eq!(client.local_addr().unwrap(), source);
 
         let mut server = accept(&listener).unwrap().unwrap();
         assert_eq!(server.read(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::WouldBlock);

@@ -1,7 +1,7 @@
 //! A stream of bytes one way, as fast as it goes: into a discard server, or out of a chargen server.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddrV4, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 
 use clap::ValueEnum;
@@ -38,7 +38,7 @@ impl Streams {
     ///
     /// # Errors
     /// The server does not accept them.
-    pub(crate) fn open(target: SocketAddrV4, direction: Direction, connections: usize, size: usize) -> Result<Self> {
+    pub(crate) fn open(target: SocketAddr, direction: Direction, connections: usize, size: usize) -> Result<Self> {
         let epoll = Epoll::new().context(|| "cannot make an epoll".into())?;
         let interest = match direction {
             Direction::Send => WRITABLE,

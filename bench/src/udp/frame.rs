@@ -3,18 +3,24 @@
 //! The stamp's layout is drawn in bpf/stamp.h: the BPF sender writes trial, sequence and due time into each
 //! frame, and adds them to the sum that is prepared here.
 
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::error::{Error, Result};
+use crate::netns::Family;
 
-/// Ethernet, IPv4 and UDP headers.
-pub(crate) const HEADERS_LEN: usize = 14 + 20 + 8;
-/// Headers, trial (4), sequence (8) and due time (8).
-pub(crate) const STAMPED_LEN: usize = HEADERS_LEN + STAMP_LEN;
-/// Trial, sequence, due time.
+/// Ethernet header without a tag.
+const ETHERNET_LEN: usize = 14;
+/// What a VLAN adds.
+const TAG_LEN: usize = 4;
+/// Trial (4), sequence (8) and due time (8).
 pub(crate) const STAMP_LEN: usize = 20;
-/// What BPF_PROG_RUN has room for in a page of live frames beside its own headroom and trailer.
-const MAX_LEN: usize = 3_520;
+/// What a frame has beyond headers and stamp where nobody asks for a size: 64 bytes in all over IPv4.
+const FILLER: usize = 2;
+/// What BPF_PROG_RUN has room for in a page of live frames beside its own headroom and trailer. Longer ones it
+/// refuses ("disallow live data mode for jumbo frames", net/bpf/test_run.c).
+pub(crate) const MAX_LIVE_LEN: usize = 3_520;
+/// Ethernet header and an MTU of 9,000 bytes.
+const MAX_LEN: usize = 9_014;
 
 /// A hardware address.
 pub(crate) type Mac = [u8; 6];
@@ -24,56 +30,110 @@ pub(crate) type Mac = [u8; 6];
 pub(crate) struct Path {
     pub source_mac: Mac,
     pub target_mac: Mac,
-    pub source: SocketAddrV4,
-    pub target: SocketAddrV4,
+    /// The VLAN that requests are on.
+    pub vlan: Option<u16>,
+    pub source: SocketAddr,
+    /// Of the same family.
+    pub target: SocketAddr,
 }
 
-/// Frame sizes (Ethernet header to end of payload, no FCS) that can be sent.
+/// Ethernet, IP and UDP headers of an untagged frame.
+pub(crate) const fn headers_len(family: Family) -> usize {
+    match family {
+        Family::Ipv4 => ETHERNET_LEN + 20 + 8,
+        Family::Ipv6 => ETHERNET_LEN + 40 + 8,
+    }
+}
+
+/// The frame size to take where none is given: the same payload in both families.
+pub(crate) const fn default_len(family: Family) -> usize {
+    headers_len(family) + STAMP_LEN + FILLER
+}
+
+/// Frame sizes (Ethernet header to end of payload, no tag, no FCS) that can be sent.
 ///
 /// # Errors
 /// Says the range when `len` is outside it.
-pub(crate) fn check_len(len: usize) -> Result<()> {
-    if (STAMPED_LEN..=MAX_LEN).contains(&len) {
+pub(crate) fn check_len(family: Family, len: usize) -> Result<()> {
+    let least = headers_len(family) + STAMP_LEN;
+    if (least..=MAX_LEN).contains(&len) {
         return Ok(());
     }
     Err(Error::usage(format!(
-        "--size {len}: a frame has {STAMPED_LEN} to {MAX_LEN} bytes (headers and stamp take {STAMPED_LEN})"
+        "--size {len}: a frame has {least} to {MAX_LEN} bytes (headers of {} and stamp take {least})",
+        family.name()
     )))
 }
 
-/// A request of `len` bytes: headers with a zero UDP checksum, then zeros where stamp and filler go.
+/// A request of `len` bytes, to which a tag is added on a VLAN: headers with a zero UDP checksum, then zeros where stamp
+/// and filler go.
 pub(crate) fn request(path: &Path, len: usize) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(len);
+    let mut frame = Vec::with_capacity(len + TAG_LEN);
     frame.extend(path.target_mac);
     frame.extend(path.source_mac);
-    frame.extend([0x08, 0x00]);
+    if let Some(vlan) = path.vlan {
+        frame.extend([0x81, 0x00]);
+        frame.extend(vlan.to_be_bytes());
+    }
+    let ip_len = (len - ETHERNET_LEN) as u16;
+    let udp_len = match (path.source.ip(), path.target.ip()) {
+        (IpAddr::V6(source), IpAddr::V6(target)) => {
+            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+            frame.extend((ip_len - 40).to_be_bytes());
+            frame.extend([17, 64]);
+            frame.extend(source.octets());
+            frame.extend(target.octets());
+            ip_len - 40
+        }
+        (source, target) => {
+            frame.extend([0x08, 0x00]);
+            frame.extend(ipv4_header(ip_len, source, target));
+            ip_len - 20
+        }
+    };
+    frame.extend(path.source.port().to_be_bytes());
+    frame.extend(path.target.port().to_be_bytes());
+    frame.extend(udp_len.to_be_bytes());
+    frame.resize(len + path.tag_len(), 0);
+    frame
+}
 
-    let ip_len = (len - 14) as u16;
+fn ipv4_header(ip_len: u16, source: IpAddr, target: IpAddr) -> [u8; 20] {
     let mut ip = [0; 20];
     ip[0] = 0x45;
     ip[2..4].copy_from_slice(&ip_len.to_be_bytes());
     ip[6] = 0x40; // don't fragment
     ip[8] = 64;
     ip[9] = 17;
-    ip[12..16].copy_from_slice(&path.source.ip().octets());
-    ip[16..20].copy_from_slice(&path.target.ip().octets());
+    for (at, address) in [(12, source), (16, target)] {
+        if let IpAddr::V4(address) = address {
+            ip[at..at + 4].copy_from_slice(&address.octets());
+        }
+    }
     let checksum = !fold(sum(&ip));
     ip[10..12].copy_from_slice(&checksum.to_ne_bytes());
-    frame.extend(ip);
-
-    frame.extend(path.source.port().to_be_bytes());
-    frame.extend(path.target.port().to_be_bytes());
-    frame.extend((ip_len - 20).to_be_bytes());
-    frame.resize(len, 0);
-    frame
+    ip
 }
 
-/// Ones' complement sum of all that the UDP checksum of `request` covers and that no frame changes:
-/// pseudo-header, UDP header, trial. Words in the machine's byte order (RFC 1071, section 2 B).
-pub(crate) fn constant_sum(request: &[u8], trial: u32) -> u64 {
-    let (addresses, udp) = (&request[26..34], &request[34..]);
-    let udp_len = udp.len() as u16;
-    sum(addresses) + sum(&[0, 17]) + sum(&udp_len.to_be_bytes()) + sum(udp) + sum(&trial.to_ne_bytes())
+impl Path {
+    const fn tag_len(&self) -> usize {
+        if self.vlan.is_some() { TAG_LEN } else { 0 }
+    }
+
+    /// Ethernet, IP and UDP headers as they stand in the frame.
+    pub(crate) fn headers_len(&self) -> usize {
+        headers_len(Family::of(self.target)) + self.tag_len()
+    }
+
+    /// Ones' complement sum of all that the UDP checksum of `request` covers and that no frame changes:
+    /// pseudo-header, UDP header, trial. Words in the machine's byte order (RFC 1071, section 2 B).
+    pub(crate) fn constant_sum(&self, request: &[u8], trial: u32) -> u64 {
+        let udp_at = self.headers_len() - 8;
+        let addresses_len = if self.target.is_ipv4() { 8 } else { 32 };
+        let (addresses, udp) = (&request[udp_at - addresses_len..udp_at], &request[udp_at..]);
+        let udp_len = udp.len() as u16;
+        sum(addresses) + sum(&[0, 17]) + sum(&udp_len.to_be_bytes()) + sum(udp) + sum(&trial.to_ne_bytes())
+    }
 }
 
 /// Sum of 16-bit words, in the machine's byte order, unfolded.
@@ -93,63 +153,82 @@ fn fold(mut sum: u64) -> u16 {
 mod tests {
     use super::*;
 
-    fn path() -> Path {
+    fn path(family: Family, vlan: Option<u16>) -> Path {
         Path {
             source_mac: [2, 0, 0, 0, 0, 1],
             target_mac: [2, 0, 0, 0, 0, 2],
-            source: "10.77.0.1:9000".parse().unwrap(),
-            target: "10.77.0.2:7".parse().unwrap(),
+            vlan,
+            source: SocketAddr::new(family.client(), 9000),
+            target: SocketAddr::new(family.server(), 7),
         }
     }
 
+    const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
+
     /// What bpf/generate.bpf.c does to a frame.
-    fn stamp(frame: &mut [u8], constant: u64, trial: u32, sequence: u64, due_ns: u64) {
+    fn stamp(frame: &mut [u8], headers_len: usize, constant: u64, trial: u32, sequence: u64, due_ns: u64) {
         let halves = |value: u64| (value & 0xffff_ffff) + (value >> 32);
         let checksum = match !fold(constant + halves(sequence) + halves(due_ns)) {
             0 => 0xffff,
             checksum => checksum,
         };
-        frame[40..42].copy_from_slice(&checksum.to_ne_bytes());
-        frame[42..46].copy_from_slice(&trial.to_ne_bytes());
-        frame[46..54].copy_from_slice(&sequence.to_ne_bytes());
-        frame[54..62].copy_from_slice(&due_ns.to_ne_bytes());
+        frame[headers_len - 2..headers_len].copy_from_slice(&checksum.to_ne_bytes());
+        let stamp = &mut frame[headers_len..headers_len + STAMP_LEN];
+        stamp[..4].copy_from_slice(&trial.to_ne_bytes());
+        stamp[4..12].copy_from_slice(&sequence.to_ne_bytes());
+        stamp[12..].copy_from_slice(&due_ns.to_ne_bytes());
     }
 
     #[test]
-    fn checksums_of_stamped_frames_of_any_length_are_valid() {
-        for (len, salt) in [(62, 0u64), (63, 1), (64, 0xdead_beef_0bad_cafe), (1514, u64::MAX), (1501, 1 << 63)] {
-            let mut frame = request(&path(), len);
-            assert_eq!(frame.len(), len);
-            let trial = salt as u32;
-            let constant = constant_sum(&frame, trial);
-            for step in 0..1000u64 {
-                let (sequence, due) = (step.wrapping_mul(salt), step.wrapping_mul(0x1234_5678_9abc_def1) ^ salt);
-                stamp(&mut frame, constant, trial, sequence, due);
-                let udp_len = (len - 34) as u16;
-                let all = sum(&frame[26..34]) + sum(&[0, 17]) + sum(&udp_len.to_be_bytes()) + sum(&frame[34..]);
-                assert_eq!(fold(all), 0xffff, "length {len}, step {step}");
+    fn stamped_frames_of_any_length_parse_with_valid_checksums() {
+        for (len, salt) in [(82, 0u64), (83, 1), (84, 0xdead_beef_0bad_cafe), (1514, u64::MAX), (1501, 1 << 63)] {
+            for (family, vlan) in FAMILIES.into_iter().flat_map(|family| [(family, None), (family, Some(77))]) {
+                let path = path(family, vlan);
+                let mut frame = request(&path, len);
+                assert_eq!(frame.len(), len + if vlan.is_some() { 4 } else { 0 });
+                let trial = salt as u32;
+                let constant = path.constant_sum(&frame, trial);
+                let udp_at = path.headers_len() - 8;
+                let addresses_len = if family == Family::Ipv4 { 8 } else { 32 };
+                for step in 0..200u64 {
+                    let (sequence, due) = (step.wrapping_mul(salt), step.wrapping_mul(0x1234_5678_9abc_def1) ^ salt);
+                    stamp(&mut frame, path.headers_len(), constant, trial, sequence, due);
+                    let udp_len = (frame.len() - udp_at) as u16;
+                    let pseudo =
+                        sum(&frame[udp_at - addresses_len..udp_at]) + sum(&[0, 17]) + sum(&udp_len.to_be_bytes());
+                    assert_eq!(fold(pseudo + sum(&frame[udp_at..])), 0xffff, "{family:?}, length {len}, step {step}");
+                }
             }
         }
     }
 
     #[test]
     fn the_ip_header_checksum_is_valid() {
-        assert_eq!(fold(sum(&request(&path(), 64)[14..34])), 0xffff);
+        assert_eq!(fold(sum(&request(&path(Family::Ipv4, None), 64)[14..34])), 0xffff);
     }
 
     #[test]
     fn a_checksum_of_zero_is_sent_as_all_ones() {
-        let mut frame = request(&path(), 64);
-        let constant = constant_sum(&frame, 0);
+        let path = path(Family::Ipv4, None);
+        let mut frame = request(&path, 64);
+        let constant = path.constant_sum(&frame, 0);
         // the sequence that makes the sum 0xffff, so that its complement is 0
         let sequence = u64::from(0xffff - fold(constant));
-        stamp(&mut frame, constant, 0, sequence, 0);
+        stamp(&mut frame, path.headers_len(), constant, 0, sequence, 0);
         assert_eq!(frame[40..42], [0xff, 0xff]);
     }
 
     #[test]
-    fn sizes_that_cannot_hold_the_stamp_or_do_not_fit_a_page_are_refused() {
-        assert!(check_len(61).is_err() && check_len(MAX_LEN + 1).is_err());
-        assert!(check_len(62).is_ok() && check_len(1514).is_ok());
+    fn sizes_that_cannot_hold_the_stamp_or_do_not_fit_an_mtu_of_9000_are_refused() {
+        assert!(check_len(Family::Ipv4, 61).is_err() && check_len(Family::Ipv6, 81).is_err());
+        for family in FAMILIES {
+            assert!(check_len(family, MAX_LEN + 1).is_err() && check_len(family, 8_900).is_ok());
+            assert!(check_len(family, default_len(family)).is_ok());
+        }
+    }
+
+    #[test]
+    fn the_payload_is_the_same_in_both_families_where_no_size_is_given() {
+        assert_eq!(FAMILIES.map(default_len), [64, 84]);
     }
 }

@@ -10,13 +10,14 @@
 //! One system call sends for the length of a whole trial, because each call builds a page pool. The
 //! program paces itself; a timer's signal ends the call.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use libbpf_rs::{MapCore, MapFlags, Object};
 
 use super::frame::{self, Path};
-use super::receiver::{Hook, Receiver, Tally, words};
-use super::trial::{Offer, Outcome};
+use super::receiver::{Hook, Receiver, words};
+use super::trial::{Attack, AttackKind, Offer, Outcome};
 use crate::bpf;
 use crate::error::{Context, Error, Result};
 use crate::interface::Interface;
@@ -24,11 +25,6 @@ use crate::signals::{self, Alarm, monotonic_ns};
 
 /// Time for the first system call before the first frame is due.
 const LEAD: Duration = Duration::from_millis(1);
-/// Replies count as all there when none has come for this long; longer than the stalls of a virtual machine.
-const QUIET: Duration = Duration::from_millis(30);
-/// Longest wait for late replies.
-const DRAIN: Duration = Duration::from_millis(300);
-
 /// Sender and receiver on one interface.
 #[derive(Debug)]
 pub(crate) struct LiveFrames {
@@ -46,11 +42,13 @@ struct Plan {
     interval_q10: u64,
     limit: u64,
     end_ns: u64,
+    attack: Option<Attack>,
 }
 
-/// Words of `struct plan`, and where its counters begin.
-const PLAN_WORDS: usize = 15;
-const COUNTERS: usize = 11;
+/// Words of the longest headers in `struct plan`, of the whole, and where its counters begin.
+const HEADER_WORDS: usize = 9;
+const PLAN_WORDS: usize = 24;
+const COUNTERS: usize = 21;
 
 impl LiveFrames {
     /// Loads sender and receiver, and attaches the receiver to the interface.
@@ -84,14 +82,14 @@ impl LiveFrames {
             interval_q10: offer.rate_pps.map_or(0, interval_q10),
             limit: offer.rate_pps.map_or(u64::MAX, |rate| (rate * offer.duration.as_secs_f64()).round() as u64),
             end_ns: start_ns + duration_ns,
+            attack: offer.attack,
         };
         self.set_plan(&request, &plan)?;
         self.send(&request, offer, &plan)?;
 
         let ended_ns = monotonic_ns();
-        let counters = self.counters()?;
-        let [sent, _first_ns, _last_ns, deferred] = counters;
-        let tally = self.drain(sent)?;
+        let [sent, deferred, attacked] = counters(&self.generate)?;
+        let tally = self.receiver.drain(sent)?;
         let send_ns =
             if signals::stopping() { ended_ns.min(plan.end_ns) - start_ns.min(ended_ns) } else { duration_ns };
         let window_ns = send_ns.max(tally.last_ns.saturating_sub(start_ns)).max(1);
@@ -101,6 +99,7 @@ impl LiveFrames {
             received: tally.received,
             stale: tally.stale,
             deferred,
+            attacked,
             seconds: send_ns as f64 / 1e9,
             goodput_pps: tally.received as f64 * 1e9 / window_ns as f64,
             latency: tally.latency,
@@ -112,51 +111,76 @@ impl LiveFrames {
         let program = bpf::program(&self.generate, "generate")?;
         let _alarm = Alarm::after(LEAD + offer.duration)?;
         while !signals::stopping() && monotonic_ns() < plan.end_ns {
-            bpf::run_live(bpf::descriptor(&program), request, self.ifindex, offer.batch).map_err(|error| {
-                Error::run(format!(
-                    "BPF_PROG_RUN of live frames failed ({error}): it needs root and Linux 5.18 or newer; \
+            bpf::run_live(bpf::descriptor(&program), request, self.ifindex, offer.batch, i32::MAX).map_err(
+                |error| {
+                    Error::run(format!(
+                        "BPF_PROG_RUN of live frames failed ({error}): it needs root and Linux 5.18 or newer; \
                      `--sender kernel` sends through a socket instead"
-                ))
-            })?;
+                    ))
+                },
+            )?;
         }
         Ok(())
     }
 
     fn set_plan(&self, request: &[u8], plan: &Plan) -> Result<()> {
-        let mut value = request[..40].to_vec();
-        let constants = [u64::from(self.trial), frame::constant_sum(request, self.trial)];
-        let words = constants.into_iter().chain([plan.start_ns, plan.interval_q10, plan.limit, plan.end_ns]);
+        plan.hand_over(&self.generate, &self.path, request, self.trial)
+    }
+}
+
+impl Plan {
+    /// Writes it where the sender of `object` reads it, with all counters zero.
+    fn hand_over(&self, object: &Object, path: &Path, request: &[u8], trial: u32) -> Result<()> {
+        let headers_len = path.headers_len();
+        let mut value = request[..headers_len].to_vec();
+        value.resize(HEADER_WORDS * 8, 0);
+        let constants = [headers_len as u64, u64::from(trial), path.constant_sum(request, trial)];
+        let words = constants.into_iter().chain([self.start_ns, self.interval_q10, self.limit, self.end_ns]);
         value.extend(words.flat_map(u64::to_ne_bytes));
+        if let Some(attack) = &self.attack {
+            value.extend(attack_words(attack, path));
+        }
         value.resize(PLAN_WORDS * 8, 0);
-        bpf::map(&self.generate, "plan")?
+        bpf::map(object, "plan")?
             .update(&[0; 4], &value, MapFlags::ANY)
             .context(|| "cannot hand the sender its plan".into())
     }
+}
 
-    /// Frames sent, when the first and the last left, frames given back while waiting.
-    fn counters(&self) -> Result<[u64; PLAN_WORDS - COUNTERS]> {
-        let value = bpf::map(&self.generate, "plan")?
-            .lookup(&[0; 4], MapFlags::ANY)
-            .context(|| "cannot read the sender's counters".into())?
-            .unwrap_or_default();
-        let mut counters = [0; PLAN_WORDS - COUNTERS];
-        counters.iter_mut().zip(words(&value).skip(COUNTERS)).for_each(|(counter, word)| *counter = word);
-        Ok(counters)
-    }
+/// Has the sender of `object` send nothing but an attacker's frames from now on, as many as it is run for.
+///
+/// # Errors
+/// The kernel refused.
+pub(crate) fn plan_attack(object: &Object, path: &Path, kind: AttackKind, request: &[u8]) -> Result<()> {
+    let attack = Some(Attack { kind, rate_pps: None });
+    Plan { end_ns: u64::MAX, attack, ..Plan::default() }.hand_over(object, path, request, 0)
+}
 
-    /// Waits until all replies are there or no more come, and counts them.
-    fn drain(&self, sent: u64) -> Result<Tally> {
-        let began_ns = monotonic_ns();
-        let (give_up_ns, quiet_ns) = (began_ns + DRAIN.as_nanos() as u64, QUIET.as_nanos() as u64);
-        loop {
-            let tally = self.receiver.tally()?;
-            let now = monotonic_ns();
-            if tally.received >= sent || now > tally.last_ns.max(began_ns) + quiet_ns || now > give_up_ns {
-                return Ok(tally);
-            }
-            std::thread::sleep(QUIET / 10);
-        }
-    }
+/// Requests sent, frames given back while waiting, attacker's frames sent.
+pub(crate) fn counters(object: &Object) -> Result<[u64; PLAN_WORDS - COUNTERS]> {
+    let value = bpf::map(object, "plan")?
+        .lookup(&[0; 4], MapFlags::ANY)
+        .context(|| "cannot read the sender's counters".into())?
+        .unwrap_or_default();
+    let mut counters = [0; PLAN_WORDS - COUNTERS];
+    counters.iter_mut().zip(words(&value).skip(COUNTERS)).for_each(|(counter, word)| *counter = word);
+    Ok(counters)
+}
+
+/// `struct attack` in bpf/attack.h. Attackers speak IPv4.
+fn attack_words(attack: &Attack, path: &Path) -> Vec<u8> {
+    let mut value = (attack.kind as u64).to_ne_bytes().to_vec();
+    value.extend(attack.rate_pps.map_or(0, interval_q10).to_ne_bytes());
+    value.extend(path.target_mac);
+    value.extend(path.source_mac);
+    value.extend([0; 4]);
+    value.extend(match path.target.ip() {
+        IpAddr::V4(target) => target.octets(),
+        IpAddr::V6(_) => [0; 4],
+    });
+    value.extend(path.target.port().to_be_bytes());
+    value.extend([0; 2]);
+    value
 }
 
 /// Time between two frames in 1/1024 ns, so that a rate is kept to 0.01 % up to 10 Mpps.

@@ -1,12 +1,14 @@
 //! `barewire-bench udp`: measures one UDP echo server.
 
 pub(crate) mod frame;
+pub(crate) mod generator;
 pub(crate) mod live_frames;
 pub(crate) mod receiver;
+pub(crate) mod socket_frames;
 pub(crate) mod sockets;
 pub(crate) mod trial;
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -21,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::interface::Interface;
 use crate::losses::{self, Counters};
 use crate::machine::Machine;
+use crate::netns::Family;
 use crate::report::{self, RunArgs};
 use crate::{netns, pin, signals};
 
@@ -56,8 +59,8 @@ const EXAMPLES: &str = "Examples:
     ip netns exec bw-client barewire-bench udp --interface bw0 --target 10.77.0.2:7 --rate 100000
   As many as possible, for five seconds:
     barewire-bench udp --interface bw0 --target 10.77.0.2:7 --rate max --duration 5
-  Ping-pong through a socket:
-    barewire-bench udp --interface bw0 --target 10.77.0.2:7 --sender kernel --closed-loop --window 1
+  Ping-pong through a socket, over IPv6:
+    barewire-bench udp --interface bw0 --target [fd00:77::2]:7 --sender kernel --closed-loop --window 1
 
 Kernel sockets behind live frames over veth lose everything unless the server's end has
 `ethtool -K DEV gro on`; a server that reflects with XDP_TX needs `--receiver xdp`.";
@@ -68,9 +71,9 @@ pub(crate) struct UdpArgs {
     /// Interface to send from, in this network namespace
     #[arg(long, value_name = "IF")]
     interface: String,
-    /// UDP echo server, on the link of that interface
+    /// UDP echo server, on the link of that interface; an IPv6 address in brackets
     #[arg(long, value_name = "ADDR:PORT")]
-    target: SocketAddrV4,
+    target: SocketAddr,
     #[arg(long, value_enum, default_value = "live-frames")]
     sender: Sender,
     /// Frames a second, or `max`
@@ -83,9 +86,9 @@ pub(crate) struct UdpArgs {
     #[arg(long, value_name = "N", default_value_t = 1, requires = "closed_loop",
           value_parser = clap::value_parser!(u64).range(1..=65536))]
     window: u64,
-    /// Bytes from the Ethernet header to the end of the payload
-    #[arg(long, value_name = "BYTES", default_value_t = 64)]
-    size: usize,
+    /// Bytes from the Ethernet header to the end of the payload [default: 64, over IPv6 84]
+    #[arg(long, value_name = "BYTES")]
+    size: Option<usize>,
     /// How long to send, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
     duration: f64,
@@ -109,7 +112,8 @@ struct Report<'a> {
     schema: &'static str,
     machine: Machine,
     interface: &'a str,
-    target: SocketAddrV4,
+    target: SocketAddr,
+    family: Family,
     sender: Sender,
     receiver: Option<Hook>,
     batch: u32,
@@ -146,7 +150,7 @@ pub(crate) fn run(args: &UdpArgs) -> Result<()> {
             measure(args, &offer, |offer| sender.run(offer))?
         }
         Sender::Kernel => {
-            let source = SocketAddrV4::new(interface.address, SOURCE_PORT);
+            let source = SocketAddr::new(interface.address_towards(args.target)?, SOURCE_PORT);
             let mut sender = Sockets::open(source, args.target)?;
             let mode = if args.closed_loop { Loop::Closed(args.window) } else { Loop::Open };
             measure(args, &offer, |offer| sender.run(offer, mode))?
@@ -166,15 +170,28 @@ pub(crate) fn run(args: &UdpArgs) -> Result<()> {
 /// The path of requests from an interface to a server on its link.
 ///
 /// # Errors
-/// The server does not answer ARP.
-pub(crate) fn path(interface: &Interface, target: SocketAddrV4) -> Result<Path> {
+/// The server does not answer ARP, or neighbor solicitations.
+pub(crate) fn path(interface: &Interface, target: SocketAddr) -> Result<Path> {
     let target_mac = interface.resolve(target)?;
-    let source = SocketAddrV4::new(interface.address, SOURCE_PORT);
-    Ok(Path { source_mac: interface.mac, target_mac, source, target })
+    let source = SocketAddr::new(interface.address_towards(target)?, SOURCE_PORT);
+    Ok(Path { source_mac: interface.mac, target_mac, vlan: None, source, target })
+}
+
+impl UdpArgs {
+    fn frame_len(&self) -> usize {
+        self.size.unwrap_or(frame::default_len(Family::of(self.target)))
+    }
 }
 
 fn check(args: &UdpArgs) -> Result<()> {
-    frame::check_len(args.size)?;
+    frame::check_len(Family::of(args.target), args.frame_len())?;
+    if args.sender == Sender::LiveFrames && args.frame_len() > frame::MAX_LIVE_LEN {
+        return Err(Error::usage(format!(
+            "--size {}: live frames have at most {} bytes; `--sender kernel` sends longer ones",
+            args.frame_len(),
+            frame::MAX_LIVE_LEN
+        )));
+    }
     report::check_duration(args.duration)?;
     if args.closed_loop && args.sender == Sender::LiveFrames {
         return Err(Error::usage("live frames cannot wait for replies: use `--sender kernel` with --closed-loop"));
@@ -186,7 +203,13 @@ fn offer(args: &UdpArgs) -> Offer {
     let rate_pps = args.rate.0.filter(|_| !args.closed_loop);
     // Up to 200,000 a second, the time between two frames is more than what a lone frame costs.
     let batch = args.batch.unwrap_or(if rate_pps.is_some_and(|rate| rate <= 200_000.0) { 1 } else { 64 });
-    Offer { rate_pps, duration: Duration::from_secs_f64(args.duration), frame_len: args.size, batch }
+    Offer {
+        rate_pps,
+        duration: Duration::from_secs_f64(args.duration),
+        frame_len: args.frame_len(),
+        batch,
+        attack: None,
+    }
 }
 
 fn measure(args: &UdpArgs, offer: &Offer, mut run: impl FnMut(&Offer) -> Result<Outcome>) -> Result<Outcome> {
@@ -213,7 +236,10 @@ fn print(args: &UdpArgs, offer: &Offer, figures: &Figures, losses: &Places) {
     };
     println!(
         "sent      {:>12.0}/s   {} frames of {} B in {:.2} s, {asked}",
-        figures.sent_pps, figures.sent, args.size, figures.seconds
+        figures.sent_pps,
+        figures.sent,
+        args.frame_len(),
+        figures.seconds
     );
     println!("goodput   {:>12.0}/s   {} replies", figures.goodput_pps, figures.received);
     println!("lost      {:>12}     {:.3} %", figures.lost, figures.loss_ratio * 100.0);
@@ -239,11 +265,12 @@ fn write_json(args: &UdpArgs, offer: &Offer, figures: &Figures, losses: &Places)
         machine: Machine::describe(),
         interface: &args.interface,
         target: args.target,
+        family: Family::of(args.target),
         sender: args.sender,
         receiver: (args.sender == Sender::LiveFrames).then_some(args.receiver),
         batch: offer.batch,
         closed_loop_window: args.closed_loop.then_some(args.window),
-        frame_len_bytes: args.size,
+        frame_len_bytes: args.frame_len(),
         figures,
         losses,
     })

@@ -15,12 +15,15 @@
 //!
 //! GRO at the generator's end changes neither.
 
+use std::time::Duration;
+
 use libbpf_rs::{Link, MapCore, MapFlags, Object};
 use serde::Serialize;
 
 use crate::bpf;
 use crate::error::{Context, Result};
 use crate::histogram::{BUCKETS, Latency};
+use crate::signals::monotonic_ns;
 
 /// Where the receiver is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -45,6 +48,11 @@ pub(crate) struct Tally {
 
 /// Words before the buckets in `struct tally`.
 const TALLY_WORDS: usize = 4;
+
+/// Replies count as all there when none has come for this long; longer than the stalls of a virtual machine.
+const QUIET: Duration = Duration::from_millis(30);
+/// Longest wait for late replies.
+const DRAIN: Duration = Duration::from_millis(300);
 
 /// The attached receiver. Detached when dropped.
 #[derive(Debug)]
@@ -105,6 +113,20 @@ impl Receiver {
             buckets.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
         }
         Ok(Tally { received, stale, last_ns, latency: Latency::from_buckets(&buckets, max_ns) })
+    }
+
+    /// Waits until all replies are there or no more come, and counts them.
+    pub(crate) fn drain(&self, sent: u64) -> Result<Tally> {
+        let began_ns = monotonic_ns();
+        let (give_up_ns, quiet_ns) = (began_ns + DRAIN.as_nanos() as u64, QUIET.as_nanos() as u64);
+        loop {
+            let tally = self.tally()?;
+            let now = monotonic_ns();
+            if tally.received >= sent || now > tally.last_ns.max(began_ns) + quiet_ns || now > give_up_ns {
+                return Ok(tally);
+            }
+            std::thread::sleep(QUIET / 10);
+        }
     }
 }
 

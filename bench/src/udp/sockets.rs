@@ -5,15 +5,16 @@
 //! (1 is ping-pong), so that its rate is the server's.
 
 use std::io;
-use std::net::{SocketAddrV4, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use super::frame::{HEADERS_LEN, STAMP_LEN};
+use super::frame::{self, STAMP_LEN};
 use super::trial::{Offer, Outcome};
 use crate::error::{Context, Result};
 use crate::histogram::Latency;
 use crate::mmsg::{self, BATCH, Datagrams};
+use crate::netns::Family;
 use crate::signals::{self, monotonic_ns};
 
 /// Socket buffers: 8192 small datagrams, like the rings of an AF_XDP server.
@@ -35,6 +36,7 @@ pub(crate) enum Loop {
 /// A connected socket and its counters.
 pub(crate) struct Sockets {
     socket: UdpSocket,
+    target: SocketAddr,
     outgoing: Datagrams,
     incoming: Datagrams,
     trial: u32,
@@ -58,11 +60,11 @@ impl Sockets {
     ///
     /// # Errors
     /// Whatever the kernel says.
-    pub(crate) fn open(source: SocketAddrV4, target: SocketAddrV4) -> Result<Self> {
+    pub(crate) fn open(source: SocketAddr, target: SocketAddr) -> Result<Self> {
         let socket = mmsg::socket(source, BUFFER_BYTES).context(|| format!("cannot open a socket on {source}"))?;
         socket.connect(target).context(|| format!("cannot connect to {target}"))?;
         let trial = (monotonic_ns() >> 10) as u32;
-        Ok(Self { socket, outgoing: Datagrams::new(), incoming: Datagrams::new(), trial })
+        Ok(Self { socket, target, outgoing: Datagrams::new(), incoming: Datagrams::new(), trial })
     }
 
     /// Sends what is offered and waits for the last replies.
@@ -71,7 +73,7 @@ impl Sockets {
     /// The kernel refused to send or receive; not an interruption, which gives the partial result.
     pub(crate) fn run(&mut self, offer: &Offer, mode: Loop) -> Result<Outcome> {
         self.trial = self.trial.wrapping_add(1);
-        let payload_len = offer.frame_len - HEADERS_LEN;
+        let payload_len = offer.frame_len - frame::headers_len(Family::of(self.target));
         let interval_ns = offer.rate_pps.map_or(0.0, |rate| 1e9 / rate);
         let start_ns = monotonic_ns();
         let end_ns = start_ns + offer.duration.as_nanos() as u64;
@@ -103,6 +105,7 @@ impl Sockets {
             received: at.received,
             stale: at.stale,
             deferred: 0,
+            attacked: 0,
             seconds: Duration::from_nanos(send_ns).as_secs_f64(),
             goodput_pps: at.received as f64 * 1e9 / window_ns as f64,
             latency: at.latency,

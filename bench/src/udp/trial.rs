@@ -20,6 +20,26 @@ pub(crate) struct Offer {
     /// Frames that the generator sends before it lets the kernel take them to the server: 1 for latency,
     /// 64 for throughput (which delays the first of 64 paced frames until the last is due).
     pub batch: u32,
+    /// What else the live-frame sender sends meanwhile.
+    pub attack: Option<Attack>,
+}
+
+/// Frames that are sent to do harm, or in place of such.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attack {
+    pub kind: AttackKind,
+    /// Frames a second; `None` is as many as the sender is run for.
+    pub rate_pps: Option<f64>,
+}
+
+/// What they are: the same numbers as in bpf/attack.h, where they are described.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum AttackKind {
+    Fragments = 1,
+    Syn = 2,
+    /// No attack: frames that the server's kernel gets.
+    Passed = 3,
 }
 
 /// What came of it.
@@ -32,6 +52,8 @@ pub(crate) struct Outcome {
     pub stale: u64,
     /// Times that the BPF sender gave a frame back because the next was not due yet; nothing was lost by it.
     pub deferred: u64,
+    /// Attacker's frames sent.
+    pub attacked: u64,
     /// How long was sent.
     pub seconds: f64,
     /// Replies divided by the time from the start to the last reply (or the end of sending, if later).
@@ -104,6 +126,7 @@ mod tests {
             received,
             stale: 0,
             deferred: 0,
+            attacked: 0,
             seconds: 0.5,
             goodput_pps: 0.0,
             latency: Latency::new(),

@@ -104,6 +104,8 @@ enum State {
     Due,
     Waiting {
         sent_at: Instant,
+        /// Bytes of the packet.
+        len: u16,
     },
     Settled(Finding),
 }
@@ -170,6 +172,11 @@ impl Traceroute {
         probe / usize::from(self.config.probes)
     }
 
+    /// Bytes of the packet that a probe is sent in next.
+    fn len_of(&self, probe: usize) -> u16 {
+        self.lengths.get(self.hop_of(probe)).copied().unwrap_or_default()
+    }
+
     /// The probes of the hops that are of interest.
     fn of_interest(&mut self) -> &mut [State] {
         let end = self.hops * usize::from(self.config.probes);
@@ -197,7 +204,7 @@ impl Traceroute {
         let wait = self.config.wait;
         let mut next: Option<Instant> = None;
         for state in self.of_interest() {
-            let State::Waiting { sent_at } = *state else { continue };
+            let State::Waiting { sent_at, .. } = *state else { continue };
             if now >= sent_at + wait {
                 *state = State::Settled(Finding::Silence);
             } else {
@@ -225,8 +232,9 @@ impl Traceroute {
                     return true;
                 }
             }
+            let len = self.len_of(probe);
             if let Some(state) = self.probes.get_mut(probe) {
-                *state = State::Waiting { sent_at: now };
+                *state = State::Waiting { sent_at: now, len };
                 outstanding += 1;
             }
         }
@@ -236,7 +244,7 @@ impl Traceroute {
     fn send(&self, probe: usize, outbox: &mut impl Outbox) -> Result<(), SendError> {
         let TracerouteConfig { destination, first_hop, identifier, .. } = self.config;
         let hop = self.hop_of(probe);
-        let len = self.lengths.get(hop).map_or(0, |len| usize::from(*len));
+        let len = usize::from(self.len_of(probe));
         let ip_len = if destination.is_ipv4() { ipv4::LEN } else { ipv6::LEN };
         let hop_limit = Some(first_hop.saturating_add(hop as u8));
         let options = SendOptions { hop_limit, dont_fragment: self.config.find_mtu, ..SendOptions::default() };
@@ -282,14 +290,13 @@ impl Traceroute {
     fn answered(&mut self, now: Instant, probe: usize, source: IpAddr, error: Option<IcmpError>) -> bool {
         let hop = self.hop_of(probe);
         let is_v4 = self.config.destination.is_ipv4();
-        let Some(State::Waiting { sent_at }) = self.probes.get(probe).copied() else { return false };
-        let (Some(state), Some(len)) = (self.probes.get_mut(probe), self.lengths.get_mut(hop)) else { return false };
+        let (Some(state), Some(known)) = (self.probes.get_mut(probe), self.lengths.get_mut(hop)) else { return false };
+        let State::Waiting { sent_at, len } = *state else { return false };
         if let Some(IcmpError::TooLong { mtu }) = error
             && self.config.find_mtu
         {
-            // Probes of the same length as this one may be on their way: theirs are the same news.
-            let Some(shorter) = shorter(*len, mtu, is_v4) else { return false };
-            *len = shorter;
+            let Some(shorter) = shorter(len, mtu, is_v4) else { return false };
+            *known = shorter.min(*known);
             *state = State::Due;
             return true;
         }

@@ -30,8 +30,10 @@ reasons! {
     DropReason {
         /// Shorter than an Ethernet header, or than the tags that it announces.
         FrameTooShort = "frame_too_short",
-        /// Spread over several chunks, which only an interface with a jumbo MTU may do.
+        /// Longer than the interface's MTU allows, or than what it carries can be.
         FrameTooLong = "frame_too_long",
+        /// Spread over several chunks, of which the first does not hold all headers.
+        HeadersSplit = "headers_split",
         /// Sent to the MAC address of another host.
         OtherDestinationMac = "other_destination_mac",
         /// Sent from a multicast MAC address, which no sender has.

@@ -48,6 +48,7 @@ impl Collector for Snapshot {
             ("mode", self.ready.mode()),
             ("driver", self.ready.driver.name()),
             ("memory", self.ready.backing.name()),
+            ("frames", if self.ready.multi_buffer { "multi-buffer" } else { "single-buffer" }),
         ];
         family(&mut encoder, "info", "What runs, and how", ConstGauge::new(1), [(labels, 1)].into_iter())?;
         self.encode_link(&mut encoder)?;
@@ -123,11 +124,17 @@ impl Snapshot {
     fn encode_gauges(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let queues = self.queues();
         type Gauge = (&'static str, &'static str, fn(&Report) -> u64);
-        let gauges: [Gauge; 8] = [
+        let gauges: [Gauge; 10] = [
             ("core", "Core that the worker is pinned to", |report| report.placement.core as u64),
             ("chunks", "Chunks of packet memory", |report| report.chunks.into()),
             ("free_chunks", "Chunks that nobody uses", |report| report.free_chunks.into()),
             ("waiting_frames", "Frames that wait for a neighbor", |report| report.waiting.into()),
+            ("held_fragments", "Received fragments of datagrams that are not whole yet", |report| {
+                report.fragments.into()
+            }),
+            ("fragment_chunks", "Chunks that fragments wait in for the rest of their datagrams", |report| {
+                report.fragment_chunks.into()
+            }),
             ("tcp_connections", "TCP connections from SYN-SENT or ESTABLISHED to the last acknowledgment", |report| {
                 report.tcp.connections.into()
             }),
@@ -225,12 +232,13 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 19] {
 }
 
 /// The device's counters with names, as [`stack_fields`].
-fn device_fields(report: &Report) -> [(&'static str, &'static str, u64); 16] {
+fn device_fields(report: &Report) -> [(&'static str, &'static str, u64); 17] {
     let DeviceCounters {
         received,
         transmitted,
         completed,
         invalid_descriptors,
+        overlong,
         kicks,
         kick_errors,
         fill_kicks,
@@ -249,6 +257,7 @@ fn device_fields(report: &Report) -> [(&'static str, &'static str, u64); 16] {
         ("ring_transmitted", "Frames put into the transmit ring", transmitted),
         ("ring_completed", "Frames that the kernel completed", completed),
         ("ring_invalid_descriptors", "Descriptors of memory that was not the kernel's to return", invalid_descriptors),
+        ("ring_overlong", "Frames received in more chunks than any can be in", overlong),
         ("ring_kicks", "System calls to start transmission", kicks),
         ("ring_kick_errors", "Such calls refused, other than by \"again\"", kick_errors),
         ("ring_fill_kicks", "System calls to make the kernel look at the fill ring", fill_kicks),

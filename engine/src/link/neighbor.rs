@@ -145,6 +145,8 @@ pub struct Neighbors {
     key: Key,
     /// Times that a REACHABLE time was drawn.
     draws: u64,
+    /// Of which it was drawn.
+    reachable: Duration,
 }
 
 impl Neighbors {
@@ -163,6 +165,7 @@ impl Neighbors {
             earliest: None,
             key,
             draws: 0,
+            reachable: REACHABLE_TIME,
         }
     }
 
@@ -217,6 +220,11 @@ impl Neighbors {
         Ok(pushed_out)
     }
 
+    /// Takes another base of the time for which a neighbor counts as reachable (RFC 4861, section 6.3.2, BaseReachableTime).
+    pub const fn set_reachable_time(&mut self, reachable: Duration) {
+        self.reachable = reachable;
+    }
+
     /// What is due next.
     pub fn due(&mut self, now: Instant) -> Option<Due> {
         while self.earliest.is_some_and(|earliest| earliest <= now) {
@@ -261,6 +269,12 @@ impl Neighbors {
     #[must_use]
     pub const fn has_found(&self) -> bool {
         self.searches.has_found()
+    }
+
+    /// Chunks of the frames that wait.
+    #[must_use]
+    pub fn waiting_chunks(&self) -> u32 {
+        self.searches.waiting_chunks()
     }
 
     /// Frames that wait for a neighbor, or for being sent now that it is found.
@@ -429,7 +443,7 @@ impl Neighbors {
     fn draw_reachable_time(&mut self) -> Duration {
         self.draws = self.draws.wrapping_add(1);
         let thousandths = 500 + self.key.hash(&self.draws.to_ne_bytes()) % 1_001;
-        REACHABLE_TIME.saturating_mul(thousandths as u32) / 1_000
+        self.reachable.saturating_mul(thousandths as u32) / 1_000
     }
 
     /// The MAC address that the configuration gives to a neighbor.

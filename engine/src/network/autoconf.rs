@@ -22,6 +22,7 @@ use siphasher::sip::SipHasher13;
 
 use super::route::Route;
 use crate::base::Instant;
+use crate::link::address::MAX_GAINED;
 use crate::wire::ethernet::Mac;
 use crate::wire::ipv6::MIN_MTU;
 use crate::wire::ndp::{PrefixInformation, RouterAdvertisement};
@@ -35,6 +36,8 @@ pub const MAX_ROUTERS: usize = 4;
 pub const MAX_PREFIXES: usize = 4;
 /// Addresses that are made of prefixes: of each prefix one that stays, one that changes, and the one before that.
 pub const MAX_ADDRESSES: usize = 3 * MAX_PREFIXES;
+
+const _: () = assert!(MAX_ADDRESSES <= MAX_GAINED, "there is room for all of them among our own");
 
 /// RFC 4861, section 10: MAX_RTR_SOLICITATION_DELAY, RTR_SOLICITATION_INTERVAL, MAX_RTR_SOLICITATIONS.
 const SOLICITATION_DELAY: Duration = Duration::from_secs(1);
@@ -232,10 +235,8 @@ impl Autoconf {
     /// interface's.
     fn take_parameters(&mut self, told: &RouterAdvertisement) {
         let believed = |mtu: &u16| (MIN_MTU as u16..=self.link_mtu).contains(mtu);
-        if let Some(mtu) = told.mtu.and_then(|mtu| u16::try_from(mtu).ok()).filter(believed)
-            && self.mtu.replace(mtu) != Some(mtu)
-        {
-            self.routes_changed = true;
+        if let Some(mtu) = told.mtu.and_then(|mtu| u16::try_from(mtu).ok()).filter(believed) {
+            self.mtu = Some(mtu);
         }
         // RFC 4861, section 6.2.1: AdvReachableTime is no greater than an hour.
         if (1..=3_600_000).contains(&told.reachable_ms) {
@@ -438,10 +439,21 @@ impl Autoconf {
     /// The ways out that routers told of.
     #[must_use]
     pub fn routes(&self) -> Vec<Route> {
-        let told = |route: Route| Route { metric: METRIC, mtu: self.mtu, ..route };
+        let told = |route: Route| Route { metric: METRIC, ..route };
         let on_link = self.on_link.iter().map(|known| Route::connected(IpNet::V6(known.prefix)));
         let routers = self.routers.iter().map(|router| Route::default_via(router.address.into()));
         on_link.chain(routers).map(told).collect()
+    }
+
+    /// Longest IP packet for the link, bytes, if routers say that it is shorter than the interface's.
+    #[must_use]
+    pub const fn mtu(&self) -> Option<u16> {
+        self.mtu
+    }
+
+    /// Hears that the interface has another MTU, bytes. What routers said of the one before no longer counts.
+    pub const fn set_link_mtu(&mut self, link_mtu: u16) {
+        (self.link_mtu, self.mtu) = (link_mtu, None);
     }
 
     /// For how long a neighbor counts as reachable, if routers say so.

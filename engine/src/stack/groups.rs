@@ -149,7 +149,7 @@ impl Egress {
     fn write_igmp(&self, frame: &mut Frame, umem: &mut Umem, report: &Report) -> Option<IpAddress> {
         let (len, destination) = write_igmp_message(umem.room_mut(frame), report)?;
         // RFC 3376, section 4.2.13: 0.0.0.0 as long as there is no address.
-        let source = self.addresses.source_for(destination.into()).and_then(IpAddress::to_v4);
+        let source = self.source_for(destination.into()).and_then(IpAddress::to_v4);
         let source = source.unwrap_or(Ipv4Addr::UNSPECIFIED);
         if !umem.set_len(frame, len) {
             return None;

@@ -98,7 +98,8 @@ impl<A: App> Stack<A> {
             }
         };
         self.egress.counters.icmp_echoes_answered += 1;
-        self.answer_with(now, inbound, inbound.way_back(our_end), protocol, frame, umem)
+        let way = self.egress.answer_way(inbound, our_end);
+        self.answer_with(now, inbound, way, protocol, frame, umem)
     }
 
     /// Answers with the payload that the frame holds: as one packet if the path takes it.
@@ -185,7 +186,7 @@ impl<A: App> Stack<A> {
         if self.egress.addresses.is_ours(inbound.destination) {
             return Some(inbound.destination);
         }
-        self.egress.addresses.source_for(inbound.source)
+        self.egress.source_for(inbound.source)
     }
 
     /// Drops a datagram and makes an ICMP error of its frame, if one is allowed.
@@ -217,7 +218,7 @@ impl<A: App> Stack<A> {
             return Outcome::Dropped(reason);
         }
         let protocol = if is_v4 { ipv4::ICMP } else { ipv6::ICMPV6 };
-        if !self.egress.write_ip(frame, umem, &inbound.way_back(our_end), protocol) {
+        if !self.egress.write_ip(frame, umem, &self.egress.answer_way(inbound, our_end), protocol) {
             return Outcome::Dropped(reason);
         }
         self.egress.counters.icmp_errors_originated += 1;

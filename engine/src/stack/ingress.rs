@@ -55,6 +55,10 @@ impl<A: App> Stack<A> {
     #[inline(never)]
     pub(super) fn digest(&mut self, now: Instant, mut frame: Frame, umem: &mut Umem, out: &mut Burst) {
         let outcome = match self.accept(&frame, umem) {
+            Ok(Ours::Whole(accepted)) if umem.is_chain(&frame) => {
+                umem.truncate_chain(&mut frame, accepted.inbound.end());
+                self.dispatch_long(now, &accepted, &mut frame, umem)
+            }
             Ok(Ours::Arp(header)) => self.arp(now, header, &mut frame, umem),
             Ok(Ours::Whole(accepted)) => self.dispatch(now, &accepted, &mut frame, umem),
             Ok(Ours::Fragment(fragment)) => return self.take_fragment(now, &fragment, frame, umem, out),
@@ -74,14 +78,33 @@ impl<A: App> Stack<A> {
         let bytes = umem.bytes(frame);
         let header = self.accept_frame(bytes)?;
         if umem.is_chain(frame) {
-            return Err(DropReason::FrameTooLong.into());
+            return self.accept_chain(header, bytes, umem.packet_len(frame));
         }
         match header.ethertype {
             ethernet::ARP => Ok(Ours::Arp(header)),
-            ethernet::IPV4 => self.accept_ipv4(header, bytes),
-            ethernet::IPV6 => self.accept_ipv6(header, bytes),
+            ethernet::IPV4 => self.accept_ipv4(header, bytes, bytes.len()),
+            ethernet::IPV6 => self.accept_ipv6(header, bytes, bytes.len()),
             _ => Err(DropReason::EtherTypeUnknown.into()),
         }
+    }
+
+    /// The same of a frame of `len` bytes that goes on in further chunks behind `bytes`.
+    fn accept_chain(&self, header: ethernet::Header, bytes: &[u8], len: usize) -> Result<Ours, Refusal> {
+        if len - header.len_bytes() > usize::from(self.egress.paths.link()) {
+            return Err(DropReason::FrameTooLong.into());
+        }
+        let ours = match header.ethertype {
+            ethernet::ARP => return Err(DropReason::FrameTooLong.into()),
+            ethernet::IPV4 => self.accept_ipv4(header, bytes, len),
+            ethernet::IPV6 => self.accept_ipv6(header, bytes, len),
+            _ => return Err(DropReason::EtherTypeUnknown.into()),
+        }?;
+        let inbound = match &ours {
+            Ours::Whole(accepted) => &accepted.inbound,
+            Ours::Fragment(fragment) => &fragment.context,
+            Ours::Arp(_) => return Ok(ours),
+        };
+        if inbound.payload_at < bytes.len() { Ok(ours) } else { Err(DropReason::HeadersSplit.into()) }
     }
 
     pub(super) fn dispatch(
@@ -119,14 +142,15 @@ impl<A: App> Stack<A> {
         if header.tags.vlan() == self.vlan { Ok(header) } else { Err(DropReason::OtherVlan) }
     }
 
-    fn accept_ipv4(&self, ethernet: ethernet::Header, bytes: &[u8]) -> Result<Ours, Refusal> {
-        let packet = wire::ipv4::Packet::parse(bytes.get(ethernet.len_bytes()..).unwrap_or_default())?;
+    fn accept_ipv4(&self, ethernet: ethernet::Header, bytes: &[u8], len: usize) -> Result<Ours, Refusal> {
+        let start = bytes.get(ethernet.len_bytes()..).unwrap_or_default();
+        let packet = wire::ipv4::Packet::parse_start(start, len.saturating_sub(ethernet.len_bytes()))?;
         let is_heard = |group| self.hears_v4(group, packet.protocol());
         ipv4::accept(&packet, &self.egress.addresses, ethernet.destination.is_multicast(), is_heard)?;
         let inbound = Inbound {
             ethernet,
             payload_at: ethernet.len_bytes() + packet.header_len(),
-            payload_len: packet.payload().len(),
+            payload_len: packet.payload_len(),
             traffic_class: packet.traffic_class(),
             hop_limit: packet.ttl(),
             flow_label: 0,
@@ -151,11 +175,12 @@ impl<A: App> Stack<A> {
         Ok(Ours::Whole(Accepted { inbound, protocol: packet.protocol(), named_at: wire::ipv4::PROTOCOL_AT }))
     }
 
-    fn accept_ipv6(&self, ethernet: ethernet::Header, bytes: &[u8]) -> Result<Ours, Refusal> {
+    fn accept_ipv6(&self, ethernet: ethernet::Header, bytes: &[u8], len: usize) -> Result<Ours, Refusal> {
         if !self.speaks_ipv6 {
             return Err(DropReason::Ipv6NotConfigured.into());
         }
-        let packet = wire::ipv6::Packet::parse(bytes.get(ethernet.len_bytes()..).unwrap_or_default())?;
+        let start = bytes.get(ethernet.len_bytes()..).unwrap_or_default();
+        let packet = wire::ipv6::Packet::parse_start(start, len.saturating_sub(ethernet.len_bytes()))?;
         let (source, destination) = (packet.source(), packet.destination());
         ipv6::accept(source, destination, &self.egress.addresses, ethernet.destination.is_multicast(), |group| {
             self.egress.members.is_member(group.into())
@@ -163,7 +188,7 @@ impl<A: App> Stack<A> {
         let mut inbound = Inbound {
             ethernet,
             payload_at: ethernet.len_bytes() + wire::ipv6::LEN,
-            payload_len: packet.payload().len(),
+            payload_len: packet.len_from(wire::ipv6::LEN),
             traffic_class: packet.traffic_class(),
             hop_limit: packet.hop_limit(),
             flow_label: packet.flow_label(),
@@ -181,7 +206,7 @@ impl<A: App> Stack<A> {
             Err(error) => return Err(Refusal::of(error, inbound)),
         };
         inbound.payload_at = ethernet.len_bytes() + upper.at;
-        inbound.payload_len = packet.from(upper.at).len();
+        inbound.payload_len = packet.len_from(upper.at);
         inbound.in_fragments = upper.atomic_fragment;
         if let Some(fragment) = upper.fragment {
             return Ok(Ours::Fragment(Fragment {

@@ -24,8 +24,11 @@ impl<A: App> Stack<A> {
             (ipv4::UDP, _) => self.udp_long(now, inbound, frame, umem),
             (ipv4::ICMP, true) => self.echo_long(now, inbound, frame, umem),
             (ipv6::ICMPV6, false) => self.echo_long(now, inbound, frame, umem),
-            // No segment is longer than what its receiver said that it takes, which is less than a chunk.
-            (ipv4::TCP, _) => Outcome::Dropped(DropReason::FrameTooLong),
+            // No segment is longer than what its receiver said that it takes, and that is what the link does.
+            (ipv4::TCP, _) if inbound.end() - inbound.ethernet.len_bytes() > usize::from(self.egress.paths.link()) => {
+                Outcome::Dropped(DropReason::FrameTooLong)
+            }
+            (ipv4::TCP, _) if self.tcp.is_some() && !inbound.is_to_group() => Outcome::TcpLong(*inbound),
             _ => self.dispatch(now, accepted, frame, umem),
         }
     }
@@ -75,7 +78,7 @@ impl<A: App> Stack<A> {
             }
         }
         let sum = Sum::default().add_pieces(umem.slices(frame));
-        let way = inbound.way_back(our_end);
+        let way = self.egress.answer_way(inbound, our_end);
         if !self.egress.write_udp(frame, umem, &way, (to, from), sum) {
             return self.unanswered(UnsentReason::TooLong);
         }

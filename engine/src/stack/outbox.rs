@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::app::{ConnectError, Connection, ConnectionId, Echo, JoinError, Outbox, SendError, SendOptions};
 use crate::base::{Burst, Frame, Instant, Umem, UnsentReason};
 use crate::link::address::AddressState;
-use crate::network::{DEFAULT_HOP_LIMIT, is_valid_source, membership};
+use crate::network::{is_valid_source, membership};
 use crate::transport::tcp::tuple::Tuple;
 use crate::transport::tcp::{ConnectFailure, Tcp};
 use crate::wire::checksum::Sum;
@@ -67,7 +67,7 @@ impl<S: Default> Outbox for Turn<'_, S> {
     }
 
     fn source_for(&self, to: IpAddr) -> Option<IpAddr> {
-        self.egress.addresses.source_for(to.into()).map(IpAddr::from)
+        self.egress.source_for(to.into()).map(IpAddr::from)
     }
 
     fn mtu(&self) -> u16 {
@@ -120,7 +120,7 @@ impl<S: Default> Turn<'_, S> {
         }
         // RFC 9293, section 3.9.1.1 (MUST-44): the IP layer is asked to select a local address before the first SYN.
         let local = match from {
-            None => egress.addresses.source_for(remote).ok_or(ConnectError::Later)?,
+            None => egress.source_for(remote).ok_or(ConnectError::Later)?,
             // RFC 9293, section 3.9.1.1 (MUST-43): the optional "local IP address" parameter MUST be supported.
             Some(local) => match egress.addresses.state(local.into()) {
                 Some(AddressState::Preferred) if local.is_ipv4() == remote.is_v4() => local.into(),
@@ -149,14 +149,14 @@ impl<S> Turn<'_, S> {
         let Some(next_hop) = self.egress.next_hop(destination) else {
             return Err(self.unsent(UnsentReason::NoRoute));
         };
-        let source = self.egress.addresses.source_for(destination).ok_or(SendError::Later)?;
+        let source = self.egress.source_for(destination).ok_or(SendError::Later)?;
         if self.out.room() == 0 {
             return Err(SendError::Later);
         }
         // RFC 1112, section 6.1: the default time-to-live of multicast is 1.
-        let usual = if destination.is_multicast() { 1 } else { DEFAULT_HOP_LIMIT };
+        let usual = if destination.is_multicast() { 1 } else { self.egress.marking.hop_limit };
         let hop_limit = options.hop_limit.unwrap_or(usual);
-        let traffic_class = options.traffic_class();
+        let traffic_class = self.egress.marked(options.traffic_class());
         Ok((Way { source, destination, traffic_class, flow_label: 0, hop_limit }, next_hop))
     }
 

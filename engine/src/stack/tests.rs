@@ -1,6 +1,9 @@
 //! The stack by hand: frames in, frames out.
 
+mod autoconf;
 mod groups;
+mod jumbo;
+mod ping;
 mod vlan;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -33,6 +36,7 @@ fn config() -> StackConfig {
         probing: Probing::Off,
         groups: vec![],
         broadcasts: false,
+        autoconf: None,
         udp_ports: vec![7],
         checksum: ChecksumPolicy::AcceptPartial,
         tcp: None,
@@ -42,6 +46,7 @@ fn config() -> StackConfig {
             ..NeighborConfig::default()
         },
         reassembly: ReassemblyConfig::default(),
+        marking: Marking::default(),
         secret: [1, 2],
     }
 }

@@ -44,7 +44,7 @@ impl<A: App> Stack<A> {
         let Some(our_end) = self.answer_from(inbound) else { return self.unanswered(UnsentReason::NoRoute) };
         let Some(answer) = room.get(..len) else { return self.unanswered(UnsentReason::TooLong) };
         let sum = Sum::default().add_bytes(answer);
-        let way = inbound.way_back(our_end);
+        let way = self.egress.answer_way(inbound, our_end);
         if !umem.set_len(frame, len) || !self.egress.write_udp(frame, umem, &way, (to, from), sum) {
             return self.unanswered(UnsentReason::TooLong);
         }

@@ -93,6 +93,16 @@ impl<'a> Packet<'a> {
     /// The [`DropReason`] of the first check that fails, in the order of the header's fields.
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
+        Self::parse_start(bytes, bytes.len())
+    }
+
+    /// The same of a packet of `len` bytes, padding included, of which only the first ones are here: then so is of the
+    /// payload.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    #[inline]
+    pub fn parse_start(bytes: &'a [u8], len: usize) -> Result<Self, DropReason> {
         let header = bytes.first_chunk::<LEN>().ok_or(DropReason::Ipv4Truncated)?;
         if header[0] >> 4 != 4 {
             return Err(DropReason::Ipv4Version);
@@ -103,7 +113,10 @@ impl<'a> Packet<'a> {
         }
         let with_options = bytes.get(..header_len).ok_or(DropReason::Ipv4HeaderLength)?;
         let total_len = usize::from(total_len(header));
-        let payload = bytes.get(header_len..total_len).ok_or(DropReason::Ipv4TotalLength)?;
+        if total_len > len {
+            return Err(DropReason::Ipv4TotalLength);
+        }
+        let payload = bytes.get(header_len..total_len.min(bytes.len())).ok_or(DropReason::Ipv4TotalLength)?;
         // RFC 1122, section 3.2.1.2: a host MUST verify the checksum and silently discard every bad datagram.
         let sum = Sum::default().add_bytes(header);
         let sum = if header_len == LEN { sum } else { sum.add_bytes(&with_options[LEN..]) };
@@ -118,6 +131,13 @@ impl<'a> Packet<'a> {
     #[must_use]
     pub const fn header_len(&self) -> usize {
         self.header_len
+    }
+
+    /// Bytes of what the datagram carries, here or not.
+    #[inline]
+    #[must_use]
+    pub fn payload_len(&self) -> usize {
+        usize::from(total_len(self.header)).saturating_sub(self.header_len)
     }
 
     /// The former type-of-service byte: DSCP and ECN.

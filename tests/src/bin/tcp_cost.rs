@@ -8,7 +8,7 @@
 //! As in stack_cost, only what the stack does in a turn is counted. The peers are kept by hand: sequence numbers and
 //! nothing else, for nothing is lost here.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -26,11 +26,12 @@ use barewire::wire::ethernet::{self, Mac, Tags};
 use barewire::wire::ip::IpAddress;
 use barewire::wire::seq::SeqNum;
 use barewire::wire::tcp::{Flags, Header, Options};
-use barewire::wire::{ipv4, tcp};
+use barewire::wire::{ipv4, ipv6, tcp};
 
 const OUR_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 const PEER_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const OURS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 const PORT: u16 = 7;
 /// Bytes of text in a request: with the headers, a frame of 64 bytes.
 const REQUEST: usize = 10;
@@ -41,19 +42,30 @@ const HEADROOM: u64 = 256;
 /// Virtual time between two turns: a round trip on a LAN.
 const TURN: Duration = Duration::from_micros(50);
 
-/// What is counted: connections, and whether segments carry timestamps.
+/// What is counted: connections, and whether segments carry timestamps and go over IPv6.
 struct Path {
     name: &'static str,
     connections: u32,
     timestamps: bool,
     text: usize,
+    v6: bool,
 }
 
-const PATHS: [Path; 4] = [
-    Path { name: "tcp_rr_1", connections: 1, timestamps: true, text: REQUEST },
-    Path { name: "tcp_rr_100", connections: 100, timestamps: true, text: REQUEST },
-    Path { name: "tcp_rr_100_plain", connections: 100, timestamps: false, text: REQUEST },
-    Path { name: "tcp_rr_100_1448", connections: 100, timestamps: true, text: 1448 },
+impl Path {
+    const fn over_v4(name: &'static str, connections: u32) -> Self {
+        Self { name, connections, timestamps: true, text: REQUEST, v6: false }
+    }
+}
+
+const PATHS: [Path; 7] = [
+    Path::over_v4("tcp_rr_1", 1),
+    Path::over_v4("tcp_rr_100", 100),
+    Path { timestamps: false, ..Path::over_v4("tcp_rr_100_plain", 100) },
+    Path { text: 1448, ..Path::over_v4("tcp_rr_100_1448", 100) },
+    Path { v6: true, ..Path::over_v4("tcp_rr_1_ipv6", 1) },
+    Path { v6: true, ..Path::over_v4("tcp_rr_100_ipv6", 100) },
+    // As much text as a frame of 1,514 bytes has room for behind the longer header.
+    Path { v6: true, text: 1428, ..Path::over_v4("tcp_rr_100_1428_ipv6", 100) },
 ];
 
 fn main() -> ExitCode {
@@ -64,7 +76,7 @@ fn main() -> ExitCode {
             PATHS.iter().for_each(time);
             for count in connections {
                 let Ok(connections) = count.parse() else { return usage() };
-                time(&Path { name: "tcp_rr", connections, timestamps: true, text: REQUEST });
+                time(&Path::over_v4("tcp_rr", connections));
             }
             ExitCode::SUCCESS
         }
@@ -111,22 +123,32 @@ fn time(path: &Path) {
 /// A peer's end of a connection.
 #[derive(Clone, Copy)]
 struct Peer {
-    address: (Ipv4Addr, u16),
+    address: (IpAddress, u16),
     seq: SeqNum,
     ack: SeqNum,
 }
 
 impl Peer {
-    fn number(n: u32) -> Self {
-        let address = (Ipv4Addr::from_bits(0x0a00_0100 + n / PORTS), 1_024 + (n % PORTS) as u16);
+    fn number(n: u32, v6: bool) -> Self {
+        let host = 0x100 + n / PORTS;
+        let address = match v6 {
+            true => Ipv6Addr::from_bits(OURS_V6.to_bits() & !0xffff_ffff | u128::from(host)).into(),
+            false => Ipv4Addr::from_bits(0x0a00_0000 + host).into(),
+        };
+        let address = (address, 1_024 + (n % PORTS) as u16);
         Self { address, seq: SeqNum::new(u32::MAX - 1000), ack: SeqNum::default() }
+    }
+
+    /// The address that it knows us by.
+    fn ours(&self) -> IpAddress {
+        if self.address.0.is_v4() { OURS.into() } else { OURS_V6.into() }
     }
 
     /// A segment to us.
     fn frame(&self, flags: Flags, options: &Options, text: &[u8]) -> Vec<u8> {
         let header = Header {
-            source: (self.address.0.into(), self.address.1),
-            destination: (OURS.into(), PORT),
+            source: self.address,
+            destination: (self.ours(), PORT),
             sequence: self.seq,
             acknowledgment: self.ack,
             flags,
@@ -135,20 +157,39 @@ impl Peer {
             options,
             payload_len: text.len() as u16,
         };
-        let header_len = header.header_len();
-        let mut frame = vec![0; ethernet::LEN + ipv4::LEN + header_len];
+        let ip = self.ip_header((header.header_len() + text.len()) as u16);
+        let ethertype = if self.address.0.is_v4() { ethernet::IPV4 } else { ethernet::IPV6 };
+        let mut frame = vec![0; ethernet::LEN + ip.len() + header.header_len()];
         let (link, rest) = frame.split_at_mut(ethernet::LEN);
-        let ethertype = ethernet::IPV4;
         assert!(
             ethernet::Header { destination: OUR_MAC, source: PEER_MAC, tags: Tags::default(), ethertype }.write(link)
         );
-        let (ip, segment) = rest.split_first_chunk_mut().expect("an IPv4 header");
-        let payload_len = (header_len + text.len()) as u16;
-        let (source, destination) = (self.address.0, OURS);
-        ipv4::Header { traffic_class: 0, payload_len, ttl: 64, protocol: ipv4::TCP, source, destination }.write(ip);
+        let (network, segment) = rest.split_at_mut(ip.len());
+        network.copy_from_slice(&ip);
         header.write(segment, Sum::default().add_bytes(text));
         frame.extend_from_slice(text);
         frame
+    }
+
+    fn ip_header(&self, payload_len: u16) -> Vec<u8> {
+        match (self.address.0.to_v4(), self.address.0.to_v6()) {
+            (Some(source), _) => {
+                let mut out = [0; ipv4::LEN];
+                let (protocol, destination) = (ipv4::TCP, OURS);
+                ipv4::Header { traffic_class: 0, payload_len, ttl: 64, protocol, source, destination }.write(&mut out);
+                out.to_vec()
+            }
+            (None, Some(source)) => {
+                let mut out = [0; ipv6::LEN];
+                let (next_header, hop_limit, destination) = (ipv6::TCP, 64, OURS_V6);
+                // A flow label as Linux gives one to every connection.
+                let flow_label = 0x7_1234;
+                ipv6::Header { traffic_class: 0, flow_label, payload_len, next_header, hop_limit, source, destination }
+                    .write(&mut out);
+                out.to_vec()
+            }
+            (None, None) => unreachable!("an address is of one family"),
+        }
     }
 }
 
@@ -200,16 +241,17 @@ impl Bed {
         let umem = UmemConfig { chunks, chunk_size: ChunkSize::Bytes2048, huge_pages: false };
         let now = base::Instant::from_ns(1_000_000_000);
         let mut bed = Self {
-            stack: Stack::new(&config(path.connections), Echo, now),
+            stack: Stack::new(&config(path), Echo, now),
             umem: Umem::new(umem).expect("memory"),
             now,
-            peers: (0..path.connections).map(Peer::number).collect(),
+            peers: (0..path.connections).map(|n| Peer::number(n, path.v6)).collect(),
             timestamps: path.timestamps,
             received: Burst::new(),
             out: Burst::new(),
             sent: Vec::new(),
             keep: true,
         };
+        let ip_len = if path.v6 { ipv6::LEN } else { ipv4::LEN };
         for at in 0..path.connections as usize {
             let mut options = bed.options();
             (options.mss, options.sack_permitted, options.window_scale) = (Some(1460), true, Some(7));
@@ -217,7 +259,7 @@ impl Bed {
             bed.exchange(&[syn], 1);
             let answer = bed.sent.pop().expect("an answer to a SYN");
             let peer = &mut bed.peers[at];
-            let packet = tcp::Packet::parse(&answer[ethernet::LEN + ipv4::LEN..]).expect("a segment");
+            let packet = tcp::Packet::parse(&answer[ethernet::LEN + ip_len..]).expect("a segment");
             (peer.seq, peer.ack) = (peer.seq + 1, packet.sequence() + 1);
             let options = bed.options();
             let ack = bed.peers[at].frame(Flags::ACK, &options, &[]);
@@ -266,28 +308,31 @@ fn turn<A: App>(stack: &mut Stack<A>, now: base::Instant, received: &mut Burst, 
 }
 
 /// Where the peers are: nobody here answers when he is searched for.
-fn peers(connections: u32) -> Vec<(IpAddress, Mac)> {
-    let first_ports = (0..connections).step_by(PORTS as usize);
-    first_ports.map(|n| (Peer::number(n).address.0.into(), PEER_MAC)).collect()
+fn peers(path: &Path) -> Vec<(IpAddress, Mac)> {
+    let first_ports = (0..path.connections).step_by(PORTS as usize);
+    first_ports.map(|n| (Peer::number(n, path.v6).address.0, PEER_MAC)).collect()
 }
 
-fn config(connections: u32) -> StackConfig {
+fn config(path: &Path) -> StackConfig {
+    let connections = path.connections;
     StackConfig {
         mac: OUR_MAC,
         mtu: 1500,
         vlan: None,
-        addresses: vec!["10.0.0.2/8".parse().expect("a prefix")],
+        addresses: ["10.0.0.2/8", "fd00::2/64"].map(|prefix| prefix.parse().expect("a prefix")).to_vec(),
         gateways: Vec::new(),
         routes: Vec::new(),
         probing: Probing::Off,
         groups: vec![],
         broadcasts: false,
+        autoconf: None,
         udp_ports: vec![PORT],
         checksum: ChecksumPolicy::Verify,
         tcp: Some(TcpConfig { ports: vec![PORT], connections, chunks: 2 * connections + 64, ..TcpConfig::default() }),
         own_queue: None,
         reassembly: ReassemblyConfig::default(),
-        neighbors: NeighborConfig { fixed: peers(connections), ..NeighborConfig::default() },
+        neighbors: NeighborConfig { fixed: peers(path), ..NeighborConfig::default() },
+        marking: barewire::stack::Marking::default(),
         secret: [1, 2],
     }
 }

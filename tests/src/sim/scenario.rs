@@ -118,10 +118,12 @@ pub fn stack_config(mac: Mac, address: impl Into<IpAddr>, ports: impl Iterator<I
         probing: Probing::Off,
         groups: vec![],
         broadcasts: false,
+        autoconf: None,
         udp_ports: ports.collect(),
         checksum: ChecksumPolicy::Verify,
         tcp: None,
         own_queue: None,
+        marking: barewire::stack::Marking::default(),
         // So short that what is left of datagrams goes while a simulation rests.
         reassembly: ReassemblyConfig {
             timeout_v4: Duration::from_secs(2),

@@ -1,7 +1,7 @@
 //! One TCP server in one round: started, asked, connected to, streamed into and out of, stopped.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -19,10 +19,9 @@ use crate::tcp::requests::Requests;
 use crate::tcp::stream::{Direction, Streams};
 use crate::tcp::trial::{Outcome, Plan};
 
-const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
-const ECHO: SocketAddrV4 = SocketAddrV4::new(SERVER, 7);
-const DISCARD: SocketAddrV4 = SocketAddrV4::new(SERVER, 9);
-const CHARGEN: SocketAddrV4 = SocketAddrV4::new(SERVER, 19);
+const ECHO: u16 = 7;
+const DISCARD: u16 = 9;
+const CHARGEN: u16 = 19;
 
 /// Bytes that a stream reads or writes at a time.
 const CHUNK: usize = 128 * 1024;
@@ -108,7 +107,7 @@ impl<'lab> Bench<'lab> {
     /// What `ip`, `ethtool` and `sysctl` say.
     pub(super) fn new(lab: &'lab Lab, measures: Vec<Measure>, size: usize, trial: Duration) -> Result<Self> {
         let sources = lab.pair.prepare_for_tcp()?;
-        let ports = Ports::of(&sources, ECHO)?;
+        let ports = Ports::of(&sources, SocketAddr::new(lab.pair.shape.family.server(), ECHO))?;
         Ok(Self { lab, measures, size, plan: Plan { warmup: trial / 4, duration: trial }, ports })
     }
 
@@ -142,21 +141,27 @@ impl<'lab> Bench<'lab> {
             netns::command(&["ip", "neighbor", "flush", "dev", INTERFACE])?;
             let probe = UdpSocket::bind((*source, 0)).context(|| format!("cannot bind to {source}"))?;
             // An empty datagram to a port of TCP only: what becomes of it does not matter.
-            let _ = probe.send_to(&[], DISCARD);
+            let _ = probe.send_to(&[], self.server(DISCARD));
             std::thread::sleep(ARP_TIME);
         }
         Ok(())
     }
 
+    /// A port of the server.
+    fn server(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.lab.pair.shape.family.server(), port)
+    }
+
     fn trial(&mut self, measure: Measure) -> Result<Outcome> {
         let (size, plan) = (self.size, self.plan);
+        let [echo, discard, chargen] = [ECHO, DISCARD, CHARGEN].map(|port| self.server(port));
         match measure {
-            Measure::Rr1 => Requests::open(ECHO, 1, size)?.run(plan),
-            Measure::Rr64 => Requests::open(ECHO, 64, size)?.run(plan),
-            Measure::Rr1000 => Requests::open(ECHO, 1000, size)?.run(plan),
-            Measure::Crr => Connections::new(ECHO, &mut self.ports, CRR_CONNECTIONS, 1)?.run(plan),
-            Measure::Send => Streams::open(DISCARD, Direction::Send, 1, CHUNK)?.run(plan),
-            Measure::Receive => Streams::open(CHARGEN, Direction::Receive, 1, CHUNK)?.run(plan),
+            Measure::Rr1 => Requests::open(echo, 1, size)?.run(plan),
+            Measure::Rr64 => Requests::open(echo, 64, size)?.run(plan),
+            Measure::Rr1000 => Requests::open(echo, 1000, size)?.run(plan),
+            Measure::Crr => Connections::new(echo, &mut self.ports, CRR_CONNECTIONS, 1)?.run(plan),
+            Measure::Send => Streams::open(discard, Direction::Send, 1, CHUNK)?.run(plan),
+            Measure::Receive => Streams::open(chargen, Direction::Receive, 1, CHUNK)?.run(plan),
         }
     }
 }

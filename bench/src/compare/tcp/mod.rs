@@ -18,6 +18,7 @@ use super::programs::Programs;
 use super::rounds::{self, Rounds};
 use super::{Contestant, Heading, Lab, RoundArgs};
 use crate::error::{Error, Result};
+use crate::netns::{ETHERNET_MTU, Family, Shape};
 use crate::report;
 
 const EXAMPLES: &str = "Examples:
@@ -45,6 +46,9 @@ pub(crate) struct TcpArgs {
     /// Bytes of a request, and of its response
     #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=16384))]
     size: u32,
+    /// Over IPv6
+    #[arg(long)]
+    ipv6: bool,
 }
 
 /// Every server's figures, round by round.
@@ -67,8 +71,12 @@ struct ServerReport<'a> {
 }
 
 /// How the two ends are joined, as printed under every table.
-const NETWORK: &str = "veth with 1 queue, no IPv6, offloads off at both ends (tx, rx, tso, gso, gro); kernel TCP at both \
-                       ends with reno, without saved metrics; the client with tcp_tw_reuse";
+fn network(shape: Shape) -> String {
+    format!(
+        "{shape}, offloads off at both ends (tx, rx, tso, gso, gro); kernel TCP at both ends with reno, without saved \
+         metrics; the client with tcp_tw_reuse"
+    )
+}
 
 /// Runs the command.
 ///
@@ -77,7 +85,12 @@ const NETWORK: &str = "veth with 1 queue, no IPv6, offloads off at both ends (tx
 pub(super) fn run(args: &TcpArgs) -> Result<()> {
     let (rounds, seconds) = args.rounds.plan(args.seconds, 0.4)?;
     let kinds = Kind::chosen(&args.only);
-    let programs = Programs::find()?;
+    let shape = Shape { family: if args.ipv6 { Family::Ipv6 } else { Family::Ipv4 }, mtu: ETHERNET_MTU };
+    if args.ipv6 && args.only.contains(&Kind::Smoltcp) {
+        return Err(Error::usage("the server on smoltcp speaks IPv4 only: leave it out with --ipv6"));
+    }
+    let kinds: Vec<Kind> = kinds.into_iter().filter(|kind| !(args.ipv6 && *kind == Kind::Smoltcp)).collect();
+    let programs = Programs::find(shape)?;
     for kind in &kinds {
         match kind {
             Kind::Barewire => programs.check("barewire", "barewire")?,
@@ -87,11 +100,11 @@ pub(super) fn run(args: &TcpArgs) -> Result<()> {
     }
     let measures: Vec<Measure> =
         Measure::ALL.into_iter().filter(|measure| args.full || *measure != Measure::Rr1000).collect();
-    let lab = Lab::open(programs)?;
+    let lab = Lab::open(programs, shape)?;
     let mut bench = Bench::new(&lab, measures.clone(), args.size as usize, Duration::from_secs_f64(seconds))?;
     let (results, interrupted) = rounds::measure(&kinds, rounds, |kind| bench.measure(kind))?;
     let table = Table::of(&results, &measures);
-    table.print(&results, &lab.machine, args.size, seconds);
+    table.print(&results, &lab.machine, &network(shape), args.size, seconds);
     let servers = results.iter().map(|(kind, rounds)| {
         let report = ServerReport { description: kind.description(), rounds };
         (kind.name(), report)
@@ -103,7 +116,8 @@ pub(super) fn run(args: &TcpArgs) -> Result<()> {
             trial_seconds: seconds,
             rounds_asked: rounds,
             interrupted,
-            network: NETWORK,
+            network: network(shape),
+            shape,
         },
         request_bytes: args.size,
         servers: servers.collect(),

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::Results;
 use super::measure::{Measure, Measured};
 use super::servers::Kind;
-use super::{NETWORK, Results};
 use crate::compare::Contestant;
 use crate::compare::columns::{self, Bar, Values, mark, number};
 use crate::compare::stats::{self, Spread};
@@ -58,7 +58,7 @@ impl Table {
         Self { rows, bars, measures: measures.to_vec() }
     }
 
-    pub(super) fn print(&self, results: &Results, machine: &Machine, size: u32, seconds: f64) {
+    pub(super) fn print(&self, results: &Results, machine: &Machine, network: &str, size: u32, seconds: f64) {
         let rounds = results.values().map(Vec::len).max().unwrap_or(0);
         println!("TCP, {size} B requests, one core each side: median of {rounds} rounds (range)\n");
         self.print_part(
@@ -83,7 +83,7 @@ impl Table {
         columns::print_bars(&self.bars, disturbed > 0);
         columns::print_disturbed(disturbed);
         self.print_footnotes(results, seconds);
-        columns::print_origin(NETWORK, machine);
+        columns::print_origin(network, machine);
     }
 
     /// A row for each server, with a cell for each of `measures`.

@@ -1,7 +1,7 @@
 //! One server in one round: started, warmed up, searched, overloaded, timed, stopped.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -17,14 +17,17 @@ use crate::interface::Interface;
 use crate::netns::INTERFACE;
 use crate::signals;
 use crate::udp::SOURCE_PORT;
-use crate::udp::frame::Path;
-use crate::udp::live_frames::LiveFrames;
+use crate::udp::frame::{self, Path};
+use crate::udp::generator::Generator;
 use crate::udp::trial::{Offer, Outcome};
 
 /// Where latency is measured: well under every server's capacity, so that it is the path and not the queue.
-const LATENCY_PPS: f64 = 100_000.0;
-/// First rate of the first search, below every server's capacity.
-const START_PPS: f64 = 200_000.0;
+pub(super) const fn latency_pps(frame_len: usize) -> f64 {
+    if frame_len > frame::MAX_LIVE_LEN { 20_000.0 } else { 100_000.0 }
+}
+
+/// First rate of the first search, below every server's capacity, by the rate of latency.
+const START: f64 = 2.0;
 /// The next round's search begins at this part of what was loss-free, which is nearly always loss-free again.
 const RESTART: f64 = 0.85;
 
@@ -36,7 +39,7 @@ pub(crate) struct Measured {
     pub found: Found,
     /// Twice the peak offered; `None` where the generator could not.
     pub overload: Option<Point>,
-    /// At 100,000 frames a second, handed over one by one; `None` where the generator could not.
+    /// At the rate of [`latency_pps`], handed over one by one; `None` where the generator could not.
     pub latency: Option<LatencySummary>,
     #[serde(flatten)]
     pub around: Around,
@@ -59,13 +62,17 @@ impl<'lab> Bench<'lab> {
     /// # Errors
     /// The veth is not there.
     pub(crate) fn new(lab: &'lab Lab, frame_len: usize, trial: Duration) -> Result<Self> {
-        let client = Interface::find(INTERFACE)?;
+        let (client, shape) = (Interface::find(INTERFACE)?, lab.pair.shape);
         let path = Path {
             source_mac: client.mac,
             target_mac: Interface::mac_in(&lab.pair.server, INTERFACE)?,
-            source: SocketAddrV4::new(client.address, SOURCE_PORT),
-            target: SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 2), 7),
+            vlan: None,
+            source: SocketAddr::new(shape.family.client(), SOURCE_PORT),
+            target: SocketAddr::new(shape.family.server(), 7),
         };
+        if frame_len > frame::MAX_LIVE_LEN {
+            lab.pair.with_checksums()?;
+        }
         let known_pps = HashMap::new();
         Ok(Self { lab, client, path, frame_len, trial, known_pps })
     }
@@ -76,11 +83,12 @@ impl<'lab> Bench<'lab> {
     /// It does not start, does not answer, or does not end well; or an interruption.
     pub(crate) fn measure(&mut self, kind: Kind) -> Result<Measured> {
         let server = self.lab.start(kind)?;
-        let mut sender = LiveFrames::open(&self.client, self.path, kind.hook())?;
+        let mut sender =
+            Generator::open(&self.client, Path { vlan: kind.vlan(), ..self.path }, kind.hook(), self.frame_len)?;
         let watch = Watch::begin(&self.lab.pair, &server);
 
         self.warm_up(kind, &mut sender)?;
-        let start_pps = self.known_pps.get(&kind).map_or(START_PPS, |known| known * RESTART);
+        let start_pps = self.known_pps.get(&kind).map_or(START * latency_pps(self.frame_len), |known| known * RESTART);
         let found = search::search(start_pps, |rate| self.offer(&mut sender, rate, 64).map(|outcome| point(&outcome)))?;
         if let Some(loss_free) = found.loss_free_pps {
             self.known_pps.insert(kind, loss_free);
@@ -99,29 +107,36 @@ impl<'lab> Bench<'lab> {
     }
 
     /// Fills caches and neighbor tables, and makes sure that there is an answer at all.
-    fn warm_up(&self, kind: Kind, sender: &mut LiveFrames) -> Result<()> {
+    fn warm_up(&self, kind: Kind, sender: &mut Generator) -> Result<()> {
         for _ in 0..5 {
-            let outcome = self.offer(sender, LATENCY_PPS, 64)?;
+            let outcome = self.offer(sender, latency_pps(self.frame_len), 64)?;
             if outcome.received * 2 > outcome.sent {
                 return Ok(());
             }
         }
         Err(Error::run(format!(
-            "the server `{}` answers less than half of {LATENCY_PPS} frames a second: try it alone with `udp`",
-            kind.name()
+            "the server `{}` answers less than half of {rate} frames a second: try it alone with `udp`",
+            kind.name(),
+            rate = latency_pps(self.frame_len),
         )))
     }
 
-    fn offer(&self, sender: &mut LiveFrames, rate_pps: f64, batch: u32) -> Result<Outcome> {
+    fn offer(&self, sender: &mut Generator, rate_pps: f64, batch: u32) -> Result<Outcome> {
         let (duration, frame_len) = (self.trial, self.frame_len);
-        let outcome = sender.run(&Offer { rate_pps: Some(rate_pps), duration, frame_len, batch })?;
+        let outcome = sender.run(&Offer { rate_pps: Some(rate_pps), duration, frame_len, batch, attack: None })?;
         signals::check()?;
         Ok(outcome)
     }
 
-    fn latency(&self, sender: &mut LiveFrames) -> Result<Option<LatencySummary>> {
+    fn latency(&self, sender: &mut Generator) -> Result<Option<LatencySummary>> {
         let (duration, frame_len) = (2 * self.trial, self.frame_len);
-        let outcome = sender.run(&Offer { rate_pps: Some(LATENCY_PPS), duration, frame_len, batch: 1 })?;
+        let outcome = sender.run(&Offer {
+            rate_pps: Some(latency_pps(frame_len)),
+            duration,
+            frame_len,
+            batch: 1,
+            attack: None,
+        })?;
         signals::check()?;
         let usable = !outcome.generator_limited() && outcome.received > 0;
         Ok(usable.then(|| outcome.latency.summary()))

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::measure::Measured;
+use super::Results;
+use super::measure::{Measured, latency_pps};
 use super::servers::Kind;
-use super::{NETWORK, Results};
 use crate::compare::Contestant;
 use crate::compare::columns::{self, Bar, Values, mark, number, print_columns};
 use crate::compare::stats::{self, Spread};
@@ -15,6 +15,8 @@ use crate::machine::Machine;
 pub(crate) struct Table {
     rows: Vec<Row>,
     bars: Vec<Bar>,
+    #[serde(skip)]
+    frame_len: usize,
 }
 
 /// One server.
@@ -22,6 +24,8 @@ pub(crate) struct Table {
 struct Row {
     server: &'static str,
     peak_mpps: Option<Spread>,
+    /// The same in 10^9 bits of frames a second, each way.
+    peak_gbps: Option<Spread>,
     loss_free_mpps: Option<Spread>,
     /// Goodput at twice the own peak, as part of the peak.
     overload: Option<Spread>,
@@ -51,7 +55,7 @@ struct Series {
 }
 
 impl Table {
-    pub(crate) fn of(results: &Results) -> Self {
+    pub(crate) fn of(results: &Results, frame_len: usize) -> Self {
         let series = |kind| Series::of(results.get(&kind).map_or(&[][..], Vec::as_slice));
         let (epoll, spin, bare) = (series(Kind::KernelEpoll), series(Kind::KernelSpin), series(Kind::BareAfXdp));
         let kernel = Series {
@@ -59,22 +63,32 @@ impl Table {
             loss_free: stats::better(&epoll.loss_free, &spin.loss_free, f64::max),
             p50: stats::better(&epoll.p50, &spin.p50, f64::min),
         };
-        let rows = results.iter().map(|(kind, rounds)| Row::of(*kind, rounds, &kernel, &bare)).collect();
+        let rows = results.iter().map(|(kind, rounds)| Row::of(*kind, rounds, frame_len, &kernel, &bare)).collect();
         let engine = results.get(&Kind::Barewire);
         let bars = engine.map_or(Vec::new(), |rounds| bars(rounds, &kernel, &epoll, &spin, &bare));
-        Self { rows, bars }
+        Self { rows, bars, frame_len }
     }
 
-    pub(crate) fn print(&self, results: &Results, machine: &Machine, frame_len: usize, seconds: f64) {
+    pub(crate) fn print(&self, results: &Results, machine: &Machine, network: &str, seconds: f64) {
         let rounds = results.values().map(Vec::len).max().unwrap_or(0);
-        println!("UDP echo, {frame_len} B frames, one core each side: median of {rounds} rounds (range)\n");
-        let head =
-            ["server", "peak Mpps", "loss-free Mpps", "at 2x overload", "p50 us", "p90 us", "p99 us", "core shared %"];
+        println!("UDP echo, {} B frames, one core each side: median of {rounds} rounds (range)\n", self.frame_len);
+        let head = [
+            "server",
+            "peak Mpps",
+            "peak Gb/s",
+            "loss-free Mpps",
+            "at 2x overload",
+            "p50 us",
+            "p90 us",
+            "p99 us",
+            "core shared %",
+        ];
         let rows = self.rows.iter().map(|row| {
             let mpps = |spread| mark(number(spread, 2), row.at_least);
             [
                 row.server.to_owned(),
                 mpps(row.peak_mpps),
+                mark(number(row.peak_gbps, 2), row.at_least),
                 mpps(row.loss_free_mpps),
                 number(row.overload, 2),
                 number(row.p50_us, 2),
@@ -97,16 +111,16 @@ impl Table {
         let disturbed = results.values().flatten().filter(|measured| measured.around.disturbed()).count();
         columns::print_bars(&self.bars, disturbed > 0);
         columns::print_disturbed(disturbed);
-        self.print_footnotes(results, machine, seconds);
+        self.print_footnotes(results, machine, network, seconds);
     }
 
-    fn print_footnotes(&self, results: &Results, machine: &Machine, seconds: f64) {
+    fn print_footnotes(&self, results: &Results, machine: &Machine, network: &str, seconds: f64) {
         println!("\nkernel: the better of both kernel echoes in each round. bare: the AF_XDP loop without a stack.");
         println!("loss-free: highest offered rate with at most 1 % lost and 3 % late. Trials of {seconds} s.");
         println!(
             "core shared: part of the time in which generator or server waited for its core; alone, next to nothing."
         );
-        println!("p50, p90, p99: from the intended time, at 100,000 frames a second.");
+        println!("p50, p90, p99: from the intended time, at {} frames a second.", latency_pps(self.frame_len));
         if self.rows.iter().any(|row| row.at_least) {
             println!("+: at least; the generator could send no more.");
         }
@@ -119,12 +133,12 @@ impl Table {
             println!("{}: {}; replies received at {hook}", kind.name(), kind.description());
             println!("    {ready}");
         }
-        columns::print_origin(NETWORK, machine);
+        columns::print_origin(network, machine);
     }
 }
 
 impl Row {
-    fn of(kind: Kind, rounds: &[Measured], kernel: &Series, bare: &Series) -> Self {
+    fn of(kind: Kind, rounds: &[Measured], frame_len: usize, kernel: &Series, bare: &Series) -> Self {
         let own = Series::of(rounds);
         let over = |other: &Series| Ratios {
             peak: stats::ratio(&own.peak, &other.peak),
@@ -135,6 +149,7 @@ impl Row {
         Self {
             server: kind.name(),
             peak_mpps: mpps(&own.peak),
+            peak_gbps: stats::spread(own.peak.iter().map(|value| value.map(|pps| pps * frame_len as f64 * 8e-9))),
             loss_free_mpps: mpps(&own.loss_free),
             overload: stats::spread(rounds.iter().map(Measured::overload_ratio)),
             p50_us: stats::spread(own.p50.iter().copied()),

@@ -218,8 +218,10 @@ fn each_hop_finds_out_what_the_links_up_to_it_carry() {
     let dont_fragment = |sent: &Sent| sent.options.dont_fragment && sent.payload.len() == usize::from(MTU) - 28;
     assert!(bench.outbox.sent.iter().all(dont_fragment));
     assert_eq!(bench.run(network), Ok(Summary { reached: true }));
-    let mtus: Vec<Option<u16>> = bench.hops().iter().map(|hop| hop.mtu).collect();
+    let hops = bench.hops();
+    let mtus: Vec<Option<u16>> = hops.iter().map(|hop| hop.mtu).collect();
     assert_eq!(mtus, [Some(1500), Some(1400), Some(1400), Some(508)]);
+    assert!(hops.iter().all(|hop| sources(hop).iter().all(Option::is_some)), "each probe is sent again: {hops:?}");
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn the_mtu_is_believed_between_the_least_and_the_links() {
         let mut autoconf = new(Slaac::Off);
         let told = RouterAdvertisement { mtu: Some(mtu), ..advertisement(1800, &[]) };
         autoconf.receive(&told, ROUTER, at(0));
-        assert_eq!(autoconf.routes()[0].mtu, expected, "{mtu}");
+        assert_eq!(autoconf.mtu(), expected, "{mtu}");
     }
 }
 

@@ -8,7 +8,7 @@ use crate::wire::{icmpv6, igmp, mld, ndp};
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 1, 1, 1);
 const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff15, 0, 0, 0, 0, 0, 0, 7);
-const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+pub(super) const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 const OURS_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
 
 fn joined() -> StackConfig {
@@ -62,7 +62,7 @@ fn udp_to(destination: Ipv4Addr, port: u16) -> Vec<u8> {
     to(destination, wire::ipv4::UDP, &[&header[..], b"hello"].concat())
 }
 
-fn v6(destination: Ipv6Addr, hop_limit: u8, next_header: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn v6(destination: Ipv6Addr, hop_limit: u8, next_header: u8, payload: &[u8]) -> Vec<u8> {
     let mut header = [0; wire::ipv6::LEN];
     let (payload_len, source) = (payload.len() as u16, ROUTER_V6);
     let (traffic_class, flow_label) = (0, 0);

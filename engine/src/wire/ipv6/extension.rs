@@ -181,14 +181,15 @@ fn walk_all(packet: &Packet<'_>, start: Upper) -> Result<Upper, ChainError> {
         if walked == MAX_EXTENSIONS {
             break;
         }
+        // RFC 8200, section 4.1: if it is encountered elsewhere, Parameter Problem as for a Next Header unknown, whatever
+        // stands in its place.
+        if upper.protocol == HOP_BY_HOP && upper.at != LEN {
+            let reason = DropReason::Ipv6HopByHopMisplaced;
+            return Err(ChainError::problem(UNKNOWN_NEXT_HEADER, upper.next_header_at, reason));
+        }
         let end = end(packet, upper.protocol, upper.at).ok_or(DropReason::Ipv6ExtensionTruncated)?;
         match upper.protocol {
-            HOP_BY_HOP if upper.at == LEN => upper.router_alert = options(packet, upper.protocol, upper.at + 2, end)?,
-            // RFC 8200, section 4.1: if it is encountered elsewhere, Parameter Problem as for a Next Header unknown.
-            HOP_BY_HOP => {
-                let reason = DropReason::Ipv6HopByHopMisplaced;
-                return Err(ChainError::problem(UNKNOWN_NEXT_HEADER, upper.next_header_at, reason));
-            }
+            HOP_BY_HOP => upper.router_alert = options(packet, upper.protocol, upper.at + 2, end)?,
             DESTINATION_OPTIONS => _ = options(packet, upper.protocol, upper.at + 2, end)?,
             ROUTING => routing(packet, upper.at)?,
             _ => upper.fragment = fragment(packet, &upper, walked)?,
@@ -273,7 +274,7 @@ fn fragment(packet: &Packet<'_>, upper: &Upper, walked: usize) -> Result<Option<
     if offset == 0 && !more {
         return Ok(None);
     }
-    let data_len = packet.bytes().len() - at - FRAGMENT_LEN;
+    let data_len = packet.len_from(at + FRAGMENT_LEN);
     // RFC 8200, section 4.5: if the length of a fragment is not a multiple of 8 octets and its M flag is 1, it must be
     // discarded and a Parameter Problem, Code 0, be sent, pointing to the Payload Length field.
     if more && !data_len.is_multiple_of(UNIT) {

@@ -1,0 +1,88 @@
+//! The sender of frames that are too long to be live ones: a UDP socket, with the replies received where those to live
+//! frames are.
+//!
+//! So the generator's core only sends, and the servers' replies cost the same as in any other comparison. What it can
+//! send at most is told by a trial that is generator-limited.
+
+use std::net::UdpSocket;
+use std::os::fd::AsFd;
+
+use super::frame::{self, Path, STAMP_LEN};
+use super::receiver::{Hook, Receiver};
+use super::trial::{Offer, Outcome};
+use crate::error::{Context, Result};
+use crate::interface::Interface;
+use crate::mmsg::{self, BATCH, Datagrams};
+use crate::netns::Family;
+use crate::signals::{self, monotonic_ns};
+
+/// Room for a batch of the longest frames, many times over: what limits is the core.
+const BUFFER_BYTES: u32 = 16 << 20;
+
+/// Sender and receiver on one interface.
+pub(crate) struct SocketFrames {
+    socket: UdpSocket,
+    outgoing: Datagrams,
+    receiver: Receiver,
+    path: Path,
+    trial: u32,
+}
+
+impl SocketFrames {
+    /// Opens the socket, and attaches the receiver to the interface.
+    ///
+    /// # Errors
+    /// What [`Receiver::attach`] says, or the kernel of the socket.
+    pub(crate) fn open(interface: &Interface, path: Path, hook: Hook) -> Result<Self> {
+        let receiver = Receiver::attach(interface.index, hook)?;
+        let failed = || format!("cannot open a socket from {} to {}", path.source, path.target);
+        let socket = mmsg::socket(path.source, BUFFER_BYTES).context(failed)?;
+        socket.connect(path.target).context(failed)?;
+        let trial = (monotonic_ns() >> 10) as u32;
+        Ok(Self { socket, outgoing: Datagrams::new(), receiver, path, trial })
+    }
+
+    /// Sends what is offered by due times and waits for the last replies.
+    ///
+    /// # Errors
+    /// The kernel refused; not an interruption, which gives the partial result.
+    pub(crate) fn run(&mut self, offer: &Offer) -> Result<Outcome> {
+        self.trial = self.trial.wrapping_add(1);
+        self.receiver.expect(self.trial, self.path.target.port(), 0)?;
+        let payload_len = offer.frame_len - frame::headers_len(Family::of(self.path.target));
+        let interval_ns = offer.rate_pps.map_or(0.0, |rate| 1e9 / rate);
+        let start_ns = monotonic_ns();
+        let end_ns = start_ns + offer.duration.as_nanos() as u64;
+        let (mut sent, mut now) = (0, start_ns);
+        while now < end_ns && !signals::stopping() {
+            let due = if interval_ns > 0.0 { ((now - start_ns) as f64 / interval_ns) as u64 + 1 } else { u64::MAX };
+            let count = due.saturating_sub(sent).min(u64::from(offer.batch).min(BATCH as u64)) as usize;
+            for index in 0..count {
+                let sequence = sent + index as u64;
+                let due_ns = if interval_ns > 0.0 { start_ns + (sequence as f64 * interval_ns) as u64 } else { now };
+                let stamp = &mut self.outgoing.prepare(index, payload_len)[..STAMP_LEN];
+                stamp[..4].copy_from_slice(&self.trial.to_ne_bytes());
+                stamp[4..12].copy_from_slice(&sequence.to_ne_bytes());
+                stamp[12..].copy_from_slice(&due_ns.to_ne_bytes());
+            }
+            if count > 0 {
+                sent += self.outgoing.send(self.socket.as_fd(), count).context(|| "cannot send".into())? as u64;
+            }
+            now = monotonic_ns();
+        }
+        let tally = self.receiver.drain(sent)?;
+        let send_ns = now - start_ns;
+        let window_ns = send_ns.max(tally.last_ns.saturating_sub(start_ns)).max(1);
+        Ok(Outcome {
+            asked_pps: offer.rate_pps,
+            sent,
+            received: tally.received,
+            stale: tally.stale,
+            deferred: 0,
+            attacked: 0,
+            seconds: send_ns as f64 / 1e9,
+            goodput_pps: tally.received as f64 * 1e9 / window_ns as f64,
+            latency: tally.latency,
+        })
+    }
+}
