@@ -10,8 +10,11 @@ build="clang llvm libclang-dev libbpf-dev libelf-dev zlib1g-dev m4 make gcc libc
 # What the network namespaces are made of and looked at with.
 network="iproute2 ethtool iputils-ping netcat-openbsd procps util-linux"
 # What only tests use: the instruction counter, a second opinion about packets, and clients of TCP that others
-# wrote (socat streams, nmap scans, and its nping connects).
+# wrote (socat streams, nmap scans, and its nping connects). Whoever looks at a network, and whoever attacks one:
+# 250 KiB and 530 KiB to fetch.
 checks="valgrind tcpdump iputils-arping bpftool libcap2-bin curl socat nmap"
+checks="$checks ndisc6 traceroute iputils-tracepath mtr-tiny"
+checks="$checks thc-ipv6 t50"
 
 case "${1:-}" in
 build) packages=$build ;;

@@ -69,6 +69,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         gateways: Vec::new(),
         routes: Vec::new(),
         probing: Probing::Off,
+        groups: vec![],
+        broadcasts: false,
+        autoconf: None,
         udp_ports: vec![7],
         checksum: ChecksumPolicy::Verify,
         tcp: None,
@@ -76,6 +79,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         // Or else the peer would be asked for its MAC address first.
         neighbors: NeighborConfig { fixed: vec![(PEER.into(), PEER_MAC)], ..NeighborConfig::default() },
         reassembly: barewire::network::reassembly::ReassemblyConfig::default(),
+        marking: barewire::stack::Marking::default(),
         secret: [0x0123_4567, 0x89ab_cdef], // unpredictable where peers are strangers
     };
     let start = Instant::ZERO;

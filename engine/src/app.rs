@@ -9,10 +9,13 @@
 //!                     application that takes less closes the window on its peer
 //! ```
 
+mod icmp;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::base::{Instant, UnsentReason};
+pub use icmp::{Echo, IcmpError, IcmpMessage, Payload, SendOptions};
 
 /// An application.
 ///
@@ -24,6 +27,15 @@ pub trait App {
 
     /// A datagram arrived on a port that the application listens on.
     fn datagram(&mut self, now: Instant, datagram: &mut Datagram<'_>) -> Answer;
+
+    /// An echo reply came, or an error about a datagram or an echo request. `true` says that the application waited for it;
+    /// what nobody waited for is counted as dropped. Errors about connections do not come here.
+    ///
+    /// Anybody can make such messages up: what they quote has to be compared with what was sent.
+    fn icmp(&mut self, now: Instant, message: &IcmpMessage<'_>) -> bool {
+        let _ = (now, message);
+        false
+    }
 
     /// A connection is established: one that a peer opened, or one of [`Outbox::connect`].
     fn opened(&mut self, now: Instant, session: &mut Self::Session, connection: &mut impl Connection) {
@@ -82,6 +94,7 @@ pub struct Datagram<'a> {
     /// Bytes of the payload in `room`.
     part: usize,
     len: usize,
+    to_group: bool,
 }
 
 impl<'a> Datagram<'a> {
@@ -89,14 +102,28 @@ impl<'a> Datagram<'a> {
     #[must_use]
     pub fn new(source: SocketAddr, destination: SocketAddr, room: &'a mut [u8], len: usize) -> Self {
         let len = len.min(room.len());
-        Self { source, destination, room, part: len, len }
+        Self { source, destination, room, part: len, len, to_group: false }
     }
 
     /// A datagram of `len` bytes that goes on in further chunks behind the first `part` bytes of `room`.
     #[must_use]
     pub fn long(source: SocketAddr, destination: SocketAddr, room: &'a mut [u8], part: usize, len: usize) -> Self {
         let part = part.min(room.len());
-        Self { source, destination, room, part, len }
+        Self { source, destination, room, part, len, to_group: false }
+    }
+
+    /// The same, and whether it was sent to several hosts.
+    #[must_use]
+    pub fn with_group(self, to_group: bool) -> Self {
+        Self { to_group, ..self }
+    }
+
+    /// Whether it was sent to several hosts: to a multicast group or a broadcast address, which
+    /// [`destination`](Self::destination) is then. If all of them answer, whose address the sender wrote into it gets many
+    /// times as much as was sent.
+    #[must_use]
+    pub const fn to_group(&self) -> bool {
+        self.to_group
     }
 
     /// Who sent it.
@@ -142,7 +169,42 @@ pub trait Outbox {
     ///
     /// # Errors
     /// [`SendError`]; `write` was not called then, unless the payload turned out too long.
-    fn send(&mut self, from: u16, to: SocketAddr, write: impl FnOnce(&mut [u8]) -> usize) -> Result<(), SendError>;
+    fn send(&mut self, from: u16, to: SocketAddr, write: impl FnOnce(&mut [u8]) -> usize) -> Result<(), SendError> {
+        self.send_with(from, to, SendOptions::default(), write)
+    }
+
+    /// The same, and says how the datagram travels.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    fn send_with(
+        &mut self,
+        from: u16,
+        to: SocketAddr,
+        options: SendOptions,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Result<(), SendError>;
+
+    /// Sends an ICMP echo request that carries `len` bytes. `write` fills them in, piece by piece: it is given the
+    /// memory, and where in the payload that lies. [`App::icmp`] tells what comes of it.
+    ///
+    /// # Errors
+    /// [`SendError`]; `write` was not called then.
+    fn ping(
+        &mut self,
+        to: IpAddr,
+        echo: Echo,
+        options: SendOptions,
+        len: usize,
+        write: impl FnMut(usize, &mut [u8]),
+    ) -> Result<(), SendError>;
+
+    /// The address of ours that a packet to `to` leaves from; `None` as long as there is none of its family that may be
+    /// used.
+    fn source_for(&self, to: IpAddr) -> Option<IpAddr>;
+
+    /// Longest packet that the interface sends, bytes with the IP header.
+    fn mtu(&self) -> u16;
 
     /// Opens a connection to a peer (RFC 9293, section 3.9.1.1: an active OPEN). [`App::opened`] or [`App::closed`]
     /// tells what came of it.
@@ -160,6 +222,16 @@ pub trait Outbox {
 
     /// A connection of this application, unless it is closed.
     fn connection(&mut self, id: ConnectionId) -> Option<impl Connection + '_>;
+
+    /// Joins a multicast group: its datagrams for ports that the application listens on are delivered to it. Each join is
+    /// undone by a [`leave`](Self::leave).
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    fn join(&mut self, group: IpAddr) -> Result<(), JoinError>;
+
+    /// Leaves a multicast group that was joined.
+    fn leave(&mut self, group: IpAddr);
 }
 
 /// Names a connection for as long as it lives, and nothing afterwards.
@@ -312,6 +384,17 @@ pub enum ConnectError {
     /// This stack has no TCP.
     #[error("TCP is not configured")]
     NoTcp,
+}
+
+/// Why a group could not be joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// It is no multicast address.
+    #[error("that is no multicast address")]
+    NotAGroup,
+    /// As many groups as a host may be in are joined already.
+    #[error("the limit of groups is reached")]
+    TooMany,
 }
 
 /// Why a datagram could not be sent.

@@ -13,13 +13,16 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::apps::services::ServicePorts;
+use crate::network::DEFAULT_HOP_LIMIT;
+use crate::network::autoconf::Slaac;
 use crate::network::route::Route;
+use crate::stack::Marking;
 use crate::transport::tcp::TcpConfig;
 use crate::transport::udp::ChecksumPolicy;
-use crate::wire::ethernet;
+use crate::wire::ethernet::{self, Mac};
 use crate::wire::ip::IpAddress;
 pub use routing::{RouteSource, StaticRoute};
-pub use values::{Cidr, CoreList, Driver, IdleMode, Mode, QueueSet, Size, Vlan};
+pub use values::{Cidr, CoreList, Driver, IdleMode, Mode, QueueSet, Size, SlaacMode, StaticNeighbor, Vlan};
 
 /// Port of the echo service (RFC 862).
 const ECHO_PORT: u16 = 7;
@@ -67,6 +70,21 @@ pub struct Options {
     /// Where routes come from [default: configured]
     #[arg(long, value_enum)]
     pub routes: Option<RouteSource>,
+    /// Multicast group to be in from the start on. May be given several times
+    #[arg(long, value_name = "GROUP")]
+    pub join: Vec<IpAddr>,
+    /// Deliver UDP that is sent to broadcast addresses
+    #[arg(long)]
+    #[serde(default)]
+    pub broadcast: bool,
+    /// Take default routers, prefixes on the link and its MTU from IPv6 routers' advertisements
+    #[arg(long)]
+    #[serde(default)]
+    pub accept_ra: bool,
+    /// Make addresses of the prefixes that IPv6 routers advertise; `temporary`: and others that change every day, to
+    /// connect from [default: off]
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "stable")]
+    pub slaac: Option<SlaacMode>,
     /// 802.1Q VLAN id of the endpoint, or OUTER.INNER for QinQ [default: untagged]
     #[arg(long, value_name = "ID[.INNER]")]
     pub vlan: Option<Vlan>,
@@ -124,6 +142,15 @@ pub struct Options {
     /// How received UDP and TCP checksums are judged [default: accept-partial on virtual interfaces, else verify]
     #[arg(long, value_enum)]
     pub udp_checksum: Option<ChecksumPolicy>,
+    /// Neighbor whose MAC address is not asked for, and that nobody on the link can change. May be given several times
+    #[arg(long, value_name = "ADDR=MAC")]
+    pub neighbor: Vec<StaticNeighbor>,
+    /// Hops that packets may take [default: 64]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pub hop_limit: Option<u8>,
+    /// Differentiated Services code point of packets, 0 to 63 [default: 0, and in answers that of the request]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(..64))]
+    pub dscp: Option<u8>,
     /// Spread TCP segments over the round trip, instead of sending them as soon as the windows allow
     #[arg(long)]
     #[serde(default)]
@@ -151,6 +178,14 @@ pub struct Settings {
     pub routes: Vec<Route>,
     /// Whether the kernel's routes are followed too.
     pub route_source: RouteSource,
+    /// Multicast groups that the endpoint is in from the start on.
+    pub groups: Vec<IpAddress>,
+    /// Whether UDP to broadcast addresses is delivered.
+    pub broadcasts: bool,
+    /// Whether routers' advertisements become routes.
+    pub accept_ra: bool,
+    /// Which addresses are made of the prefixes in them.
+    pub slaac: Slaac,
     /// VLAN of the endpoint; `None`: untagged.
     pub vlan: Option<ethernet::Vlan>,
     /// Ports that are served.
@@ -171,6 +206,10 @@ pub struct Settings {
     pub metrics: Option<SocketAddr>,
     /// Entries of each ring.
     pub ring_size: u32,
+    /// Neighbors whose MAC addresses are given.
+    pub neighbors: Vec<(IpAddress, Mac)>,
+    /// How packets are marked.
+    pub marking: Marking,
     /// How received UDP and TCP checksums are judged; `None`: as the interface's kind suggests.
     pub udp_checksum: Option<ChecksumPolicy>,
     /// Whether TCP segments are paced.
@@ -259,6 +298,10 @@ impl Options {
             gateway: if self.gateway.is_empty() { other.gateway } else { self.gateway },
             route: if self.route.is_empty() { other.route } else { self.route },
             routes: self.routes.or(other.routes),
+            join: if self.join.is_empty() { other.join } else { self.join },
+            broadcast: self.broadcast || other.broadcast,
+            accept_ra: self.accept_ra || other.accept_ra,
+            slaac: self.slaac.or(other.slaac),
             vlan: self.vlan.or(other.vlan),
             udp_port: self.udp_port.or(other.udp_port),
             tcp_port: self.tcp_port.or(other.tcp_port),
@@ -276,6 +319,9 @@ impl Options {
             backlog: self.backlog.or(other.backlog),
             tcp_buffer: self.tcp_buffer.or(other.tcp_buffer),
             tcp_memory: self.tcp_memory.or(other.tcp_memory),
+            neighbor: if self.neighbor.is_empty() { other.neighbor } else { self.neighbor },
+            hop_limit: self.hop_limit.or(other.hop_limit),
+            dscp: self.dscp.or(other.dscp),
             udp_checksum: self.udp_checksum.or(other.udp_checksum),
             pacing: self.pacing || other.pacing,
             huge_pages: self.huge_pages || other.huge_pages,
@@ -284,7 +330,7 @@ impl Options {
     }
 
     fn settings(self) -> Result<Settings, ConfigError> {
-        let (ports, tcp) = (self.ports()?, self.tcp_limits()?);
+        let (ports, tcp, marking) = (self.ports()?, self.tcp_limits()?, self.marking()?);
         let interface = self.interface.ok_or(ConfigError::Missing { what: "interface", flag: "--interface IF" })?;
         let addresses: Vec<IpNet> = self.address.iter().map(|cidr| cidr.0).collect();
         if addresses.is_empty() {
@@ -297,6 +343,7 @@ impl Options {
         }
         routing::check_gateways(&addresses, &self.gateway)?;
         let routes = routing::routes(&addresses, &self.route)?;
+        let groups = values::groups(&self.join)?;
         let ring_size = self.ring_size.unwrap_or(RING_SIZE);
         if !ring_size.is_power_of_two() || !(MIN_RING_SIZE..=MAX_RING_SIZE).contains(&ring_size) {
             let why = format!("a ring has a power of two from {MIN_RING_SIZE} to {MAX_RING_SIZE} entries");
@@ -308,6 +355,10 @@ impl Options {
             gateways: self.gateway.into_iter().map(Into::into).collect(),
             routes,
             route_source: self.routes.unwrap_or_default(),
+            groups,
+            broadcasts: self.broadcast,
+            accept_ra: self.accept_ra,
+            slaac: self.slaac.unwrap_or_default().into(),
             vlan: self.vlan.map(|vlan| vlan.0),
             ports,
             tcp,
@@ -318,10 +369,23 @@ impl Options {
             idle: self.idle.unwrap_or_default(),
             metrics: self.metrics.map(|metrics| endpoint("--metrics", &metrics)).transpose()?,
             ring_size,
+            neighbors: self.neighbor.iter().map(|neighbor| (neighbor.address.into(), neighbor.mac)).collect(),
+            marking,
             udp_checksum: self.udp_checksum,
             pacing: self.pacing,
             huge_pages: self.huge_pages,
         })
+    }
+
+    fn marking(&self) -> Result<Marking, ConfigError> {
+        let hop_limit = self.hop_limit.unwrap_or(DEFAULT_HOP_LIMIT);
+        if hop_limit == 0 {
+            return Err(invalid("--hop-limit", 0, "no packet would leave; give 1 to 255"));
+        }
+        match self.dscp {
+            Some(dscp) if dscp > 63 => Err(invalid("--dscp", dscp, "a code point has six bits; give 0 to 63")),
+            dscp => Ok(Marking { hop_limit, dscp }),
+        }
     }
 
     fn ports(&self) -> Result<ServicePorts, ConfigError> {
@@ -435,7 +499,7 @@ mod tests {
              metrics = '127.0.0.1:9100'\nring-size = 4096\nudp-checksum = 'trust'\nhuge-pages = true\npacing = true\n\
              discard-port = 10\ndaytime-port = 13\nchargen-port = 19\nconnections = 100\nbacklog = 10\n\
              tcp-buffer = '64K'\ntcp-memory = '8M'\nroute = ['192.0.2.0/24 via 10.0.1.1']\nroutes = 'kernel'\n\
-             vlan = '5.7'",
+             vlan = '5.7'\nneighbor = ['10.0.0.9=02:00:00:00:00:09']\nhop-limit = 32\ndscp = 46",
         );
         let settings = options.settings().unwrap();
         assert_eq!(settings.gateways, [IpAddress::v4([10, 0, 0, 1].into())]);
@@ -444,6 +508,11 @@ mod tests {
         assert_eq!(settings.queues, QueueSet::Some(vec![0, 2]));
         assert_eq!(settings.cores, Some(vec![1, 3]));
         assert_eq!(settings.vlan, Some(ethernet::Vlan { outer: 5, inner: Some(7) }));
+        let neighbor = (IpAddress::v4([10, 0, 0, 9].into()), Mac([2, 0, 0, 0, 0, 9]));
+        assert_eq!(
+            (&settings.neighbors[..], settings.marking),
+            (&[neighbor][..], Marking { hop_limit: 32, dscp: Some(46) })
+        );
         assert_eq!((settings.mode, settings.idle), (Mode::ZeroCopy, IdleMode::Poll));
         assert!(settings.huge_pages && settings.pacing);
         let ServicePorts { udp_echo, tcp_echo, discard, daytime, chargen } = settings.ports;

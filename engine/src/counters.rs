@@ -23,6 +23,10 @@ pub struct StackCounters {
     pub udp_delivered: u64,
     /// Datagrams sent for an application.
     pub udp_originated: u64,
+    /// Echo requests sent for an application.
+    pub icmp_echoes_originated: u64,
+    /// Echo replies, and errors about what an application sent, that it waited for.
+    pub icmp_delivered: u64,
     /// Datagrams put together of fragments.
     pub datagrams_reassembled: u64,
     /// Datagrams sent in fragments.
@@ -41,6 +45,10 @@ pub struct StackCounters {
     pub ndp_messages_originated: u64,
     /// Neighbor solicitations answered.
     pub ndp_solicitations_answered: u64,
+    /// Reports of our groups sent to routers.
+    pub group_reports_originated: u64,
+    /// Queries of routers for our groups.
+    pub group_queries_heard: u64,
     /// Claims of an address of ours by other hosts.
     pub address_conflicts: u64,
 }
@@ -55,6 +63,8 @@ impl Default for StackCounters {
             unsent: [0; UnsentReason::COUNT],
             udp_delivered: 0,
             udp_originated: 0,
+            icmp_echoes_originated: 0,
+            icmp_delivered: 0,
             datagrams_reassembled: 0,
             datagrams_fragmented: 0,
             icmp_echoes_answered: 0,
@@ -64,6 +74,8 @@ impl Default for StackCounters {
             arp_requests_answered: 0,
             ndp_messages_originated: 0,
             ndp_solicitations_answered: 0,
+            group_reports_originated: 0,
+            group_queries_heard: 0,
             address_conflicts: 0,
         }
     }

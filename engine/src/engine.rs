@@ -10,14 +10,16 @@
 //! The XDP program is attached by a `bpf_link`: it goes when the process goes, however that happens.
 
 mod connections;
+mod groups;
 mod housekeeping;
 mod http;
 mod metrics;
+mod open;
 pub mod plan;
+mod stack_config;
 mod watch;
 
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -28,31 +30,25 @@ use tokio::sync::mpsc;
 
 use crate::app::App;
 use crate::base::Backing;
-use crate::config::{Driver, IdleMode, Mode, Settings};
-#[cfg(feature = "xsk-rs")]
-use crate::device::XskRs;
-use crate::device::{AfXdp, BindMode, Device, Granted, OpenError, RingSizes, SocketConfig};
+use crate::config::{Driver, IdleMode, Settings};
+use crate::device::{Device, Granted, OpenError};
 use crate::link::address::Probing;
-use crate::link::neighbor::NeighborConfig;
-use crate::network::reassembly::ReassemblyConfig;
-use crate::network::rss::{OwnQueue, Rss};
 use crate::nic::{FactsError, LinkFacts};
-use crate::stack::{Stack, StackConfig};
-use crate::steer::{Steer, SteerConfig, SteerError, XdpMode};
-use crate::transport::tcp::TcpConfig;
+use crate::stack::Stack;
+use crate::steer::{Steer, SteerError, XdpMode};
 use crate::wire::ethernet::Mac;
 use crate::wire::ip::IpAddress;
 use crate::worker::{Idle, Worker};
+use groups::Groups;
 use housekeeping::{Common, Housekeeping, MAILBOX, News, SharedReport, Word};
+use open::{Opened, attach, open};
 use plan::{Placement, Plan, PlanError};
+use stack_config::stack_config;
 use watch::Watch;
 
 /// How long an adaptive worker looks again before it sleeps. Sleeping and waking cost about 5 us here; ten
 /// times that is lost at most on a line that falls silent, and a closed loop over a LAN never sleeps.
 const ADAPTIVE_SPIN: Duration = Duration::from_micros(50);
-/// Age of a heartbeat at which the XDP program leaves a worker's frames to the kernel: ten times the longest
-/// sleep of a worker, and far beyond the stalls of a virtual machine.
-const HEARTBEAT_LIMIT_NS: u64 = 1_000_000_000;
 /// How often the carrier is looked for at start.
 const CARRIER_POLL: Duration = Duration::from_millis(50);
 /// Time after which a missing carrier is told.
@@ -149,11 +145,15 @@ pub struct Ready {
     pub granted: Granted,
     /// Who works the rings.
     pub driver: Driver,
+    /// Whether a frame may lie in several chunks of packet memory.
+    pub multi_buffer: bool,
     /// What the packet memory came from.
     pub backing: Backing,
     /// Whether answers to a connection that we open come in on the queue of the worker that opens it: there is no
     /// other queue, or it is known how the NIC chooses.
     pub answers_come_back: bool,
+    /// Whether the interface has but one queue, so that whatever is for us comes in there.
+    pub only_queue: bool,
 }
 
 impl Ready {
@@ -176,6 +176,7 @@ pub struct Engine {
     common: Common,
     words: mpsc::UnboundedReceiver<Word>,
     reports: Vec<SharedReport>,
+    groups: Groups,
     watch: Watch,
     steer: Steer,
 }
@@ -223,7 +224,7 @@ impl Engine {
         if !facts.up {
             return Err(EngineError::InterfaceDown(facts.name));
         }
-        let (steer, xdp) = attach(settings, &facts)?;
+        let (mut steer, xdp) = attach(settings, &facts)?;
         let mut secret = [0; 2];
         for word in &mut secret {
             *word = getrandom::u64().map_err(|error| EngineError::System("no random numbers", error.into()))?;
@@ -242,10 +243,13 @@ impl Engine {
             xdp,
             granted,
             driver: settings.driver,
+            multi_buffer: plan.multi_buffer,
             backing,
             answers_come_back: facts.queues == 1 || facts.spreading.is_some(),
+            only_queue: facts.queues == 1,
         };
 
+        let groups = Groups::start(settings, &plan, &mut steer)?;
         let (tell, words) = mpsc::unbounded_channel();
         let mut engine = Self {
             ready,
@@ -257,6 +261,7 @@ impl Engine {
             },
             words,
             reports: Vec::new(),
+            groups,
             watch,
             steer,
         };
@@ -292,7 +297,10 @@ impl Engine {
         let report = SharedReport::default();
         self.reports.push(Arc::clone(&report));
         let heartbeat = self.steer.heartbeat(queue)?;
-        let housekeeping = Housekeeping::new(index, placement, self.common.clone(), report, heartbeat, tell);
+        let mut housekeeping = Housekeeping::new(index, placement, self.common.clone(), report, heartbeat, tell);
+        if index == 0 {
+            housekeeping.listen(self.steer.heard());
+        }
         let builder = std::thread::Builder::new().name(format!("worker-q{queue}"));
         let thread = match socket {
             Opened::Rings(device, umem) => {
@@ -321,6 +329,10 @@ impl Engine {
             let word = tokio::select! {
                 () = &mut shutdown => return Ok(()),
                 word = self.words.recv() => word,
+                () = self.groups.next() => {
+                    self.groups.look_up(&mut self.steer);
+                    continue;
+                }
                 change = self.watch.next() => {
                     self.watch.react(change, &self.common).await?;
                     continue;
@@ -350,6 +362,8 @@ impl Engine {
                 Some(Word::Contested(address, mac)) => {
                     tracing::warn!("{mac} claims {address}, which is ours; it was told so");
                 }
+                Some(Word::Address(address, news)) => groups::change_address(address, news, &mut self.steer)?,
+                Some(Word::Group(group, joined)) => self.groups.change(group, joined, &mut self.steer, &self.common),
                 Some(Word::Died(..)) if self.watch.is_gone().await => {
                     return Err(EngineError::InterfaceGone(self.ready.interface.clone()));
                 }
@@ -377,146 +391,6 @@ impl Drop for Engine {
             }
         }
     }
-}
-
-/// A queue's device with its memory.
-enum Opened {
-    Rings(AfXdp, crate::base::Umem),
-    #[cfg(feature = "xsk-rs")]
-    XskRs(XskRs, crate::base::Umem),
-}
-
-impl Opened {
-    /// The socket, for the map of the XDP program.
-    fn fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Rings(device, _) => device.fd(),
-            #[cfg(feature = "xsk-rs")]
-            Self::XskRs(device, _) => device.fd(),
-        }
-    }
-
-    fn granted(&self) -> Granted {
-        match self {
-            Self::Rings(device, _) => device.granted(),
-            #[cfg(feature = "xsk-rs")]
-            Self::XskRs(device, _) => device.granted(),
-        }
-    }
-
-    fn backing(&self) -> Backing {
-        match self {
-            Self::Rings(_, umem) => umem.backing(),
-            #[cfg(feature = "xsk-rs")]
-            Self::XskRs(_, umem) => umem.backing(),
-        }
-    }
-}
-
-/// Loads and attaches the XDP program: natively, or generically where that is asked for or all there is.
-fn attach(settings: &Settings, facts: &LinkFacts) -> Result<(Steer, XdpMode), EngineError> {
-    let config = SteerConfig {
-        heartbeat_limit_ns: HEARTBEAT_LIMIT_NS,
-        outer_vlan: settings.vlan.map_or(0, |vlan| vlan.outer),
-        inner_vlan: settings.vlan.and_then(|vlan| vlan.inner).unwrap_or(0),
-        ..SteerConfig::default()
-    };
-    if settings.vlan.is_some() && facts.driver == "veth" {
-        let name = &facts.name;
-        tracing::info!(
-            "veth {name} leaves the tags of its frames to its other end: `ethtool -K PEER txvlan off` there"
-        );
-    }
-    let load = |mode| Steer::load(&facts.name, facts.index, mode, facts.queues, config);
-    let native = match settings.mode {
-        Mode::Generic => None,
-        Mode::Auto | Mode::ZeroCopy | Mode::Copy => Some(load(XdpMode::Native)),
-    };
-    match native {
-        Some(Ok(steer)) => Ok((steer, XdpMode::Native)),
-        Some(Err(error)) if settings.mode == Mode::Auto && error.is_native_unsupported() => {
-            tracing::warn!("{error}; falling back to generic mode, which is slow");
-            Ok((load(XdpMode::Generic)?, XdpMode::Generic))
-        }
-        Some(Err(error)) => Err(error.into()),
-        None => Ok((load(XdpMode::Generic)?, XdpMode::Generic)),
-    }
-}
-
-fn open(settings: &Settings, facts: &LinkFacts, plan: &Plan, xdp: XdpMode, queue: u32) -> Result<Opened, EngineError> {
-    let mut config = SocketConfig::new(&facts.name, facts.index, queue);
-    config.mode = match (settings.mode, xdp) {
-        (Mode::ZeroCopy, _) => BindMode::ZeroCopy,
-        (Mode::Auto, XdpMode::Native) => BindMode::Auto,
-        _ => BindMode::Copy,
-    };
-    config.rings = RingSizes::all(settings.ring_size);
-    config.chunk_size = plan.chunk_size;
-    config.huge_pages = settings.huge_pages;
-    config.extra_chunks = tcp_chunks(settings, plan);
-    match settings.driver {
-        Driver::Rings => AfXdp::open(&config).map(|(device, umem)| Opened::Rings(device, umem)).map_err(Into::into),
-        #[cfg(feature = "xsk-rs")]
-        Driver::XskRs => XskRs::open(&config).map(|(device, umem)| Opened::XskRs(device, umem)).map_err(Into::into),
-        #[cfg(not(feature = "xsk-rs"))]
-        Driver::XskRs => Err(EngineError::NoXskRs),
-    }
-}
-
-fn stack_config(
-    settings: &Settings,
-    facts: &LinkFacts,
-    plan: &Plan,
-    queue: u32,
-    probing: Probing,
-    secret: [u64; 2],
-) -> StackConfig {
-    let mtu = u16::try_from(facts.mtu).unwrap_or(u16::MAX);
-    StackConfig {
-        mac: facts.mac,
-        mtu,
-        addresses: plan.addresses.clone(),
-        gateways: settings.gateways.clone(),
-        routes: settings.routes.clone(),
-        vlan: settings.vlan,
-        probing,
-        udp_ports: settings.ports.udp().map(|(port, _)| port).collect(),
-        checksum: plan.checksum,
-        tcp: Some(tcp_config(settings, plan, mtu)),
-        own_queue: own_queue(facts, queue),
-        neighbors: NeighborConfig::default(),
-        reassembly: ReassemblyConfig::default(),
-        secret,
-    }
-}
-
-/// What is known of the flows that the NIC gives to `queue`.
-fn own_queue(facts: &LinkFacts, queue: u32) -> Option<OwnQueue> {
-    let spreading = facts.spreading.as_ref()?;
-    let key = *spreading.key.first_chunk()?;
-    Some(OwnQueue { rss: Rss { key, indirection: spreading.table.clone().into() }, queue })
-}
-
-fn tcp_config(settings: &Settings, plan: &Plan, mtu: u16) -> TcpConfig {
-    let limits = settings.tcp;
-    TcpConfig {
-        ports: settings.ports.tcp().map(|(port, _)| port).collect(),
-        connections: limits.connections,
-        backlog: limits.backlog,
-        time_wait: limits.connections,
-        receive_buffer: limits.buffer,
-        send_buffer: limits.buffer,
-        pacing: settings.pacing,
-        chunks: tcp_chunks(settings, plan),
-        mtu,
-        ..TcpConfig::default()
-    }
-}
-
-/// Chunks that connections may hold, which the memory has on top of what rings and bursts take.
-fn tcp_chunks(settings: &Settings, plan: &Plan) -> u32 {
-    let chunks = settings.tcp.memory / u64::from(plan.chunk_size.bytes());
-    u32::try_from(chunks).unwrap_or(u32::MAX)
 }
 
 const fn idle(mode: IdleMode) -> Idle {

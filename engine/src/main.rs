@@ -48,6 +48,34 @@ Examples:
 At the end of input our side of the connection is finished; the command ends when the other side is, too. Exit
 code 1 says that the connection did not come about, or that it did not end so.")]
     Connect(Box<command::connect::Arguments>),
+    /// Send ICMP echo requests from an address of its own, as `ping` does from that of the kernel
+    #[command(after_help = "\
+Examples:
+  barewire ping 192.0.2.1 --interface eth1 --address 192.0.2.10/24 -c 3
+  barewire ping 2001:db8:1::1 --interface eth1 --address 2001:db8::10/64 --gateway fe80::1 -c 1000 -i 0.01 -q
+  barewire ping 198.51.100.1 --interface eth1 --address 192.0.2.10/24 --gateway 192.0.2.1 --dont-fragment -s 1472
+
+Prints a line for each reply, which is compared with the request byte by byte, and for each error that the network
+tells of; the statistics come at the end, or on SIGINT. The clock is read once a turn of the engine, so a time may be
+too long by the turn in which the request was sent and too short by the one in which the reply came: less than a
+microsecond each on an idle line. The engine keeps a core busy meanwhile.
+
+Exit codes: 0 if there was any reply, 1 if there was none, 2 on bad arguments.")]
+    Ping(Box<command::ping::Arguments>),
+    /// Show the routers on the way to a host, as `traceroute` does
+    #[command(after_help = "\
+Examples:
+  barewire traceroute 198.51.100.1 --interface eth1 --address 192.0.2.10/24 --gateway 192.0.2.1
+  barewire traceroute 2001:db8:1::1 --interface eth1 --address 2001:db8::10/64 --gateway fe80::1 --icmp -q 1
+  barewire traceroute 198.51.100.1 --interface eth1 --address 192.0.2.10/24 --gateway 192.0.2.1 --mtu
+
+Prints a line for each hop: who answers, and how long each probe took; * where no answer came. Up to 16 probes are on
+their way at once. What the way ends with is marked: !N no way to the network, !H none to the host, !P the host does
+not speak the protocol, !X prohibited, !F too long, !S source route failed, !B header not understood, !<code> another
+reason. With --mtu, `pmtu` says what the links up to that hop can carry, in bytes with the IP header.
+
+Exit codes: 0 if the destination answered, 1 if it did not, 2 on bad arguments.")]
+    Traceroute(Box<command::traceroute::Arguments>),
     /// Show the TCP connections of a running engine, as `ss -ti` does those of the kernel
     #[command(after_help = "\
 Example:
@@ -67,6 +95,8 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Echo(options) => command::serve::run(*options),
         Command::Connect(arguments) => command::connect::run(*arguments),
+        Command::Ping(arguments) => command::ping::run(*arguments),
+        Command::Traceroute(arguments) => command::traceroute::run(*arguments),
         Command::Connections(arguments) => command::connections::run(&arguments),
     }
 }

@@ -15,9 +15,11 @@
 //! [`Stack::next_deadline`]. `receive` puts at most one frame out for each that it takes.
 #![forbid(unsafe_code)]
 
+mod autoconf;
 mod connection;
 mod egress;
 mod fragments;
+mod groups;
 mod icmp;
 mod ingress;
 mod long;
@@ -26,6 +28,8 @@ mod outbox;
 mod plain;
 mod tcp;
 mod udp;
+
+use std::net::Ipv6Addr;
 
 use arrayvec::ArrayVec;
 use ipnet::IpNet;
@@ -36,6 +40,7 @@ use crate::counters::StackCounters;
 use crate::link::address::{Addresses, Probing};
 use crate::link::neighbor::{Advertisement, NeighborConfig, Neighbors};
 use crate::network::DEFAULT_HOP_LIMIT;
+use crate::network::autoconf::{AutoconfConfig, Slaac};
 use crate::network::identification::Identifications;
 use crate::network::path_mtu::PathMtus;
 use crate::network::rate_limit::RateLimit;
@@ -46,6 +51,9 @@ use crate::transport::tcp::{Tcp, TcpConfig};
 use crate::transport::udp::{ChecksumPolicy, Ports};
 use crate::wire::ethernet::{self, Mac, PlainStation, Tags, Vlan};
 use crate::wire::ip::IpAddress;
+use crate::wire::membership::Query;
+use crate::wire::ndp::RouterAdvertisement;
+use autoconf::Configured;
 use egress::{Egress, Way};
 use outbox::Turn;
 
@@ -66,6 +74,12 @@ pub struct StackConfig {
     pub routes: Vec<Route>,
     /// Who finds out whether the addresses are free. Of several workers with the same addresses one leads.
     pub probing: Probing,
+    /// Multicast groups that the host is in from the start on.
+    pub groups: Vec<IpAddress>,
+    /// Whether UDP to broadcast addresses is delivered.
+    pub broadcasts: bool,
+    /// What is made of routers' advertisements, if anything.
+    pub autoconf: Option<AutoconfConfig>,
     /// Ports that the application listens on.
     pub udp_ports: Vec<u16>,
     /// How received checksums of UDP and TCP are judged.
@@ -76,14 +90,32 @@ pub struct StackConfig {
     pub own_queue: Option<OwnQueue>,
     /// Neighbor tables.
     pub neighbors: NeighborConfig,
+    /// How our packets are marked.
+    pub marking: Marking,
     /// How much may be held to put datagrams together.
     pub reassembly: ReassemblyConfig,
     /// Unpredictable bits, which key the hashes of the tables.
     pub secret: [u64; 2],
 }
 
-/// What happened that somebody outside has to know.
+/// How packets of ours are marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marking {
+    /// Hops that they may take, unless an application says otherwise.
+    pub hop_limit: u8,
+    /// The Differentiated Services code point that they carry (RFC 2474), unless an application says otherwise; `None`: zero,
+    /// and in answers that of the request.
+    pub dscp: Option<u8>,
+}
+
+impl Default for Marking {
+    fn default() -> Self {
+        Self { hop_limit: DEFAULT_HOP_LIMIT, dscp: None }
+    }
+}
+
+/// What happened that somebody outside has to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// All addresses are ours to use.
     Ready,
@@ -93,6 +125,25 @@ pub enum Event {
     Contested(IpAddress, Mac),
     /// A neighbor told its MAC address: another worker of the same addresses may be searching for it.
     Neighbor(IpAddress, Mac),
+    /// A router asks who is in which group, of IPv4 where that is true: another worker reports.
+    Query(Query, bool),
+    /// A router showed itself by this address: other workers of the same addresses make the same of it.
+    Router(Ipv6Addr, RouterAdvertisement),
+    /// An address is gained or lost by what routers told.
+    Address(IpAddress, AddressNews),
+}
+
+/// What becomes of an address while the stack runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressNews {
+    /// It is about to be probed for: what is sent to it has to come here from now on.
+    Probed,
+    /// It is ours to use.
+    Settled,
+    /// Another host has it: it was not taken.
+    Taken,
+    /// It is ours no more.
+    Lost,
 }
 
 /// Events kept until they are taken out: more would be news about the same few things.
@@ -116,7 +167,11 @@ pub struct Stack<A: App> {
     icmp_limit: RateLimit,
     /// Whether any address of ours is one of IPv6.
     speaks_ipv6: bool,
+    broadcasts: bool,
+    /// Whether we find out whether the addresses are free.
+    probes: bool,
     reassembly: Reassembly<Inbound>,
+    autoconf: Option<Configured>,
     egress: Egress,
     events: ArrayVec<Event, EVENTS>,
     ready: bool,
@@ -138,6 +193,8 @@ enum Outcome {
     Refused(DropReason, Inbound),
     /// It is a datagram with a TCP segment: TCP decides, and may keep the frame.
     Tcp(Inbound),
+    /// The same of one that lies in several chunks.
+    TcpLong(Inbound),
 }
 
 /// A received datagram, as far as an answer to it needs to know.
@@ -158,16 +215,22 @@ struct Inbound {
 }
 
 impl Inbound {
-    /// The way of an answer from an address of ours: the one that this is to, unless it is to a group.
-    #[inline]
-    const fn way_back(&self, ours: IpAddress) -> Way {
-        Way::back(self.source, ours, self.traffic_class, self.flow_label)
+    /// Where the packet ends, bytes from the frame's start.
+    const fn end(&self) -> usize {
+        self.payload_at + self.payload_len
     }
 
     /// Whether it was sent to several hosts.
     fn is_to_group(&self) -> bool {
         self.ethernet.destination.is_multicast() || self.destination.is_multicast()
     }
+}
+
+/// Chunks of packet memory that fragments and frames without a neighbor may hold, on top of what rings, bursts and TCP
+/// take.
+#[must_use]
+pub const fn held_chunks(reassembly: &ReassemblyConfig, neighbors: &NeighborConfig) -> u32 {
+    reassembly.chunks + fragments::OUTGOING + neighbors.waiting
 }
 
 impl<A: App> Stack<A> {
@@ -187,7 +250,10 @@ impl<A: App> Stack<A> {
             sessions: Vec::with_capacity(config.tcp.as_ref().map_or(0, |tcp| tcp.connections as usize)),
             icmp_limit: RateLimit::new(config.secret),
             speaks_ipv6: config.addresses.iter().any(|prefix| prefix.addr().is_ipv6()),
+            broadcasts: config.broadcasts,
+            probes: config.probing == Probing::Lead,
             reassembly: Reassembly::new(config.reassembly),
+            autoconf: Configured::of(config, now),
             egress: Egress {
                 mac: config.mac,
                 tags: config.vlan.map_or_else(Tags::default, Tags::of),
@@ -196,7 +262,10 @@ impl<A: App> Stack<A> {
                 outgoing: FrameQueue::default(),
                 routes: Routes::new(addresses.prefixes(), &config.gateways).with(config.routes.clone()),
                 addresses,
+                prefer_temporary: config.autoconf.is_some_and(|autoconf| autoconf.slaac == Slaac::Temporary),
                 neighbors: Neighbors::new(&config.neighbors, config.secret),
+                members: groups::members(config, now),
+                marking: config.marking,
                 tcp_hop_limit: config.tcp.as_ref().map_or(DEFAULT_HOP_LIMIT, |tcp| tcp.ttl),
                 own_queue: config.own_queue.clone(),
                 counters: StackCounters::default(),
@@ -255,6 +324,7 @@ impl<A: App> Stack<A> {
                 self.egress.send_back(&inbound, frame, now, umem, out);
             }
             Outcome::Tcp(ref inbound) => self.tcp(now, inbound, frame, umem, out),
+            Outcome::TcpLong(ref inbound) => self.tcp_long(now, inbound, frame, umem, out),
         }
     }
 
@@ -264,9 +334,16 @@ impl<A: App> Stack<A> {
         self.egress.flush_found(umem, out);
         self.egress.flush_outgoing(now, umem, out);
         self.expire_fragments(now, umem, out);
-        self.egress.transmit_questions(now, umem, out);
+        self.run_autoconf(now, umem, out);
+        // RFC 4862, section 5.4.2: a node joins the solicited-node group of an address before it probes for it.
+        self.egress.transmit_reports(now, umem, out);
+        let app = &mut self.app;
+        self.egress.transmit_questions(now, umem, out, |packet| icmp::tell_unreachable(app, now, packet));
         if !self.ready && self.egress.addresses.all_preferred() {
             self.ready = true;
+            if self.probes {
+                self.egress.members.report_again(now);
+            }
             self.tell(Event::Ready);
         }
         let Self { app, egress, tcp, sessions, .. } = self;
@@ -279,7 +356,8 @@ impl<A: App> Stack<A> {
     pub fn next_deadline(&self) -> Option<Instant> {
         let tcp = self.tcp.as_ref().and_then(Tcp::next_deadline);
         let fragments = self.reassembly.next_deadline();
-        [self.egress.next_deadline(), self.app.next_deadline(), tcp, fragments].into_iter().flatten().min()
+        let autoconf = self.autoconf.as_ref().and_then(Configured::next_deadline);
+        [self.egress.next_deadline(), self.app.next_deadline(), tcp, fragments, autoconf].into_iter().flatten().min()
     }
 
     /// Takes out the oldest event.
@@ -304,6 +382,9 @@ impl<A: App> Stack<A> {
 
     /// Sends no IP packet that is longer than `mtu` bytes from now on.
     pub fn set_mtu(&mut self, mtu: u16, umem: &mut Umem) {
+        if let Some(configured) = &mut self.autoconf {
+            configured.set_link_mtu(mtu);
+        }
         self.egress.paths.set_link(mtu);
         if let Some(tcp) = &mut self.tcp {
             tcp.set_mtu(mtu, umem);
@@ -318,7 +399,10 @@ impl<A: App> Stack<A> {
 
     /// Takes other ways out.
     pub fn set_routes(&mut self, routes: Routes) {
-        self.egress.routes = routes;
+        match &mut self.autoconf {
+            Some(configured) => self.egress.routes = configured.set_routes(routes),
+            None => self.egress.routes = routes,
+        }
     }
 
     /// Counts frames of the last bursts that the device did not take.

@@ -98,12 +98,24 @@ impl<D: Device, A: App> Worker<D, A> {
                 }
                 next_housekeeping = now + HOUSEKEEPING;
             }
-            if !busy {
+            // Housekeeping may have left something to send.
+            if !busy && self.out.is_empty() {
                 self.rest(idle, now, last_busy);
             }
             // The clock is monotonic, but a virtual machine's may not be: time never goes back here.
             now = now.max(clock());
         }
+    }
+
+    /// Whether there is room for a frame to send.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.out.room() > 0
+    }
+
+    /// Digests a copy of a frame that did not come by the device. Answers leave in the next turn.
+    pub fn hear(&mut self, now: Instant, copy: &[u8]) {
+        self.stack.hear(now, copy, &mut self.umem, &mut self.out);
     }
 
     /// Does nothing for a while, if it may.

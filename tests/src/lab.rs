@@ -12,7 +12,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -107,6 +107,25 @@ impl Lab {
     pub const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 3);
     /// What `--address` takes.
     pub const ADDRESS: &str = "10.0.0.2/24";
+
+    /// Address of the engine in labs of [both families](Self::of_both_families).
+    pub const ENGINE_6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+    /// The peer's.
+    pub const PEER_6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 3);
+    /// What `--address` takes.
+    pub const ADDRESS_6: &str = "fd00::2/64";
+
+    /// As [`plain`](Self::plain), with a peer that speaks IPv6 too.
+    ///
+    /// # Panics
+    /// As [`Veth::new`].
+    #[must_use]
+    pub fn of_both_families() -> Self {
+        let lab = Self::plain();
+        lab.veth.far.speak_ipv6(Veth::FAR);
+        lab.veth.far.ip(&["address", "add", &format!("{}/64", Self::PEER_6), "dev", Veth::FAR, "nodad"]);
+        lab
+    }
 
     /// With `queues` queues each way.
     ///
@@ -411,6 +430,19 @@ impl Engine<'_> {
     /// Sends it a signal, by name.
     pub fn signal(&self, name: &str) {
         run("kill", &["-s", name, &self.process.child.id().to_string()]);
+    }
+
+    /// What it has in memory, KiB (`VmRSS` of `/proc/PID/status`).
+    ///
+    /// # Panics
+    /// If the kernel does not say.
+    #[must_use]
+    pub fn resident_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.child.id());
+        let status = std::fs::read_to_string(path).expect("the process lives");
+        let field =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
+        field.expect("a VmRSS in KiB")
     }
 
     /// Waits for its end: exit code, what it wrote to standard output after the first line, and to standard error.

@@ -2,14 +2,17 @@
 pub mod citations;
 pub mod content;
 pub mod crowd;
+pub mod differential;
 pub mod fixtures;
 pub mod flood;
+pub mod forgery;
 pub mod impair;
 pub mod kernel;
 pub mod lab;
 pub mod metrics;
 pub mod netns;
 pub mod packets;
+pub mod path;
 pub mod peer;
 pub mod services;
 pub mod sim;

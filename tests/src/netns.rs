@@ -68,6 +68,20 @@ impl Namespace {
         namespace
     }
 
+    /// Has an interface speak IPv6: with a link-local address and what is said to all nodes, but without asking for
+    /// routers, and with every address usable at once.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn speak_ipv6(&self, interface: &str) {
+        let settings = [("accept_ra", "0"), ("router_solicitations", "0"), ("accept_dad", "0"), ("disable_ipv6", "0")];
+        self.enter(|| {
+            for (name, value) in settings {
+                std::fs::write(format!("/proc/sys/net/ipv6/conf/{interface}/{name}"), value).unwrap();
+            }
+        });
+    }
+
     /// Its name, for `ip netns exec`.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -329,7 +329,7 @@ fn connections_of_no_engine_are_not_listed_and_the_reason_is_told() {
 
 #[test]
 fn help_of_every_command_has_an_example() {
-    for command in ["echo", "connect", "connections"] {
+    for command in ["echo", "connect", "ping", "traceroute", "connections"] {
         let text = run(barewire().to_str().unwrap(), &[command, "--help"]);
         assert!(text.contains(&format!("  barewire {command} ")) || text.contains(" | barewire connect "), "{text}");
     }

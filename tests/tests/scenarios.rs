@@ -39,9 +39,10 @@ fn assert_all_answered(outcome: &Outcome) {
 fn on_a_sound_wire_everything_is_answered() {
     let mut scenario = Scenario::sound(1);
     scenario.traffic = few(1000, 10_000);
-    // While the server's MAC address is asked for, the last sixteen wait; those before them give way.
+    // Sixteen wait for the server's MAC address, and those before them give way.
     let outcome = run(scenario);
-    assert_eq!(outcome.accepted, outcome.answered + outcome.unsent[UnsentReason::NeighborQueueFull as usize]);
+    let gave_way = outcome.unsent[UnsentReason::NeighborQueueFull as usize];
+    assert_eq!(outcome.answered, outcome.accepted - gave_way);
     assert!(outcome.answered > 900);
 }
 
@@ -143,9 +144,8 @@ fn a_host_with_eight_chunks_loses_frames_and_no_chunk() {
     scenario.traffic = few(3_000, 3_000);
     let outcome = run(scenario);
     assert!(outcome.dropped_by_nic > 10, "{outcome:?}");
-    let pushed_out = outcome.unsent[UnsentReason::NeighborQueueFull as usize];
-    assert_eq!(outcome.accepted - outcome.answered, outcome.dropped_by_nic + pushed_out);
-    assert!(outcome.answered > 100, "{outcome:?}");
+    let gave_way = outcome.unsent[UnsentReason::NeighborQueueFull as usize];
+    assert_eq!(outcome.accepted - outcome.answered, outcome.dropped_by_nic + gave_way);
 }
 
 #[test]

@@ -14,7 +14,9 @@ const SEEDS: u64 = 1000;
 /// Reasons that frames of a simulated host are never dropped for: its NIC makes no chains, and its stack does not
 /// look into TCP.
 fn is_never_dropped(reason: DropReason) -> bool {
-    reason == DropReason::FrameTooLong || reason.is_of_tcp() || reason.is_of_fragments()
+    let is_of_v6 = ["ipv6_", "ndp_", "mld_", "igmp_"].iter().any(|kind| reason.name().starts_with(kind))
+        && reason != DropReason::Ipv6NotConfigured;
+    reason == DropReason::FrameTooLong || reason.is_of_tcp() || is_of_v6 || reason.is_of_fragments()
 }
 
 /// Reasons that frames of a simulated host are never unsent for: the server sends nothing unasked, and the

@@ -321,7 +321,7 @@ impl Virtual for Saboteur {
 
 /// A wire that reorders and loses a little, so that there is something to report and to send again.
 fn scenario() -> TcpScenario {
-    let mut scenario = TcpScenario::sound(3);
+    let mut scenario = TcpScenario::sound(18);
     for lane in &mut scenario.lanes {
         (lane.loss, lane.reordering, lane.reordering_ns) = (10, 50, 200_000);
     }

@@ -13,7 +13,7 @@ use barewire_tests::sim::{frames, stack_config};
 
 const CONNECTIONS: u32 = 1_000_000;
 /// More is a step back. Of these the control block is 560; the slab, the flow table, the timer and the two rows are the rest.
-const MOST_BYTES: u64 = 624;
+const MOST_BYTES: u64 = 648;
 /// Where things are in a frame: the source address, the TCP header.
 const SOURCE_AT: usize = 26;
 const TCP_AT: usize = 34;

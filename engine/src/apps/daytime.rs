@@ -71,7 +71,8 @@ impl App for Daytime {
     type Session = ();
 
     fn datagram(&mut self, now: Instant, datagram: &mut Datagram<'_>) -> Answer {
-        if ANSWERING_PORTS.contains(&datagram.source().port()) {
+        // RFC 1122, section 4.1.3.6 leaves it to us, and all members of a group would answer one spoofed datagram.
+        if datagram.to_group() || ANSWERING_PORTS.contains(&datagram.source().port()) {
             return Answer::None;
         }
         Answer::Reply(self.write(now, datagram.room_mut()))

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::app::{ConnectError, Connection, ConnectionId, Outbox, SendError, SoftError};
+use crate::app::{ConnectError, Connection, ConnectionId, Echo, JoinError, Outbox, SendError, SendOptions, SoftError};
+use crate::base::UnsentReason;
 
 /// A connection in the hands of a test.
 #[derive(Debug, Default)]
@@ -133,11 +134,78 @@ pub(super) struct FakeOutbox {
     /// Where connections were to be opened to.
     pub(super) connects: Vec<SocketAddr>,
     pub(super) refuse: Option<ConnectError>,
+    /// Datagrams and echo requests that were sent.
+    pub(super) sent: Vec<Sent>,
+    /// Why no more of them are.
+    pub(super) refuse_to_send: Option<SendError>,
+}
+
+/// A datagram or an echo request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub(super) to: IpAddr,
+    /// Ports, or what the echo request has.
+    pub(super) what: Result<(u16, u16), Echo>,
+    pub(super) options: SendOptions,
+    pub(super) payload: Vec<u8>,
+}
+
+/// Longest packet of a [`FakeOutbox`], bytes.
+pub(super) const MTU: u16 = 1500;
+
+impl FakeOutbox {
+    fn take(&mut self, sent: Sent) -> Result<(), SendError> {
+        let headers = if sent.to.is_ipv4() { 28 } else { 48 };
+        if sent.options.dont_fragment && sent.payload.len() + headers > usize::from(MTU) {
+            return Err(SendError::Unsent(UnsentReason::TooLong));
+        }
+        self.sent.push(sent);
+        Ok(())
+    }
 }
 
 impl Outbox for FakeOutbox {
-    fn send(&mut self, _from: u16, _to: SocketAddr, _write: impl FnOnce(&mut [u8]) -> usize) -> Result<(), SendError> {
-        Err(SendError::Later)
+    fn send_with(
+        &mut self,
+        from: u16,
+        to: SocketAddr,
+        options: SendOptions,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Result<(), SendError> {
+        if let Some(error) = self.refuse_to_send {
+            return Err(error);
+        }
+        let mut payload = vec![0; 65_536];
+        let len = write(&mut payload);
+        payload.truncate(len);
+        self.take(Sent { to: to.ip(), what: Ok((from, to.port())), options, payload })
+    }
+
+    fn ping(
+        &mut self,
+        to: IpAddr,
+        echo: Echo,
+        options: SendOptions,
+        len: usize,
+        mut write: impl FnMut(usize, &mut [u8]),
+    ) -> Result<(), SendError> {
+        if let Some(error) = self.refuse_to_send {
+            return Err(error);
+        }
+        let mut payload = vec![0; len];
+        for (at, piece) in payload.chunks_mut(1000).enumerate() {
+            write(at * 1000, piece);
+        }
+        self.take(Sent { to, what: Err(echo), options, payload })
+    }
+
+    fn source_for(&self, to: IpAddr) -> Option<IpAddr> {
+        let ours: [IpAddr; 2] = [[10, 0, 0, 2].into(), [0x2001, 0xdb8, 0, 0, 0, 0, 0, 2].into()];
+        ours.into_iter().find(|ours| ours.is_ipv4() == to.is_ipv4())
+    }
+
+    fn mtu(&self) -> u16 {
+        MTU
     }
 
     fn connect(&mut self, to: SocketAddr) -> Result<ConnectionId, ConnectError> {
@@ -152,4 +220,10 @@ impl Outbox for FakeOutbox {
     fn connection(&mut self, _id: ConnectionId) -> Option<impl Connection + '_> {
         Some(&mut self.connection)
     }
+
+    fn join(&mut self, _group: IpAddr) -> Result<(), JoinError> {
+        Err(JoinError::TooMany)
+    }
+
+    fn leave(&mut self, _group: IpAddr) {}
 }

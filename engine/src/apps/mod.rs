@@ -6,8 +6,10 @@ pub mod discard;
 pub mod echo;
 #[cfg(test)]
 mod fake;
+pub mod ping;
 pub mod pipe;
 pub mod services;
+pub mod traceroute;
 
 /// Ports of services that answer whatever they are sent: echo, daytime, quote of the day, chargen, time.
 ///

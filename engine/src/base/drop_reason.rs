@@ -30,8 +30,10 @@ reasons! {
     DropReason {
         /// Shorter than an Ethernet header, or than the tags that it announces.
         FrameTooShort = "frame_too_short",
-        /// Spread over several chunks, which only an interface with a jumbo MTU may do.
+        /// Longer than the interface's MTU allows, or than what it carries can be.
         FrameTooLong = "frame_too_long",
+        /// Spread over several chunks, of which the first does not hold all headers.
+        HeadersSplit = "headers_split",
         /// Sent to the MAC address of another host.
         OtherDestinationMac = "other_destination_mac",
         /// Sent from a multicast MAC address, which no sender has.
@@ -156,6 +158,8 @@ reasons! {
         IgmpMalformed = "igmp_malformed",
         /// IGMP of a type that asks nothing of us.
         IgmpIgnored = "igmp_ignored",
+        /// A copy of a frame to a group, for which no chunk of packet memory was free.
+        CopyNoChunk = "copy_no_chunk",
         /// Fewer bytes than a UDP header.
         UdpTruncated = "udp_truncated",
         /// UDP length below 8 or beyond the IP payload.

@@ -65,13 +65,24 @@ enum Copied {
 struct ChunkMeta {
     /// Next chunk of the list that the chunk is on.
     next: u32,
-    /// The chunk that continues the packet, when it is a chain.
+    /// The chunk that continues the packet, when it is a chain. Of a chunk that has two owners it is the second one's
+    /// packet: on a queue only those that are no chain are shared.
     more: u32,
     note: Note,
     offset: u16,
     len: u16,
+    /// Bytes that were cut off the front on the queue since the second owner got the chunk, who still has them.
+    cut: u16,
     place: Place,
     copied: Copied,
+}
+
+impl ChunkMeta {
+    /// Where the second owner's bytes are, or the only one's: offset and length.
+    #[inline]
+    const fn sent_place(&self) -> (u16, u16) {
+        (self.offset.wrapping_sub(self.cut), self.len.wrapping_add(self.cut))
+    }
 }
 
 // Two of them in a cache line.
@@ -166,6 +177,7 @@ impl Umem {
             note: Note::EMPTY,
             offset: 0,
             len: 0,
+            cut: 0,
             place: Place::Free,
             copied: Copied::No,
         };
@@ -233,13 +245,13 @@ impl Umem {
     pub fn free(&mut self, frame: Frame) {
         let mut chunk = frame.chunk();
         while let Some(meta) = self.meta.get_mut(chunk as usize) {
-            if meta.copied == Copied::Held {
-                meta.copied = Copied::No;
-                return;
-            }
-            debug_assert_eq!(meta.place, Place::Held, "chunk {chunk}");
             let more = meta.more;
-            self.push_free(chunk);
+            if meta.copied == Copied::Held {
+                (meta.copied, meta.more, meta.cut) = (Copied::No, NONE, 0);
+            } else {
+                debug_assert_eq!(meta.place, Place::Held, "chunk {chunk}");
+                self.push_free(chunk);
+            }
             chunk = more;
         }
     }
@@ -340,7 +352,7 @@ impl Umem {
             meta.place = Place::Transmit;
         }
         let more = std::mem::replace(&mut meta.more, NONE);
-        let rest = self.meta.get(more as usize).map(|m| Frame::new(more, m.offset, m.len));
+        let rest = self.part(more);
         let addr = (u64::from(frame.chunk()) << self.chunk_shift) + u64::from(frame.offset());
         (Descriptor { addr, len: u32::from(frame.len()) }, rest)
     }
@@ -353,7 +365,7 @@ impl Umem {
         let Some(chunk) = self.chunk_of(addr) else { return false };
         let meta = &mut self.meta[chunk as usize];
         if meta.copied == Copied::Transmit {
-            meta.copied = Copied::No;
+            (meta.copied, meta.cut) = (Copied::No, 0);
         } else if meta.place == Place::Transmit {
             self.push_free(chunk);
         } else {
@@ -410,7 +422,7 @@ impl Umem {
         for chunk in 0..self.chunks() {
             let meta = &mut self.meta[chunk as usize];
             if meta.copied == Copied::Transmit {
-                meta.copied = Copied::No;
+                (meta.copied, meta.cut) = (Copied::No, 0);
             }
             if matches!(self.meta[chunk as usize].place, Place::Fill | Place::Transmit) {
                 self.push_free(chunk);

@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::{SocketAddr, SocketAddrV4};
 use std::os::fd::AsFd;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -17,52 +17,27 @@ use std::thread;
 use std::time::Duration;
 
 use barewire::apps::pipe::{Ends, Failure, Piece, Pipe};
-use barewire::apps::services::ServicePorts;
-use barewire::config::{Cidr, ConfigError, Driver, Mode, Options, QueueSet, Settings, Vlan};
+use barewire::config::Settings;
 use barewire::engine::{Engine, EngineError};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::fail;
+use super::host::{HostOptions, STOPPING, told_to_stop};
 
 /// How long a connection may take to come about, seconds: five requests of a TCP, and no longer than who waits for it
 /// at a terminal does.
 const PATIENCE_S: u64 = 30;
-/// The one queue that is used: where NICs give what they do not spread, the answers to ARP among it.
-const QUEUE: u32 = 0;
-/// How long it may take to reset the connection when we are told to stop: a few turns of a worker that sleeps.
-const STOPPING: Duration = Duration::from_millis(500);
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// What to connect to
     #[arg(value_name = "ADDR:PORT", value_parser = peer)]
     peer: SocketAddrV4,
-    /// Network interface to use
-    #[arg(long, value_name = "IF")]
-    interface: Option<String>,
-    /// Address to connect from, with the prefix length of its link; one that no host on the link has, this one's
-    /// kernel included
-    #[arg(long, value_name = "CIDR")]
-    address: Vec<Cidr>,
-    /// Router for everything that is not on the link: one for IPv4, one for IPv6, which may be a link-local address
-    #[arg(long, value_name = "ADDR")]
-    gateway: Vec<IpAddr>,
-    /// 802.1Q VLAN id to connect on, or OUTER.INNER for QinQ [default: untagged]
-    #[arg(long, value_name = "ID[.INNER]")]
-    vlan: Option<Vlan>,
+    #[command(flatten)]
+    host: HostOptions,
     /// Give up if the connection is not established after so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE_S, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
-    /// How frames get from the NIC to the engine [default: auto]
-    #[arg(long, value_enum)]
-    mode: Option<Mode>,
-    /// Who works the rings [default: rings]
-    #[arg(long, value_enum)]
-    driver: Option<Driver>,
-    /// Serve Prometheus metrics over HTTP at this address
-    #[arg(long, value_name = "HOST:PORT")]
-    metrics: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +69,7 @@ impl Error {
 /// Runs the command.
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
     let (peer, patience) = (arguments.peer.into(), Duration::from_secs(arguments.timeout));
-    let settings = match arguments.resolve() {
+    let settings = match arguments.host.resolve(None) {
         Ok(settings) => settings,
         Err(error) => return fail(&error, 2),
     };
@@ -107,24 +82,6 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
 fn peer(text: &str) -> Result<SocketAddrV4, String> {
     let peer = text.parse().ok().filter(|peer: &SocketAddrV4| peer.port() != 0);
     peer.ok_or_else(|| "not an IPv4 address with a port; for example 192.0.2.1:7".into())
-}
-
-impl Arguments {
-    fn resolve(self) -> Result<Settings, ConfigError> {
-        let options = Options {
-            interface: self.interface,
-            address: self.address,
-            gateway: self.gateway,
-            vlan: self.vlan,
-            queues: Some(QueueSet::Some(vec![QUEUE])),
-            mode: self.mode,
-            driver: self.driver,
-            metrics: self.metrics,
-            ..Options::default()
-        };
-        // Nothing is served.
-        options.resolve().map(|settings| Settings { ports: ServicePorts::default(), ..settings })
-    }
 }
 
 fn connect(peer: SocketAddr, patience: Duration, settings: &Settings) -> Result<(), Error> {
@@ -140,11 +97,7 @@ fn connect(peer: SocketAddr, patience: Duration, settings: &Settings) -> Result<
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut told_to_stop = pin!(async {
-            tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }
-        });
+        let mut told_to_stop = pin!(told_to_stop()?);
         let mut ended = None;
         let end = async {
             tokio::select! {

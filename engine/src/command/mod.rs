@@ -2,7 +2,10 @@
 
 pub(crate) mod connect;
 pub(crate) mod connections;
+mod host;
+pub(crate) mod ping;
 pub(crate) mod serve;
+pub(crate) mod traceroute;
 
 use std::process::ExitCode;
 

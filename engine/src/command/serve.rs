@@ -55,6 +55,9 @@ fn say_ready(settings: &Settings, ready: &Ready) {
         ready.mode(),
         ready.driver.name(),
     );
+    if ready.multi_buffer {
+        line += " frames=multi-buffer";
+    }
     if let Some(vlan) = settings.vlan {
         line += &format!(" vlan={}", Vlan(vlan));
     }

@@ -8,7 +8,11 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::routing::{StaticRoute, names_the_link, unfit_for_a_host};
-use crate::wire::ethernet;
+use super::{ConfigError, invalid};
+use crate::network::autoconf::Slaac;
+use crate::network::membership::MAX_GROUPS;
+use crate::wire::ethernet::{self, Mac};
+use crate::wire::ip::IpAddress;
 
 /// An address with the prefix length of its link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -42,6 +46,45 @@ impl fmt::Display for Cidr {
     }
 }
 
+/// Which addresses are made of the prefixes that routers advertise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum SlaacMode {
+    /// None
+    #[default]
+    Off,
+    /// One of each that stays
+    Stable,
+    /// And one that changes every day
+    Temporary,
+}
+
+impl From<SlaacMode> for Slaac {
+    fn from(mode: SlaacMode) -> Self {
+        match mode {
+            SlaacMode::Off => Self::Off,
+            SlaacMode::Stable => Self::Stable,
+            SlaacMode::Temporary => Self::Temporary,
+        }
+    }
+}
+
+/// Groups to join, each once.
+pub(super) fn groups(join: &[IpAddr]) -> Result<Vec<IpAddress>, ConfigError> {
+    for (at, group) in join.iter().enumerate() {
+        if !group.is_multicast() {
+            return Err(invalid("--join", group, "it is no multicast address: give one such as 239.1.2.3 or ff15::7"));
+        }
+        if join[..at].contains(group) {
+            return Err(invalid("--join", group, "it is given twice"));
+        }
+    }
+    if join.len() > MAX_GROUPS {
+        return Err(invalid("--join", join.len(), format!("a host is in {MAX_GROUPS} groups at most")));
+    }
+    Ok(join.iter().copied().map(Into::into).collect())
+}
+
 /// A VLAN: the id of its tag, or the ids of its two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -71,6 +114,32 @@ impl fmt::Display for Vlan {
         match self.0 {
             ethernet::Vlan { outer, inner: None } => write!(f, "{outer}"),
             ethernet::Vlan { outer, inner: Some(inner) } => write!(f, "{outer}.{inner}"),
+        }
+    }
+}
+
+/// A neighbor with its MAC address, `ADDR=MAC`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct StaticNeighbor {
+    /// The neighbor.
+    pub address: IpAddr,
+    /// Its MAC address.
+    pub mac: Mac,
+}
+
+impl FromStr for StaticNeighbor {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const EXAMPLE: &str = "for example 10.0.0.9=02:00:00:00:00:09";
+        let (address, mac) = text.split_once('=').ok_or_else(|| format!("not of the form ADDR=MAC; {EXAMPLE}"))?;
+        let address = address.parse().map_err(|_| format!("{address} is not an address; {EXAMPLE}"))?;
+        let bytes: Option<Vec<u8>> = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
+        let mac = bytes.and_then(|bytes| bytes.try_into().ok()).map(Mac);
+        match mac.filter(|&mac| !mac.is_multicast() && mac != Mac::ZERO) {
+            Some(mac) => Ok(Self { address, mac }),
+            None => Err(format!("{text} does not name the MAC address of a host; {EXAMPLE}")),
         }
     }
 }
@@ -164,7 +233,7 @@ macro_rules! try_from_string {
         }
     )+};
 }
-try_from_string!(Cidr, Vlan, QueueSet, CoreList, Size, StaticRoute);
+try_from_string!(Cidr, Vlan, QueueSet, CoreList, Size, StaticRoute, StaticNeighbor);
 
 /// How frames get from the NIC to the engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]

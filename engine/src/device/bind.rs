@@ -4,6 +4,7 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::config::most_mtu;
 use super::{BindMode, Granted, OpenError, SocketConfig};
 
 /// How long a busy queue is asked for again: a socket that was just closed keeps its queue for 16 to 37 ms.
@@ -41,7 +42,15 @@ fn why_zero_copy_is_refused<T>(config: &SocketConfig, zero_copy: io::Error, copy
         Err(BindError::Refused(source)) if source.raw_os_error() == Some(libc::EINVAL) => {
             OpenError::bind(config, source)
         }
-        _ => OpenError::ZeroCopyRefused { interface: config.interface.clone(), queue: config.queue, source: zero_copy },
+        _ => {
+            let (interface, queue, source) = (config.interface.clone(), config.queue, zero_copy);
+            if config.multi_buffer {
+                let most = most_mtu(config.chunk_size, true);
+                OpenError::ZeroCopyMultiBufferRefused { interface, queue, most, source }
+            } else {
+                OpenError::ZeroCopyRefused { interface, queue, source }
+            }
+        }
     }
 }
 

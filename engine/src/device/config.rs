@@ -95,7 +95,46 @@ pub struct SocketConfig {
 
 /// Chunks that are never given to the fill ring, so that the stack can always answer: a burst being received, one
 /// being transmitted, one that waits, and one for what the stack says of its own accord.
-pub(super) const BURST_CHUNKS: u32 = 4 * BURST as u32;
+const BURST_CHUNKS: u32 = 4 * BURST as u32;
+
+/// Chunks of an ordinary frame of those that are spread: of 9,000 bytes.
+const USUAL_PARTS: u32 = 3;
+
+/// Chunks of a received frame at most: Linux builds packets of no more (`MAX_SKB_FRAGS` + 1). What has more is not a
+/// frame but a fault.
+pub(super) const MAX_RECEIVED_PARTS: u32 = 18;
+
+/// Chunks of a frame to send at most: as many as every kernel with multi-buffer support takes (`MAX_SKB_FRAGS` can be
+/// configured down to 17, and the limit of the copy path is one below it).
+pub(super) const MAX_SENT_PARTS: u32 = 16;
+
+/// The same in zero-copy mode: descriptors that i40e and ice take for a frame.
+const MAX_ZERO_COPY_PARTS: u32 = 8;
+
+/// What a frame is longer than its IP packet, bytes: an Ethernet header with two tags, and the check sequence,
+/// which drivers such as igb count too.
+const LINK_OVERHEAD: u32 = 26;
+
+/// Bytes of a received frame that a chunk holds. Where the NIC itself writes, drivers round the chunk's room down to
+/// whole KiB (igb cuts longer frames silently); the kernel, where it copies, does not.
+const fn room(chunk_size: ChunkSize, zero_copy: bool) -> u32 {
+    // The kernel leaves as much free in front of a received frame, and of each of its parts.
+    let room = chunk_size.room() as u32;
+    if zero_copy { room / 1024 * 1024 } else { room }
+}
+
+/// The longest IP packet whose frame one chunk holds, bytes.
+#[must_use]
+pub const fn most_mtu(chunk_size: ChunkSize, zero_copy: bool) -> u32 {
+    room(chunk_size, zero_copy) - LINK_OVERHEAD
+}
+
+/// The longest IP packet whose frame can be received into and sent from several chunks, bytes.
+#[must_use]
+pub const fn most_mtu_of_chain(chunk_size: ChunkSize, zero_copy: bool) -> u32 {
+    let parts = if zero_copy { MAX_ZERO_COPY_PARTS } else { MAX_SENT_PARTS };
+    parts * room(chunk_size, zero_copy) - LINK_OVERHEAD
+}
 
 /// The number of chunks is a multiple of this, a page or more in either chunk size.
 const CHUNK_GRAIN: u32 = 64;
@@ -129,10 +168,15 @@ impl SocketConfig {
     pub fn umem(&self) -> UmemConfig {
         let RingSizes { fill, completion, rx, tx } = self.rings;
         let rings = fill.max(rx).saturating_add(completion.max(tx));
-        let chunks = rings.saturating_add(BURST_CHUNKS).saturating_add(self.extra_chunks);
+        let chunks = rings.saturating_add(self.burst_chunks()).saturating_add(self.extra_chunks);
         let grain = if self.huge_pages { HUGE_PAGE_BYTES / self.chunk_size.bytes() } else { CHUNK_GRAIN };
         let chunks = chunks.checked_next_multiple_of(grain).unwrap_or(chunks);
         UmemConfig { chunks, chunk_size: self.chunk_size, huge_pages: self.huge_pages }
+    }
+
+    /// Chunks that are never given to the fill ring.
+    pub(super) const fn burst_chunks(&self) -> u32 {
+        if self.multi_buffer { BURST_CHUNKS * USUAL_PARTS } else { BURST_CHUNKS }
     }
 
     /// Checks what the kernel would refuse without a word of explanation.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::SocketConfig;
+use super::config::{SocketConfig, most_mtu};
 use crate::base::UmemError;
 
 /// A queue could not be opened.
@@ -47,13 +47,16 @@ pub enum OpenError {
     /// The interface has fewer queues, or the kernel cannot spread frames over chunks.
     #[error(
         "{interface} has no queue {queue}, or this kernel (before Linux 6.6) has no frames of several chunks; \
-         `ethtool -l {interface}` shows the queues, and an MTU of 1500 needs no such frames"
+         `ethtool -l {interface}` shows the queues, and an MTU of {most} needs no such frames: \
+         `ip link set {interface} mtu {most}`"
     )]
     NoQueueOrMultiBuffer {
         /// Name of the interface.
         interface: String,
         /// The queue asked for.
         queue: u32,
+        /// The longest MTU for which a chunk does, bytes.
+        most: u32,
     },
     /// The queue is bound by somebody else.
     #[error("queue {queue} of {interface} is taken by another AF_XDP socket; `ss --xdp -p` shows whose")]
@@ -73,6 +76,21 @@ pub enum OpenError {
         interface: String,
         /// The queue asked for.
         queue: u32,
+        /// What the driver said.
+        source: io::Error,
+    },
+    /// Zero-copy was demanded, and the driver cannot spread a frame over chunks.
+    #[error(
+        "the driver of {interface} refuses zero-copy on queue {queue} with frames of several chunks, which an MTU above \
+         {most} needs ({source}); use `--mode copy`, or `ip link set {interface} mtu {most}` if it has zero-copy at all"
+    )]
+    ZeroCopyMultiBufferRefused {
+        /// Name of the interface.
+        interface: String,
+        /// The queue asked for.
+        queue: u32,
+        /// The longest MTU for which a chunk does, bytes.
+        most: u32,
         /// What the driver said.
         source: io::Error,
     },
@@ -149,7 +167,9 @@ impl OpenError {
     pub(super) fn bind(config: &SocketConfig, source: io::Error) -> Self {
         let (interface, queue) = (config.interface.clone(), config.queue);
         match source.raw_os_error() {
-            Some(libc::EINVAL) if config.multi_buffer => Self::NoQueueOrMultiBuffer { interface, queue },
+            Some(libc::EINVAL) if config.multi_buffer => {
+                Self::NoQueueOrMultiBuffer { interface, queue, most: most_mtu(config.chunk_size, false) }
+            }
             Some(libc::EINVAL) => Self::NoQueue { interface, queue },
             Some(libc::EBUSY) => Self::QueueTaken { interface, queue },
             Some(libc::ENODEV) => Self::NoInterface { interface, ifindex: config.ifindex },

@@ -14,7 +14,7 @@ use std::io;
 use std::time::Duration;
 
 pub use self::af_xdp::AfXdp;
-pub use self::config::{BindMode, Granted, RingSizes, SocketConfig};
+pub use self::config::{BindMode, Granted, RingSizes, SocketConfig, most_mtu, most_mtu_of_chain};
 pub use self::error::OpenError;
 #[cfg(feature = "xsk-rs")]
 pub use self::xsk_rs::XskRs;
@@ -59,6 +59,8 @@ pub struct DeviceCounters {
     pub completed: u64,
     /// Descriptors from a ring that named memory which was not the device's to return.
     pub invalid_descriptors: u64,
+    /// Received frames of more parts than any can have, which were freed.
+    pub overlong: u64,
     /// System calls made to start transmission.
     pub kicks: u64,
     /// Times that one of them was refused for a reason other than "again".

@@ -26,10 +26,10 @@ use std::time::Duration;
 use ::xsk_rs::config::{BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, UmemConfig};
 use ::xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue};
 
-use super::af_xdp::{MAX_KICKS, MAX_RECEIVED_PARTS, MAX_SENT_PARTS, parts_to_send};
+use super::af_xdp::{MAX_KICKS, parts_to_send};
 use super::af_xdp::{failure, granted, raise_transmit_budget, wait_readable};
 use super::bind::{BindError, bind};
-use super::config::BURST_CHUNKS;
+use super::config::{MAX_RECEIVED_PARTS, MAX_SENT_PARTS};
 use super::{Device, DeviceCounters, Granted, OpenError, SocketConfig};
 use crate::base::{BURST, Burst, Descriptor, Frame, Umem};
 
@@ -46,6 +46,8 @@ pub struct XskRs {
     taken: VecDeque<FrameDesc>,
     granted: Granted,
     config: SocketConfig,
+    /// The last frame had more parts than any has: the next descriptors belong to it, up to its end.
+    in_overlong: bool,
     /// Entries that the fill ring has room for.
     fill_due: u32,
     /// There are frames in the transmit ring that the kernel had not taken when we last looked.
@@ -90,6 +92,7 @@ impl XskRs {
             taken: VecDeque::with_capacity(2 * BURST),
             granted: Granted::Copy,
             config: config.clone(),
+            in_overlong: false,
             fill_due: config.rings.fill,
             unsent: false,
             counters: DeviceCounters::default(),
@@ -137,7 +140,7 @@ impl XskRs {
         if self.fill_due < (BURST as u32).min(self.config.rings.fill / 2) {
             return;
         }
-        let spare = umem.free_chunks().saturating_sub(BURST_CHUNKS);
+        let spare = umem.free_chunks().saturating_sub(self.config.burst_chunks());
         let room = self.fill.nb_free(self.fill_due).min(self.fill_due);
         self.counters.fill_starved += u64::from(spare < room);
         let mut left = room.min(spare);
@@ -183,10 +186,11 @@ impl XskRs {
 
     /// Descriptors of the next frame. `None` if there is no frame, or its end is not there yet.
     fn next_frame(&self) -> Option<usize> {
-        if let Some(last) = self.taken.iter().position(|desc| !desc.has_more_frames()) {
+        let most = MAX_RECEIVED_PARTS as usize;
+        if let Some(last) = self.taken.iter().take(most).position(|desc| !desc.has_more_frames()) {
             return Some(last + 1);
         }
-        (self.taken.len() >= MAX_RECEIVED_PARTS as usize).then_some(self.taken.len())
+        (self.taken.len() >= most).then_some(most)
     }
 
     /// Takes a frame of `parts` descriptors out. `None`, and counted, if one of them is not what it should be.
@@ -210,10 +214,14 @@ impl XskRs {
                 Some(head) => umem.append(head, frame),
             }
         }
-        if whole && !more {
+        let is_rest = std::mem::replace(&mut self.in_overlong, more);
+        if whole && !more && !is_rest {
             return head;
         }
-        self.counters.invalid_descriptors += 1;
+        if !is_rest {
+            let counters = &mut self.counters;
+            *(if more { &mut counters.overlong } else { &mut counters.invalid_descriptors }) += 1;
+        }
         if let Some(frame) = head {
             umem.free(frame);
         }

@@ -1,6 +1,7 @@
 //! What a worker does besides packets, every 10 ms or so: show that it lives, publish its counters, read its
 //! mail, tell what happened and what it is asked, and look whether it should stop.
 
+use std::net::Ipv6Addr;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,11 +17,13 @@ use crate::base::Instant;
 use crate::counters::StackCounters;
 use crate::device::{Device, DeviceCounters};
 use crate::network::route::Routes;
-use crate::stack::Event;
-use crate::steer::HeartbeatWriter;
+use crate::stack::{AddressNews, Event};
+use crate::steer::{HEARD_MAX, HeardReader, HeartbeatWriter};
 use crate::transport::tcp::{self, Tcp};
 use crate::wire::ethernet::Mac;
 use crate::wire::ip::IpAddress;
+use crate::wire::membership::Query;
+use crate::wire::ndp::RouterAdvertisement;
 use crate::worker::Worker;
 
 /// How often counters are published: several times between two scrapes, and seldom enough that the system
@@ -34,6 +37,14 @@ pub(super) enum News {
     Neighbor(IpAddress, Mac),
     /// The addresses are ours to use.
     AddressesSettled,
+    /// A router asks who is in which group, of IPv4 where that is true.
+    Query(Query, bool),
+    /// Applications on some worker are in a group, or on none any more.
+    Group(IpAddress, bool),
+    /// A router showed itself by this address.
+    Router(Ipv6Addr, Box<RouterAdvertisement>),
+    /// An address is gained or lost.
+    Address(IpAddress, AddressNews),
     /// The neighbors have to be told anew where our addresses are.
     Announce,
     /// The interface has another MTU, bytes.
@@ -49,6 +60,9 @@ pub(super) const MAILBOX: usize = 256;
 /// Places of a mailbox that are not for gossip.
 const RESERVED: usize = 64;
 
+/// Copies that are digested at a time: as many as a burst has frames. A ring of them holds no more than some hundred.
+const COPIES: usize = 64;
+
 /// From a worker to the main thread.
 #[derive(Debug)]
 pub(super) enum Word {
@@ -58,6 +72,10 @@ pub(super) enum Word {
     Duplicate(IpAddress, Mac),
     /// Another host claims an address of ours.
     Contested(IpAddress, Mac),
+    /// An address is gained or lost.
+    Address(IpAddress, AddressNews),
+    /// Applications on a worker joined or left a group.
+    Group(IpAddress, bool),
     /// The worker of a queue ends, for a reason.
     Died(u32, String),
 }
@@ -71,6 +89,8 @@ pub(super) struct Report {
     pub(super) chunks: u32,
     pub(super) free_chunks: u32,
     pub(super) waiting: u32,
+    /// Received fragments of datagrams that are not whole yet.
+    pub(super) fragments: u32,
     pub(super) fragment_chunks: u32,
     pub(super) tcp: TcpReport,
 }
@@ -150,10 +170,13 @@ pub(super) struct Housekeeping {
     heartbeat: HeartbeatWriter,
     tell: mpsc::UnboundedSender<Word>,
     collection: Option<Collection>,
+    /// Copies of frames to groups, which the first worker digests.
+    heard: Option<HeardReader>,
+    copy: Box<[u8; HEARD_MAX]>,
 }
 
 impl Housekeeping {
-    pub(super) const fn new(
+    pub(super) fn new(
         index: usize,
         placement: Placement,
         common: Common,
@@ -161,7 +184,23 @@ impl Housekeeping {
         heartbeat: HeartbeatWriter,
         tell: mpsc::UnboundedSender<Word>,
     ) -> Self {
-        Self { index, placement, common, report, next_report: Instant::ZERO, heartbeat, tell, collection: None }
+        Self {
+            index,
+            placement,
+            common,
+            report,
+            next_report: Instant::ZERO,
+            heartbeat,
+            tell,
+            collection: None,
+            heard: None,
+            copy: Box::new([0; HEARD_MAX]),
+        }
+    }
+
+    /// Has the worker digest the copies of frames to groups.
+    pub(super) fn listen(&mut self, heard: Option<HeardReader>) {
+        self.heard = heard;
     }
 
     /// Does what is due. Breaks with the reason when the worker cannot go on, and with `None` when it shall not.
@@ -181,7 +220,10 @@ impl Housekeeping {
         }
         // First, so that a host that has an address is told of before the word that it is ours is followed.
         self.spread_events(worker);
+        self.spread_group_changes(worker);
         self.read_mail(worker, now);
+        self.hear(worker, now);
+        worker.stack_mut().settle_routes();
         self.list_connections(worker.stack().tcp_state(), now);
         if now >= self.next_report {
             self.next_report = now + REPORT;
@@ -202,6 +244,10 @@ impl Housekeeping {
         for news in std::iter::from_fn(|| mailbox.pop()).take(mailbox.capacity()) {
             match news {
                 News::Neighbor(address, mac) => worker.stack_mut().confirm_neighbor(address, mac, now),
+                News::Router(source, told) => worker.stack_mut().hear_of_router(&told, source, now),
+                News::Address(address, news) => worker.stack_mut().hear_of_address(address, news, now),
+                News::Query(query, is_v4) => worker.stack_mut().hear_query(&query, is_v4, now),
+                News::Group(group, joined) => worker.stack_mut().set_group(group, joined, now),
                 News::AddressesSettled => {
                     worker.stack_mut().settle_addresses();
                     self.send(Word::Ready(self.index));
@@ -211,6 +257,18 @@ impl Housekeeping {
                 News::Mac(mac) => worker.stack_mut().set_mac(mac),
                 News::Routes(routes) => worker.stack_mut().set_routes(*routes),
             }
+        }
+    }
+
+    /// Digests copies, as many as there is room for answers, and no more than a burst of them.
+    fn hear<D: Device, A: App>(&mut self, worker: &mut Worker<D, A>, now: Instant) {
+        let Some(heard) = &mut self.heard else { return };
+        for _ in 0..COPIES {
+            if !worker.has_room() {
+                return;
+            }
+            let Some(copy) = heard.read(&mut self.copy) else { return };
+            worker.hear(now, copy.frame);
         }
     }
 
@@ -228,8 +286,24 @@ impl Housekeeping {
                 Event::Ready => {}
                 Event::Duplicate(address, mac) => self.send(Word::Duplicate(address, mac)),
                 Event::Contested(address, mac) => self.send(Word::Contested(address, mac)),
+                Event::Query(query, is_v4) => {
+                    self.common.tell_leader(News::Query(query, is_v4));
+                }
+                Event::Router(source, told) => {
+                    self.common.gossip(Some(self.index), News::Router(source, Box::new(told)));
+                }
+                Event::Address(address, news) => {
+                    self.common.tell_followers(&News::Address(address, news));
+                    self.send(Word::Address(address, news));
+                }
                 Event::Neighbor(address, mac) => self.common.gossip(Some(self.index), News::Neighbor(address, mac)),
             }
+        }
+    }
+
+    fn spread_group_changes<D: Device, A: App>(&self, worker: &mut Worker<D, A>) {
+        while let Some((group, joined)) = worker.stack_mut().next_group_change() {
+            self.send(Word::Group(group, joined));
         }
     }
 
@@ -243,6 +317,7 @@ impl Housekeeping {
                 chunks: worker.umem().chunks(),
                 free_chunks: worker.umem().free_chunks(),
                 waiting: worker.stack().waiting(),
+                fragments: worker.stack().fragments(),
                 fragment_chunks: worker.stack().fragment_chunks(),
                 tcp: worker.stack().tcp_state().map(TcpReport::of).unwrap_or_default(),
             });

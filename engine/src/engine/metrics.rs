@@ -48,6 +48,7 @@ impl Collector for Snapshot {
             ("mode", self.ready.mode()),
             ("driver", self.ready.driver.name()),
             ("memory", self.ready.backing.name()),
+            ("frames", if self.ready.multi_buffer { "multi-buffer" } else { "single-buffer" }),
         ];
         family(&mut encoder, "info", "What runs, and how", ConstGauge::new(1), [(labels, 1)].into_iter())?;
         self.encode_link(&mut encoder)?;
@@ -123,11 +124,14 @@ impl Snapshot {
     fn encode_gauges(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let queues = self.queues();
         type Gauge = (&'static str, &'static str, fn(&Report) -> u64);
-        let gauges: [Gauge; 9] = [
+        let gauges: [Gauge; 10] = [
             ("core", "Core that the worker is pinned to", |report| report.placement.core as u64),
             ("chunks", "Chunks of packet memory", |report| report.chunks.into()),
             ("free_chunks", "Chunks that nobody uses", |report| report.free_chunks.into()),
             ("waiting_frames", "Frames that wait for a neighbor", |report| report.waiting.into()),
+            ("held_fragments", "Received fragments of datagrams that are not whole yet", |report| {
+                report.fragments.into()
+            }),
             ("fragment_chunks", "Chunks that fragments wait in for the rest of their datagrams", |report| {
                 report.fragment_chunks.into()
             }),
@@ -180,7 +184,7 @@ fn family<L: EncodeLabelSet>(
 
 /// The stack's counters but for the reasons, with names. Taking the struct apart makes a new field that is not
 /// listed an error.
-fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 15] {
+fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 19] {
     let StackCounters {
         received,
         delivered,
@@ -189,6 +193,8 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 15] {
         unsent: _,
         udp_delivered,
         udp_originated,
+        icmp_echoes_originated,
+        icmp_delivered,
         datagrams_reassembled,
         datagrams_fragmented,
         icmp_echoes_answered,
@@ -198,6 +204,8 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 15] {
         arp_requests_answered,
         ndp_messages_originated,
         ndp_solicitations_answered,
+        group_reports_originated,
+        group_queries_heard,
         address_conflicts,
     } = report.stack.clone();
     [
@@ -206,6 +214,8 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 15] {
         ("originated", "Frames that the stack built, answers included", originated),
         ("udp_delivered", "Datagrams given to the application", udp_delivered),
         ("udp_originated", "Datagrams sent for the application", udp_originated),
+        ("icmp_echoes_originated", "Echo requests sent for the application", icmp_echoes_originated),
+        ("icmp_delivered", "Echo replies and errors that the application waited for", icmp_delivered),
         ("datagrams_reassembled", "Datagrams put together of fragments", datagrams_reassembled),
         ("datagrams_fragmented", "Datagrams sent in fragments", datagrams_fragmented),
         ("icmp_echoes_answered", "Echo requests answered", icmp_echoes_answered),
@@ -215,17 +225,20 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 15] {
         ("arp_requests_answered", "ARP requests answered", arp_requests_answered),
         ("ndp_messages_originated", "Messages of neighbor discovery sent that answer nothing", ndp_messages_originated),
         ("ndp_solicitations_answered", "Neighbor solicitations answered", ndp_solicitations_answered),
+        ("group_reports_originated", "Reports of multicast groups sent to routers", group_reports_originated),
+        ("group_queries_heard", "Queries of routers for members of groups", group_queries_heard),
         ("address_conflicts", "Claims of our addresses by other hosts", address_conflicts),
     ]
 }
 
 /// The device's counters with names, as [`stack_fields`].
-fn device_fields(report: &Report) -> [(&'static str, &'static str, u64); 16] {
+fn device_fields(report: &Report) -> [(&'static str, &'static str, u64); 17] {
     let DeviceCounters {
         received,
         transmitted,
         completed,
         invalid_descriptors,
+        overlong,
         kicks,
         kick_errors,
         fill_kicks,
@@ -244,6 +257,7 @@ fn device_fields(report: &Report) -> [(&'static str, &'static str, u64); 16] {
         ("ring_transmitted", "Frames put into the transmit ring", transmitted),
         ("ring_completed", "Frames that the kernel completed", completed),
         ("ring_invalid_descriptors", "Descriptors of memory that was not the kernel's to return", invalid_descriptors),
+        ("ring_overlong", "Frames received in more chunks than any can be in", overlong),
         ("ring_kicks", "System calls to start transmission", kicks),
         ("ring_kick_errors", "Such calls refused, other than by \"again\"", kick_errors),
         ("ring_fill_kicks", "System calls to make the kernel look at the fill ring", fill_kicks),

@@ -1,19 +1,17 @@
 //! From what was asked for and what there is to what is done: which queue on which core, in what memory.
 //! Pure: it looks at nothing but its arguments.
 
+use std::net::Ipv6Addr;
+
 use ipnet::IpNet;
 
 use crate::base::ChunkSize;
 use crate::config::{IdleMode, Mode, QueueSet, Settings};
+use crate::device::{most_mtu, most_mtu_of_chain};
 use crate::link::address::link_local;
+use crate::network::autoconf::Slaac;
 use crate::nic::{LinkFacts, TagStripping};
 use crate::transport::udp::ChecksumPolicy;
-
-/// Bytes that the kernel leaves free in front of a received frame (`XDP_PACKET_HEADROOM`).
-const KERNEL_HEADROOM: u32 = 256;
-/// What a frame is longer than its IP packet, bytes: an Ethernet header with two tags, and the check sequence,
-/// which drivers such as igb count too.
-const LINK_OVERHEAD: u32 = 26;
 
 /// What is going to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +20,9 @@ pub struct Plan {
     pub workers: Vec<Placement>,
     /// Size of a chunk.
     pub chunk_size: ChunkSize,
-    /// The longest IP packet that a chunk takes, bytes.
+    /// Whether a frame may lie in several chunks.
+    pub multi_buffer: bool,
+    /// The longest IP packet that a chunk takes, or as many chunks as a frame can have, bytes.
     pub most_mtu: u32,
     /// How received UDP and TCP checksums are judged.
     pub checksum: ChecksumPolicy,
@@ -82,9 +82,9 @@ pub enum PlanError {
         /// Cores available.
         cores: usize,
     },
-    /// The interface's frames do not fit into a chunk.
+    /// The interface's frames do not fit into as many chunks as a frame can have.
     #[error(
-        "the MTU of {interface}, {mtu}, is larger than the {most} that a chunk takes in this mode: \
+        "the MTU of {interface}, {mtu}, is larger than the {most} that the engine takes in this mode: \
          `ip link set {interface} mtu {most}`"
     )]
     MtuTooLarge {
@@ -141,23 +141,29 @@ impl Plan {
         }
         let queues = queues(settings, facts)?;
         let workers = place(&queues, settings, cores)?;
-        let (chunk_size, most_mtu) = chunk_size(settings.mode, facts)?;
+        let Layout { chunk_size, multi_buffer, most_mtu } = layout(settings.mode, facts)?;
         let virtual_link =
             matches!(facts.driver.as_str(), "veth" | "virtio_net" | "tun" | "bridge" | "macvlan" | "vmxnet3" | "");
         let by_kind = if virtual_link { ChecksumPolicy::AcceptPartial } else { ChecksumPolicy::Verify };
         let checksum = settings.udp_checksum.unwrap_or(by_kind);
-        Ok(Self { workers, chunk_size, most_mtu, checksum, addresses: with_link_local(&settings.addresses, facts) })
+        let addresses = with_link_local(settings, facts);
+        Ok(Self { workers, chunk_size, multi_buffer, most_mtu, checksum, addresses })
     }
 }
 
 /// RFC 4291, section 2.8: a host has a link-local address for each interface.
-fn with_link_local(addresses: &[IpNet], facts: &LinkFacts) -> Vec<IpNet> {
+fn with_link_local(settings: &Settings, facts: &LinkFacts) -> Vec<IpNet> {
+    let addresses = &settings.addresses;
     let mut of_v6 = addresses.iter().filter_map(|prefix| match prefix {
         IpNet::V6(prefix) => Some(prefix.addr()),
         IpNet::V4(_) => None,
     });
     let has_one = of_v6.clone().any(|address| address.is_unicast_link_local());
-    let own = of_v6.next().filter(|_| !has_one).map(|first| IpNet::from(link_local(facts.mac, first)));
+    // RFC 4862, section 4: a node that makes addresses of prefixes begins with a link-local one.
+    let hears_routers =
+        settings.accept_ra || settings.slaac != Slaac::Off || settings.groups.iter().any(|g| !g.is_v4());
+    let first = of_v6.next().or(hears_routers.then_some(Ipv6Addr::UNSPECIFIED));
+    let own = first.filter(|_| !has_one).map(|first| IpNet::from(link_local(facts.mac, first)));
     addresses.iter().copied().chain(own).collect()
 }
 
@@ -207,26 +213,35 @@ fn place(queues: &[u32], settings: &Settings, cores: &[usize]) -> Result<Vec<Pla
     Ok(queues.iter().zip(chosen).map(|(&queue, core)| Placement { queue, core }).collect())
 }
 
-/// The smallest chunk that holds the interface's frames, and the longest IP packet that it takes.
+/// How frames lie in memory.
+struct Layout {
+    chunk_size: ChunkSize,
+    multi_buffer: bool,
+    most_mtu: u32,
+}
+
+/// The smallest chunk that holds the interface's frames, or as many of the large ones as they take; and the longest IP
+/// packet that then has a place.
 ///
-/// Where the NIC itself writes, drivers round the chunk's room down to whole KiB (igb cuts longer frames
-/// silently), and only a page is safe. Where the kernel copies, half a page does for an MTU of 1,500.
-fn chunk_size(mode: Mode, facts: &LinkFacts) -> Result<(ChunkSize, u32), PlanError> {
-    let copied = matches!(mode, Mode::Copy | Mode::Generic) || facts.driver == "veth";
-    let room = |size: ChunkSize| {
-        let room = size.bytes() - KERNEL_HEADROOM;
-        if copied { room } else { room / 1024 * 1024 }
-    };
-    let most = |size| room(size) - LINK_OVERHEAD;
-    if copied && facts.mtu <= most(ChunkSize::Bytes2048) {
-        return Ok((ChunkSize::Bytes2048, most(ChunkSize::Bytes2048)));
+/// Where the NIC itself writes, drivers round the chunk's room down to whole KiB, and only a page is safe. Where the
+/// kernel copies, half a page does for an MTU of 1,500. Whether a driver can spread a frame over chunks it says when a
+/// socket asks for it; the kernel, which copies, can.
+fn layout(mode: Mode, facts: &LinkFacts) -> Result<Layout, PlanError> {
+    use ChunkSize::{Bytes2048, Bytes4096};
+    let zero_copy = !matches!(mode, Mode::Copy | Mode::Generic) && facts.driver != "veth";
+    let of_one = |chunk_size| Layout { chunk_size, multi_buffer: false, most_mtu: most_mtu(chunk_size, zero_copy) };
+    if !zero_copy && facts.mtu <= most_mtu(Bytes2048, zero_copy) {
+        return Ok(of_one(Bytes2048));
     }
-    let most = most(ChunkSize::Bytes4096);
+    if facts.mtu <= most_mtu(Bytes4096, zero_copy) {
+        return Ok(of_one(Bytes4096));
+    }
+    let most = most_mtu_of_chain(Bytes4096, zero_copy);
     if facts.mtu > most {
         let (interface, mtu) = (facts.name.clone(), facts.mtu);
         return Err(PlanError::MtuTooLarge { interface, mtu, most });
     }
-    Ok((ChunkSize::Bytes4096, most))
+    Ok(Layout { chunk_size: Bytes4096, multi_buffer: true, most_mtu: most })
 }
 
 #[cfg(test)]
@@ -305,19 +320,26 @@ mod tests {
     }
 
     #[test]
-    fn chunks_hold_the_longest_frame_or_the_mtu_is_refused() {
+    fn frames_have_a_place_in_one_chunk_or_in_several_or_the_mtu_is_refused() {
         use ChunkSize::{Bytes2048, Bytes4096};
-        let size = |mode: &str, mtu, driver| {
-            Plan::new(&settings(&format!("mode = '{mode}'")), &facts(1, mtu, driver), &[0]).map(|plan| plan.chunk_size)
+        let layout = |mode: &str, mtu, driver| {
+            let plan = Plan::new(&settings(&format!("mode = '{mode}'")), &facts(1, mtu, driver), &[0]);
+            plan.map(|plan| (plan.chunk_size, plan.multi_buffer, plan.most_mtu))
         };
-        assert_eq!(size("auto", 1500, "veth"), Ok(Bytes2048));
-        assert_eq!(size("copy", 1766, "igb"), Ok(Bytes2048));
-        assert_eq!(size("copy", 1767, "igb"), Ok(Bytes4096));
-        assert_eq!(size("copy", 3814, "igb"), Ok(Bytes4096));
-        assert!(matches!(size("copy", 3815, "igb"), Err(PlanError::MtuTooLarge { most: 3814, .. })));
-        assert_eq!(size("zero-copy", 1500, "igb"), Ok(Bytes4096), "2,048 would cut frames above 1,024");
-        assert_eq!(size("auto", 3046, "igb"), Ok(Bytes4096));
-        assert!(matches!(size("auto", 3047, "igb"), Err(PlanError::MtuTooLarge { most: 3046, .. })));
+        assert_eq!(layout("auto", 1500, "veth"), Ok((Bytes2048, false, 1766)));
+        assert_eq!(layout("copy", 1766, "igb"), Ok((Bytes2048, false, 1766)));
+        assert_eq!(layout("copy", 1767, "igb"), Ok((Bytes4096, false, 3814)));
+        assert_eq!(layout("copy", 3814, "igb"), Ok((Bytes4096, false, 3814)));
+        assert_eq!(layout("copy", 3815, "igb"), Ok((Bytes4096, true, 61_414)));
+        assert_eq!(layout("auto", 9000, "veth"), Ok((Bytes4096, true, 61_414)));
+        assert_eq!(
+            layout("zero-copy", 1500, "igb"),
+            Ok((Bytes4096, false, 3046)),
+            "2,048 would cut frames above 1,024"
+        );
+        assert_eq!(layout("auto", 3046, "igb"), Ok((Bytes4096, false, 3046)));
+        assert_eq!(layout("auto", 9000, "i40e"), Ok((Bytes4096, true, 24_550)));
+        assert!(matches!(layout("copy", 65_535, "veth"), Err(PlanError::MtuTooLarge { most: 61_414, .. })));
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //! RFCs' letter.
 
 use std::hash::Hasher;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv6Net};
@@ -34,6 +34,9 @@ const ANNOUNCE_COUNT: u8 = 2;
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
 /// The least time between two defences of an address (RFC 5227, DEFEND_INTERVAL).
 const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Addresses that may be gained while the stack runs, besides those that it has from the start.
+pub const MAX_GAINED: usize = 12;
 
 /// What is known of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,20 +94,43 @@ struct Own {
     announcements_left: u8,
     next: Option<Instant>,
     last_defence: Option<Instant>,
+    /// Of one that was gained while the stack runs.
+    gained: Option<Gained>,
+}
+
+/// What there is to know of an address that was gained.
+#[derive(Clone, Copy, Debug)]
+struct Gained {
+    deprecated: bool,
+    temporary: bool,
+    /// Whether it was told that it is ours.
+    told: bool,
+}
+
+/// An address of ours that a datagram may be sent from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usable {
+    /// The address.
+    pub address: IpAddress,
+    /// Length of the prefix of its link, bits.
+    pub prefix_len: u8,
+    /// Whether it is to be used no more for what begins.
+    pub deprecated: bool,
+    /// Whether it is one that changes for the sake of privacy.
+    pub temporary: bool,
 }
 
 /// All addresses of ours.
 #[derive(Clone, Debug)]
 pub struct Addresses {
-    own: Box<[Own]>,
+    /// Never longer than it had room for at the start.
+    own: Vec<Own>,
 }
 
-impl Addresses {
-    /// Addresses with the prefixes of their links. Who leads probes for them from `now` on.
-    #[must_use]
-    pub fn new(prefixes: &[IpNet], probing: Probing, now: Instant) -> Self {
+impl Own {
+    fn new(prefix: IpNet, probing: Probing, gained: Option<Gained>, now: Instant) -> Self {
         let lead = probing == Probing::Lead;
-        let own = |&prefix: &IpNet| Own {
+        Self {
             address: prefix.addr().into(),
             broadcast: (prefix.addr().is_ipv4() && prefix.prefix_len() < 31).then(|| prefix.broadcast().into()),
             prefix,
@@ -113,17 +139,66 @@ impl Addresses {
             announcements_left: if lead { ANNOUNCE_COUNT } else { 0 },
             next: lead.then_some(now),
             last_defence: None,
-        };
-        Self { own: prefixes.iter().map(own).collect() }
+            gained,
+        }
     }
 
-    /// Takes the word of the worker that leads: every address that is still tentative is ours.
-    pub fn settle(&mut self) {
-        for own in &mut self.own {
-            if own.state == AddressState::Tentative {
-                (own.state, own.next, own.probes_left) = (AddressState::Preferred, None, 0);
-            }
+    const fn settle(&mut self) {
+        if matches!(self.state, AddressState::Tentative) {
+            (self.state, self.next, self.probes_left) = (AddressState::Preferred, None, 0);
         }
+    }
+}
+
+impl Addresses {
+    /// Addresses with the prefixes of their links. Who leads probes for them from `now` on.
+    #[must_use]
+    pub fn new(prefixes: &[IpNet], probing: Probing, now: Instant) -> Self {
+        let mut own = Vec::with_capacity(prefixes.len() + MAX_GAINED);
+        own.extend(prefixes.iter().map(|&prefix| Own::new(prefix, probing, None, now)));
+        Self { own }
+    }
+
+    /// Takes the word of the worker that leads: every address that there was at the start is ours.
+    pub fn settle(&mut self) {
+        self.own.iter_mut().filter(|own| own.gained.is_none()).for_each(Own::settle);
+    }
+
+    /// Takes the word of the worker that leads about one address that was gained.
+    pub fn settle_gained(&mut self, address: IpAddress) {
+        self.own.iter_mut().filter(|own| own.address == address).for_each(Own::settle);
+    }
+
+    /// Gains an address with the prefix of its link; `false` if it is ours already or there is no room. Who leads probes
+    /// for it from `now` on.
+    pub fn gain(&mut self, prefix: IpNet, temporary: bool, probing: Probing, now: Instant) -> bool {
+        let is_new = self.state(prefix.addr().into()).is_none() && self.own.len() < self.own.capacity();
+        if is_new {
+            let gained = Gained { deprecated: false, temporary, told: false };
+            self.own.push(Own::new(prefix, probing, Some(gained), now));
+        }
+        is_new
+    }
+
+    /// Loses an address that was gained.
+    pub fn lose(&mut self, address: IpAddress) {
+        self.own.retain(|own| own.address != address || own.gained.is_none());
+    }
+
+    /// Says whether an address that was gained may be used for what begins.
+    pub fn set_deprecated(&mut self, address: IpAddress, deprecated: bool) {
+        let own = self.own.iter_mut().find(|own| own.address == address);
+        if let Some(gained) = own.and_then(|own| own.gained.as_mut()) {
+            gained.deprecated = deprecated;
+        }
+    }
+
+    /// The next address that was gained and turned out to be free since this was asked.
+    pub fn next_settled(&mut self) -> Option<IpAddress> {
+        let preferred = self.own.iter_mut().filter(|own| own.state == AddressState::Preferred);
+        preferred
+            .filter_map(|own| Some((own.address, own.gained.as_mut()?)))
+            .find_map(|(address, gained)| (!std::mem::replace(&mut gained.told, true)).then_some(address))
     }
 
     /// Announces every address of ours anew, as after RFC 5227's probing: the link may be another one.
@@ -147,10 +222,10 @@ impl Addresses {
         self.state(address) == Some(AddressState::Preferred)
     }
 
-    /// Whether every address is ours to use.
+    /// Whether every address that there was at the start is ours to use.
     #[must_use]
     pub fn all_preferred(&self) -> bool {
-        self.own.iter().all(|own| own.state == AddressState::Preferred)
+        self.own.iter().filter(|own| own.gained.is_none()).all(|own| own.state == AddressState::Preferred)
     }
 
     /// Whether an address is the directed broadcast address of a link of ours (RFC 919).
@@ -187,15 +262,21 @@ impl Addresses {
         self.own.iter().map(|own| own.prefix)
     }
 
-    /// The first usable address of the destination's family, preferring one on the same link.
+    /// The addresses that datagrams may be sent from.
+    pub fn usable(&self) -> impl Iterator<Item = Usable> + '_ {
+        self.own.iter().filter(|own| own.state == AddressState::Preferred).map(|own| Usable {
+            address: own.address,
+            prefix_len: own.prefix.prefix_len(),
+            deprecated: own.gained.is_some_and(|gained| gained.deprecated),
+            temporary: own.gained.is_some_and(|gained| gained.temporary),
+        })
+    }
+
+    /// A link-local address of IPv6 that is ours to use.
     #[must_use]
-    pub fn source_for(&self, destination: IpAddress) -> Option<IpAddress> {
-        let to = IpAddr::from(destination);
-        let usable = || {
-            let of_family = self.own.iter().filter(|own| own.address.is_v4() == destination.is_v4());
-            of_family.filter(|own| own.state == AddressState::Preferred)
-        };
-        usable().find(|own| own.prefix.contains(&to)).or_else(|| usable().next()).map(|own| own.address)
+    pub fn link_local(&self) -> Option<Ipv6Addr> {
+        let usable = self.own.iter().filter(|own| own.state == AddressState::Preferred);
+        usable.filter_map(|own| own.address.to_v6()).find(Ipv6Addr::is_unicast_link_local)
     }
 
     /// The address of ours whose solicited-node group this is (RFC 4291, section 2.7.1), in whatever state.
@@ -307,7 +388,7 @@ mod tests {
         assert_eq!(addresses.claimed(OURS, Instant::from_ns(5)), Some(Conflict::Duplicate));
         assert_eq!(addresses.state(OURS), Some(AddressState::Duplicate));
         assert_eq!(addresses.next_deadline(), None);
-        assert_eq!(addresses.source_for(address(9)), None);
+        assert_eq!(addresses.usable().count(), 0);
     }
 
     #[test]
@@ -339,6 +420,37 @@ mod tests {
         ours.announce(Instant::ZERO);
         let sent = run(&mut ours, Duration::from_secs(60));
         assert_eq!(sent, [(0, Claim::Announce(OURS)), (2000, Claim::Announce(OURS))]);
+    }
+
+    #[test]
+    fn an_address_that_was_gained_is_probed_told_once_deprecated_and_lost() {
+        let mut addresses = addresses(Probing::Off);
+        let gained = "2001:db8::2/64".parse::<IpNet>().unwrap();
+        let address = IpAddress::from(gained.addr());
+        assert!(addresses.gain(gained, true, Probing::Lead, Instant::ZERO));
+        assert!(!addresses.gain(gained, true, Probing::Lead, Instant::ZERO), "twice");
+        assert!(addresses.all_preferred() && addresses.next_settled().is_none());
+        addresses.settle();
+        assert!(!addresses.is_ours(address), "the word about the first ones says nothing of it");
+        run(&mut addresses, Duration::from_secs(1));
+        assert_eq!((addresses.next_settled(), addresses.next_settled()), (Some(address), None));
+        addresses.set_deprecated(address, true);
+        let usable = Usable { address, prefix_len: 64, deprecated: true, temporary: true };
+        assert_eq!(addresses.usable().nth(1), Some(usable));
+        addresses.lose(address);
+        addresses.lose(OURS);
+        assert_eq!((addresses.state(address), addresses.is_ours(OURS)), (None, true), "only what was gained is lost");
+    }
+
+    #[test]
+    fn no_more_addresses_are_gained_than_there_is_room_for() {
+        let mut addresses = addresses(Probing::Off);
+        let room = addresses.own.capacity() - 1;
+        let gained = (0..100_u16).filter(|&n| {
+            let address = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n);
+            addresses.gain(Ipv6Net::new_assert(address, 64).into(), false, Probing::Follow, Instant::ZERO)
+        });
+        assert_eq!(gained.count(), room);
     }
 
     #[test]

@@ -145,6 +145,8 @@ pub struct Neighbors {
     key: Key,
     /// Times that a REACHABLE time was drawn.
     draws: u64,
+    /// Of which it was drawn.
+    reachable: Duration,
 }
 
 impl Neighbors {
@@ -163,6 +165,7 @@ impl Neighbors {
             earliest: None,
             key,
             draws: 0,
+            reachable: REACHABLE_TIME,
         }
     }
 
@@ -215,6 +218,11 @@ impl Neighbors {
         let pushed_out = self.searches.wait(address, frame, umem, now)?;
         self.set_earliest();
         Ok(pushed_out)
+    }
+
+    /// Takes another base of the time for which a neighbor counts as reachable (RFC 4861, section 6.3.2, BaseReachableTime).
+    pub const fn set_reachable_time(&mut self, reachable: Duration) {
+        self.reachable = reachable;
     }
 
     /// What is due next.
@@ -429,7 +437,7 @@ impl Neighbors {
     fn draw_reachable_time(&mut self) -> Duration {
         self.draws = self.draws.wrapping_add(1);
         let thousandths = 500 + self.key.hash(&self.draws.to_ne_bytes()) % 1_001;
-        REACHABLE_TIME.saturating_mul(thousandths as u32) / 1_000
+        self.reachable.saturating_mul(thousandths as u32) / 1_000
     }
 
     /// The MAC address that the configuration gives to a neighbor.

@@ -100,6 +100,8 @@ pub struct Quoted {
 pub enum Message {
     /// To be answered.
     EchoRequest,
+    /// The answer to a request that had this identifier and this sequence number.
+    EchoReply(u16, u16),
     /// An error about a datagram of ours.
     Error(ErrorKind, Quoted),
 }
@@ -111,6 +113,10 @@ pub enum Message {
 pub fn accept_v4(packet: &icmpv4::Packet<'_>, bytes: &[u8]) -> Result<Message, DropReason> {
     let kind = match (packet.kind(), packet.code()) {
         (icmpv4::ECHO_REQUEST, 0) => return Ok(Message::EchoRequest),
+        (icmpv4::ECHO_REPLY, 0) => {
+            let (identifier, sequence) = packet.echo();
+            return Ok(Message::EchoReply(identifier, sequence));
+        }
         (icmpv4::UNREACHABLE, icmpv4::PROTOCOL_UNREACHABLE | icmpv4::PORT_UNREACHABLE) => ErrorKind::Refused,
         (icmpv4::UNREACHABLE, icmpv4::FRAGMENTATION_NEEDED) => ErrorKind::TooLong(packet.next_hop_mtu()),
         (icmpv4::UNREACHABLE, _) => ErrorKind::Unreachable,
@@ -130,6 +136,10 @@ pub fn accept_v4(packet: &icmpv4::Packet<'_>, bytes: &[u8]) -> Result<Message, D
 pub fn accept_v6(packet: &icmpv6::Packet<'_>) -> Result<Message, DropReason> {
     let kind = match (packet.kind(), packet.code()) {
         (icmpv6::ECHO_REQUEST, 0) => return Ok(Message::EchoRequest),
+        (icmpv6::ECHO_REPLY, 0) => {
+            let (identifier, sequence) = packet.echo();
+            return Ok(Message::EchoReply(identifier, sequence));
+        }
         (icmpv6::UNREACHABLE, icmpv6::PORT_UNREACHABLE) => ErrorKind::Refused,
         (icmpv6::UNREACHABLE, _) => ErrorKind::Unreachable,
         (icmpv6::TOO_BIG, _) => ErrorKind::TooLong(u16::try_from(packet.mtu()).unwrap_or(u16::MAX)),
@@ -140,6 +150,12 @@ pub fn accept_v6(packet: &icmpv6::Packet<'_>) -> Result<Message, DropReason> {
     };
     let quoted = quoted_v6(packet.body()).ok_or(DropReason::IcmpTruncated)?;
     Ok(Message::Error(kind, quoted))
+}
+
+/// What an error would quote of a packet, without extension headers but for the fragment header.
+#[must_use]
+pub fn quoted(packet: &[u8]) -> Option<Quoted> {
+    quoted_v4(packet).or_else(|| quoted_v6(packet))
 }
 
 /// Reads what an error quotes: an IPv4 header, whose datagram is cut off, and eight bytes behind it.
@@ -184,13 +200,18 @@ mod tests {
     use crate::wire::checksum::Sum;
 
     #[test]
-    fn only_echo_requests_are_answered() {
+    fn only_echo_is_taken_without_a_quoted_packet() {
         for kind in 0..=255_u8 {
-            let mut bytes = [kind, 0, 0, 0, 0, 0, 0, 0];
+            let mut bytes = [kind, 0, 0, 0, 0x12, 0x34, 0, 7];
             let checksum = Sum::default().add_bytes(&bytes).checksum();
             bytes[2..4].copy_from_slice(&checksum.to_be_bytes());
             let verdict = accept_v4(&icmpv4::Packet::parse(&bytes).unwrap(), &bytes);
-            assert_eq!(verdict.is_ok(), kind == icmpv4::ECHO_REQUEST, "{kind}");
+            let wanted = match kind {
+                icmpv4::ECHO_REQUEST => Some(Message::EchoRequest),
+                icmpv4::ECHO_REPLY => Some(Message::EchoReply(0x1234, 7)),
+                _ => None,
+            };
+            assert_eq!(verdict.ok(), wanted, "{kind}");
         }
     }
 

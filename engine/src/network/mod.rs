@@ -2,11 +2,13 @@
 
 use crate::wire::ip::IpAddress;
 
+pub mod autoconf;
 pub mod fragment;
 pub mod icmp;
 pub mod identification;
 pub mod ipv4;
 pub mod ipv6;
+pub mod membership;
 pub mod path_mtu;
 pub mod rate_limit;
 pub mod reassembly;

@@ -2,21 +2,25 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::app::Echo;
 use crate::base::{Burst, Frame, FrameQueue, Instant, Umem, UnsentReason};
 use crate::counters::StackCounters;
 use crate::link::address::{Addresses, Claim};
 use crate::link::neighbor::{Due, Neighbors};
-use crate::network::DEFAULT_HOP_LIMIT;
 use crate::network::identification::Identifications;
+use crate::network::membership::Membership;
 use crate::network::path_mtu::PathMtus;
 use crate::network::route::Routes;
 use crate::network::rss::OwnQueue;
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, Mac, Tags};
 use crate::wire::ip::IpAddress;
-use crate::wire::{arp, ipv4, ipv6, ndp, udp};
+use crate::wire::{arp, icmpv4, icmpv6, ipv4, ipv6, ndp, udp};
 
-use super::Inbound;
+use super::{Inbound, Marking};
+
+/// The congestion notification in a traffic class (RFC 3168).
+const ECN: u8 = 3;
 
 /// What sending needs: who we are, which way things go, and what was counted.
 #[derive(Debug)]
@@ -30,8 +34,12 @@ pub(super) struct Egress {
     /// IP packets that are fragments and wait for room to be sent.
     pub(super) outgoing: FrameQueue,
     pub(super) addresses: Addresses,
+    /// Whether connections and datagrams go out from addresses that change, where there are any.
+    pub(super) prefer_temporary: bool,
     pub(super) routes: Routes,
     pub(super) neighbors: Neighbors,
+    pub(super) members: Membership,
+    pub(super) marking: Marking,
     /// Hops that a segment of TCP may take.
     pub(super) tcp_hop_limit: u8,
     /// Which flows the NIC gives to this worker's queue, if that is known.
@@ -58,7 +66,8 @@ impl Egress {
         if self.neighbors.has_found() || !self.outgoing.is_empty() {
             return Some(Instant::ZERO);
         }
-        [self.addresses.next_deadline(), self.neighbors.next_deadline()].into_iter().flatten().min()
+        let members = self.members.next_deadline();
+        [self.addresses.next_deadline(), self.neighbors.next_deadline(), members].into_iter().flatten().min()
     }
 
     /// Sends an IP packet that answers `inbound`: by the route to where that came from, or straight back if the neighbor
@@ -82,7 +91,8 @@ impl Egress {
     /// Sends an IP packet to a neighbor, or lets it wait until the neighbor is found.
     pub(super) fn send_via(&mut self, next_hop: NextHop, frame: Frame, now: Instant, umem: &mut Umem, out: &mut Burst) {
         let NextHop { address, tags, came_from } = next_hop;
-        if let Some(mac) = self.neighbors.resolve(address, now) {
+        let group = address.is_multicast().then(|| Mac::of_group(address));
+        if let Some(mac) = group.or_else(|| self.neighbors.resolve(address, now)) {
             return self.finish(frame, mac, tags, umem, out);
         }
         match self.neighbors.wait(address, frame, umem, now) {
@@ -132,8 +142,15 @@ impl Egress {
         }
     }
 
-    /// Puts out the questions who has an address that are due, and gives up on neighbors that never answered.
-    pub(super) fn transmit_questions(&mut self, now: Instant, umem: &mut Umem, out: &mut Burst) {
+    /// Puts out the questions who has an address that are due, and gives up on neighbors that never answered: each packet
+    /// that waited for one is shown to `unreachable`.
+    pub(super) fn transmit_questions(
+        &mut self,
+        now: Instant,
+        umem: &mut Umem,
+        out: &mut Burst,
+        mut unreachable: impl FnMut(&[u8]),
+    ) {
         while out.room() > 0
             && let Some(claim) = self.addresses.due(now)
         {
@@ -145,6 +162,11 @@ impl Egress {
             match due {
                 Due::Solicit { address, to } => self.solicit(address, to, umem, out),
                 Due::GiveUp(_, mut waiting) => {
+                    let mut place = waiting.first();
+                    while let Some(queued) = place {
+                        unreachable(umem.queued_bytes(queued));
+                        place = umem.next(queued);
+                    }
                     let frames = waiting.clear(umem);
                     self.counters.unsent(UnsentReason::NeighborUnreachable, u64::from(frames));
                 }
@@ -174,7 +196,7 @@ impl Egress {
     }
 
     fn solicit(&mut self, address: IpAddress, to: Option<Mac>, umem: &mut Umem, out: &mut Burst) {
-        let source = self.addresses.source_for(address);
+        let source = self.source_for(address);
         match (address.to_v4(), address.to_v6()) {
             (Some(target), _) => {
                 let sender = source.and_then(IpAddress::to_v4).unwrap_or(Ipv4Addr::UNSPECIFIED);
@@ -199,7 +221,7 @@ impl Egress {
     }
 
     /// Sends a message of neighbor discovery to a group, or to the neighbor that has the MAC address `to`.
-    fn send_ndp(
+    pub(super) fn send_ndp(
         &mut self,
         source: IpAddress,
         destination: IpAddress,
@@ -288,27 +310,50 @@ impl Egress {
         umem.prepend(frame).map(|out| header.write(out, payload)).is_some()
     }
 
+    /// Puts the header of an echo request in front of the payload that the frame holds, of which `payload` is the sum.
+    pub(super) fn write_echo_request(frame: &mut Frame, umem: &mut Umem, way: &Way, echo: Echo, payload: Sum) -> bool {
+        let Ok(len) = u16::try_from(umem.packet_len(frame)) else { return false };
+        if len > u16::MAX - icmpv4::LEN as u16 {
+            return false;
+        }
+        let Some(out) = umem.prepend(frame) else { return false };
+        let Echo { identifier, sequence } = echo;
+        match (way.source.to_v6(), way.destination.to_v6()) {
+            (Some(source), Some(destination)) => {
+                icmpv6::write_echo_request(out, (identifier, sequence), (payload, len), source, destination);
+            }
+            _ => icmpv4::write_echo_request(out, identifier, sequence, payload),
+        }
+        true
+    }
+
     /// Puts an IP header in front of the payload that the frame holds.
     #[inline]
     pub(super) fn write_ip(&self, frame: &mut Frame, umem: &mut Umem, way: &Way, protocol: u8) -> bool {
-        let payload_len = frame.len();
+        let Ok(payload_len) = u16::try_from(umem.packet_len(frame)) else { return false };
         let Way { traffic_class, flow_label, hop_limit, .. } = *way;
         if let (Some(source), Some(destination)) = (way.source.to_v4(), way.destination.to_v4()) {
             let header = ipv4::Header { traffic_class, payload_len, ttl: hop_limit, protocol, source, destination };
-            return self.prepend(frame, umem, |out| header.write(out));
+            return self.prepend(payload_len, frame, umem, |out| header.write(out));
         }
         let (Some(source), Some(destination)) = (way.source.to_v6(), way.destination.to_v6()) else { return false };
         let next_header = protocol;
         let header =
             ipv6::Header { traffic_class, flow_label, payload_len, next_header, hop_limit, source, destination };
-        self.prepend(frame, umem, |out| header.write(out))
+        self.prepend(payload_len, frame, umem, |out| header.write(out))
     }
 
-    /// Makes the packet `N` bytes longer at its front, which `write` fills in; `false` if the interface could
-    /// not send it then.
+    /// Makes the packet of `len` bytes `N` bytes longer at its front, which `write` fills in; `false` if the interface
+    /// could not send it then.
     #[inline]
-    fn prepend<const N: usize>(&self, frame: &mut Frame, umem: &mut Umem, write: impl FnOnce(&mut [u8; N])) -> bool {
-        usize::from(frame.len()) + N <= usize::from(self.paths.link()) && umem.prepend(frame).map(write).is_some()
+    fn prepend<const N: usize>(
+        &self,
+        len: u16,
+        frame: &mut Frame,
+        umem: &mut Umem,
+        write: impl FnOnce(&mut [u8; N]),
+    ) -> bool {
+        usize::from(len) + N <= usize::from(self.paths.link()) && umem.prepend(frame).map(write).is_some()
     }
 
     /// Puts an Ethernet header in front of the IP packet that the frame holds.
@@ -346,13 +391,29 @@ pub(super) struct Way {
     pub(super) hop_limit: u8,
 }
 
-impl Way {
-    /// The way of an answer: in the class of its request, but without the congestion mark, which belongs to the packet that
-    /// carried it (RFC 1122, section 3.2.1.6 for ICMP, and as Linux for the rest); in the flow of its request, so that what
-    /// spreads flows over paths treats both alike.
+impl Egress {
+    /// The way of an answer from `ours` to `sender`: in the class of its request, but without the congestion mark, which
+    /// belongs to the packet that carried it (RFC 1122, section 3.2.1.6 for ICMP, and as Linux for the rest); in the flow of
+    /// its request, so that what spreads flows over paths treats both alike.
     #[inline]
-    pub(super) const fn back(source: IpAddress, destination: IpAddress, traffic_class: u8, flow_label: u32) -> Self {
-        let traffic_class = traffic_class & !3;
-        Self { source: destination, destination: source, traffic_class, flow_label, hop_limit: DEFAULT_HOP_LIMIT }
+    pub(super) fn way_back(&self, sender: IpAddress, ours: IpAddress, traffic_class: u8, flow_label: u32) -> Way {
+        let traffic_class = self.marking.dscp.map_or(traffic_class & !ECN, |dscp| dscp << 2);
+        let hop_limit = self.marking.hop_limit;
+        Way { source: ours, destination: sender, traffic_class, flow_label, hop_limit }
+    }
+
+    /// The way of an answer to a datagram from an address of ours: the one that it was to, unless that is a group.
+    #[inline]
+    pub(super) fn answer_way(&self, inbound: &Inbound, ours: IpAddress) -> Way {
+        self.way_back(inbound.source, ours, inbound.traffic_class, inbound.flow_label)
+    }
+
+    /// The way of what is not an answer, in a class that an application chose or did not.
+    #[inline]
+    pub(super) fn marked(&self, traffic_class: u8) -> u8 {
+        match self.marking.dscp {
+            Some(dscp) if traffic_class & !ECN == 0 => dscp << 2 | traffic_class,
+            _ => traffic_class,
+        }
     }
 }

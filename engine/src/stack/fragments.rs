@@ -14,7 +14,7 @@ use super::ingress::{Accepted, Refusal};
 use super::{Inbound, Stack};
 
 /// Fragments that wait to be sent at most: of eight datagrams of the longest kind.
-const OUTGOING: u32 = 512;
+pub(super) const OUTGOING: u32 = 512;
 
 impl<A: App> Stack<A> {
     pub(super) fn take_fragment(
@@ -28,7 +28,12 @@ impl<A: App> Stack<A> {
         let Inbound { payload_at, payload_len, ethernet, .. } = fragment.context;
         let header_at = frame.offset() + ethernet.len_bytes() as u16;
         let fragment = Fragment { header_at, ..*fragment };
-        let lies_within = Umem::narrow(&mut frame, payload_at, payload_len);
+        if umem.is_chain(&frame) {
+            umem.truncate_chain(&mut frame, fragment.context.end());
+        }
+        let part =
+            if umem.is_chain(&frame) { usize::from(frame.len()).saturating_sub(payload_at) } else { payload_len };
+        let lies_within = Umem::narrow(&mut frame, payload_at, part);
         debug_assert!(lies_within, "a packet's payload lies in its frame");
         let Insertion { outcome, evicted } = self.reassembly.insert(&fragment, frame, umem, now);
         let drops = &mut self.egress.counters.drops;
@@ -96,7 +101,8 @@ fn walk_on(mut inbound: Inbound, protocol: u8, bytes: &[u8]) -> Result<Accepted,
     }
     let packet_at = inbound.ethernet.len_bytes();
     let at = inbound.payload_at - packet_at;
-    let packet = ipv6::Packet::parse(bytes.get(packet_at..).unwrap_or_default())?;
+    // Its length was checked when the first fragment came, of which perhaps not all is in this chunk.
+    let packet = ipv6::Packet::parse_start(bytes.get(packet_at..).unwrap_or_default(), usize::MAX)?;
     let upper = ipv6::walk_reassembled(&packet, protocol, at, at - ipv6::FRAGMENT_LEN)
         .map_err(|error| Refusal::of(error, inbound))?;
     inbound.payload_len -= upper.at - at;

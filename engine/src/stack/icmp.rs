@@ -1,6 +1,6 @@
 //! ICMP in the stack, of both families: what is asked, what the network says, and what we have to say.
 
-use crate::app::App;
+use crate::app::{App, Echo, IcmpError, IcmpMessage, Payload};
 use crate::base::{DropReason, Frame, Instant, Umem, UnsentReason};
 use crate::network::icmp::{self, ErrorKind, Message, Problem, Quoted};
 use crate::transport::tcp::path::PathError;
@@ -14,9 +14,24 @@ use super::{Inbound, Outcome, Stack};
 impl<A: App> Stack<A> {
     pub(super) fn icmpv4(&mut self, now: Instant, inbound: &Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
         let message = payload(umem.bytes(frame), inbound);
-        match icmpv4::Packet::parse(message).and_then(|packet| icmp::accept_v4(&packet, message)) {
+        // Errors about datagrams of ours come to us alone.
+        if inbound.is_to_group() {
+            return Outcome::Dropped(DropReason::IcmpIgnored);
+        }
+        let packet = match icmpv4::Packet::parse(message) {
+            Ok(packet) => packet,
+            Err(reason) => return Outcome::Dropped(reason),
+        };
+        match icmp::accept_v4(&packet, message) {
             Ok(Message::EchoRequest) => self.echo(now, inbound, frame, umem),
-            Ok(Message::Error(kind, quoted)) => self.network_error(now, kind, &quoted, umem),
+            Ok(Message::EchoReply(identifier, sequence)) => {
+                let payload = Payload::from(message.get(icmpv4::LEN..).unwrap_or_default());
+                self.echo_reply(now, inbound, Echo { identifier, sequence }, payload)
+            }
+            Ok(Message::Error(kind, quoted)) => {
+                let told = error_v4(&packet);
+                self.network_error(now, inbound.source, (kind, told), &quoted, umem)
+            }
             Err(reason) => Outcome::Dropped(reason),
         }
     }
@@ -32,12 +47,20 @@ impl<A: App> Stack<A> {
         };
         match packet.kind() {
             icmpv6::ROUTER_SOLICITATION..=icmpv6::REDIRECT => return self.ndp(now, inbound, frame, umem),
+            icmpv6::LISTENER_QUERY => return self.mld(now, &packet, inbound, umem.bytes(frame)),
             _ if source.is_unspecified() => return Outcome::Dropped(DropReason::Ipv6SourceInvalid),
             _ => {}
         }
         match icmp::accept_v6(&packet) {
             Ok(Message::EchoRequest) => self.echo(now, inbound, frame, umem),
-            Ok(Message::Error(kind, quoted)) => self.network_error(now, kind, &quoted, umem),
+            Ok(Message::EchoReply(identifier, sequence)) => {
+                let payload = Payload::from(packet.body());
+                self.echo_reply(now, inbound, Echo { identifier, sequence }, payload)
+            }
+            Ok(Message::Error(kind, quoted)) => {
+                let told = error_v6(&packet);
+                self.network_error(now, inbound.source, (kind, told), &quoted, umem)
+            }
             Err(reason) => Outcome::Dropped(reason),
         }
     }
@@ -54,6 +77,9 @@ impl<A: App> Stack<A> {
 
     /// The same where the frame holds the message alone.
     pub(super) fn turn_echo(&mut self, now: Instant, inbound: &Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
+        if inbound.source.is_v4() && inbound.is_to_group() {
+            return Outcome::Dropped(DropReason::IcmpIgnored);
+        }
         let Some(our_end) = self.answer_from(inbound) else { return Outcome::Dropped(DropReason::IcmpIgnored) };
         let Some(header) = umem.bytes_mut(frame).first_chunk_mut() else {
             return Outcome::Dropped(DropReason::IcmpTruncated);
@@ -69,7 +95,8 @@ impl<A: App> Stack<A> {
             }
         };
         self.egress.counters.icmp_echoes_answered += 1;
-        self.answer_with(now, inbound, inbound.way_back(our_end), protocol, frame, umem)
+        let way = self.egress.answer_way(inbound, our_end);
+        self.answer_with(now, inbound, way, protocol, frame, umem)
     }
 
     /// Answers with the payload that the frame holds: as one packet if the path takes it.
@@ -92,12 +119,50 @@ impl<A: App> Stack<A> {
         }
     }
 
-    fn network_error(&mut self, now: Instant, kind: ErrorKind, quoted: &Quoted, umem: &mut Umem) -> Outcome {
-        let useful = match (kind, quoted.protocol) {
+    /// Shows the application an echo reply.
+    pub(super) fn echo_reply(&mut self, now: Instant, inbound: &Inbound, echo: Echo, payload: Payload<'_>) -> Outcome {
+        if inbound.is_to_group() {
+            return Outcome::Dropped(DropReason::IcmpIgnored);
+        }
+        let (source, hop_limit) = (inbound.source.into(), inbound.hop_limit);
+        if self.take_icmp(now, &IcmpMessage::EchoReply { source, echo, hop_limit, payload }) {
+            Outcome::Delivered
+        } else {
+            Outcome::Dropped(DropReason::IcmpIgnored)
+        }
+    }
+
+    /// Hears what `source` says about a packet: in the words for transports, and in those for applications.
+    fn network_error(
+        &mut self,
+        now: Instant,
+        source: IpAddress,
+        (kind, told): (ErrorKind, Option<IcmpError>),
+        quoted: &Quoted,
+        umem: &mut Umem,
+    ) -> Outcome {
+        let mut useful = match (kind, quoted.protocol) {
             (ErrorKind::TooLong(mtu), ipv4::UDP) => self.learn_path(now, mtu, quoted),
             _ => path_error(kind).is_some_and(|error| self.tcp_error(error, quoted, umem)),
         };
+        // Errors about what others sent are no business of an application's.
+        if let Some(message) = told.and_then(|error| about_app(source, error, quoted))
+            && self.egress.addresses.is_ours(quoted.source)
+            && self.take_icmp(now, &message)
+        {
+            useful = true;
+            if let ErrorKind::TooLong(mtu) = kind {
+                self.egress.paths.learn(quoted.destination, mtu, now);
+            }
+        }
         if useful { Outcome::Delivered } else { Outcome::Dropped(DropReason::IcmpIgnored) }
+    }
+
+    /// Shows the application a message. Whether it waited for that.
+    fn take_icmp(&mut self, now: Instant, message: &IcmpMessage<'_>) -> bool {
+        let taken = self.app.icmp(now, message);
+        self.egress.counters.icmp_delivered += u64::from(taken);
+        taken
     }
 
     /// Hears that a datagram was too long for its path, if it can have been one of ours: from our address, and a port that
@@ -118,7 +183,7 @@ impl<A: App> Stack<A> {
         if self.egress.addresses.is_ours(inbound.destination) {
             return Some(inbound.destination);
         }
-        self.egress.addresses.source_for(inbound.source)
+        self.egress.source_for(inbound.source)
     }
 
     /// Drops a datagram and makes an ICMP error of its frame, if one is allowed.
@@ -150,7 +215,7 @@ impl<A: App> Stack<A> {
             return Outcome::Dropped(reason);
         }
         let protocol = if is_v4 { ipv4::ICMP } else { ipv6::ICMPV6 };
-        if !self.egress.write_ip(frame, umem, &inbound.way_back(our_end), protocol) {
+        if !self.egress.write_ip(frame, umem, &self.egress.answer_way(inbound, our_end), protocol) {
             return Outcome::Dropped(reason);
         }
         self.egress.counters.icmp_errors_originated += 1;
@@ -189,5 +254,52 @@ const fn path_error(kind: ErrorKind) -> Option<PathError> {
         ErrorKind::ParameterProblem => Some(PathError::ParameterProblem),
         // RFC 9293, section 3.9.2.2 (MUST-55): an implementation MUST silently discard ICMP Source Quench messages.
         ErrorKind::SourceQuench => None,
+    }
+}
+
+/// What a message of IPv4 says, if it is an error that an application has to know of.
+fn error_v4(packet: &icmpv4::Packet<'_>) -> Option<IcmpError> {
+    let code = packet.code();
+    match packet.kind() {
+        icmpv4::UNREACHABLE if code == icmpv4::FRAGMENTATION_NEEDED => {
+            Some(IcmpError::TooLong { mtu: packet.next_hop_mtu().into() })
+        }
+        icmpv4::UNREACHABLE => Some(IcmpError::Unreachable { code }),
+        icmpv4::TIME_EXCEEDED => Some(IcmpError::TimeExceeded { code }),
+        icmpv4::PARAMETER_PROBLEM => Some(IcmpError::ParameterProblem { code, pointer: packet.pointer().into() }),
+        // RFC 6633: Source Quench is obsolete, and transports ignore it.
+        _ => None,
+    }
+}
+
+/// The same of IPv6.
+fn error_v6(packet: &icmpv6::Packet<'_>) -> Option<IcmpError> {
+    let code = packet.code();
+    match packet.kind() {
+        icmpv6::UNREACHABLE => Some(IcmpError::Unreachable { code }),
+        icmpv6::TOO_BIG => Some(IcmpError::TooLong { mtu: packet.mtu() }),
+        icmpv6::TIME_EXCEEDED => Some(IcmpError::TimeExceeded { code }),
+        icmpv6::PARAMETER_PROBLEM => Some(IcmpError::ParameterProblem { code, pointer: packet.pointer() }),
+        _ => None,
+    }
+}
+
+/// The error as an application sees it, if it is about something that applications send.
+fn about_app(source: IpAddress, error: IcmpError, quoted: &Quoted) -> Option<IcmpMessage<'static>> {
+    let Quoted { destination, protocol, transport, .. } = *quoted;
+    let icmp = if destination.is_v4() { ipv4::ICMP } else { ipv6::ICMPV6 };
+    let (source, destination) = (source.into(), destination.into());
+    let message = IcmpMessage::Error { source, error, destination, protocol, transport };
+    (protocol == icmp || protocol == ipv4::UDP).then_some(message)
+}
+
+/// Tells the application of a packet of ours whose neighbor was not found, in the words that a router has for a host that
+/// does not respond to ARP (RFC 1812, section 5.2.7.1), or whose link address cannot be resolved (RFC 4443, section 3.1).
+pub(super) fn tell_unreachable<A: App>(app: &mut A, now: Instant, packet: &[u8]) {
+    let Some(quoted) = icmp::quoted(packet) else { return };
+    let code = if quoted.source.is_v4() { icmpv4::HOST_UNREACHABLE } else { icmpv6::ADDRESS_UNREACHABLE };
+    if let Some(message) = about_app(quoted.source, IcmpError::Unreachable { code }, &quoted) {
+        // Nothing was received: whether it was waited for is not counted.
+        app.icmp(now, &message);
     }
 }

@@ -55,6 +55,10 @@ impl<A: App> Stack<A> {
     #[inline(never)]
     pub(super) fn digest(&mut self, now: Instant, mut frame: Frame, umem: &mut Umem, out: &mut Burst) {
         let outcome = match self.accept(&frame, umem) {
+            Ok(Ours::Whole(accepted)) if umem.is_chain(&frame) => {
+                umem.truncate_chain(&mut frame, accepted.inbound.end());
+                self.dispatch_long(now, &accepted, &mut frame, umem)
+            }
             Ok(Ours::Arp(header)) => self.arp(now, header, &mut frame, umem),
             Ok(Ours::Whole(accepted)) => self.dispatch(now, &accepted, &mut frame, umem),
             Ok(Ours::Fragment(fragment)) => return self.take_fragment(now, &fragment, frame, umem, out),
@@ -74,14 +78,33 @@ impl<A: App> Stack<A> {
         let bytes = umem.bytes(frame);
         let header = self.accept_frame(bytes)?;
         if umem.is_chain(frame) {
-            return Err(DropReason::FrameTooLong.into());
+            return self.accept_chain(header, bytes, umem.packet_len(frame));
         }
         match header.ethertype {
             ethernet::ARP => Ok(Ours::Arp(header)),
-            ethernet::IPV4 => self.accept_ipv4(header, bytes),
-            ethernet::IPV6 => self.accept_ipv6(header, bytes),
+            ethernet::IPV4 => self.accept_ipv4(header, bytes, bytes.len()),
+            ethernet::IPV6 => self.accept_ipv6(header, bytes, bytes.len()),
             _ => Err(DropReason::EtherTypeUnknown.into()),
         }
+    }
+
+    /// The same of a frame of `len` bytes that goes on in further chunks behind `bytes`.
+    fn accept_chain(&self, header: ethernet::Header, bytes: &[u8], len: usize) -> Result<Ours, Refusal> {
+        if len - header.len_bytes() > usize::from(self.egress.paths.link()) {
+            return Err(DropReason::FrameTooLong.into());
+        }
+        let ours = match header.ethertype {
+            ethernet::ARP => return Err(DropReason::FrameTooLong.into()),
+            ethernet::IPV4 => self.accept_ipv4(header, bytes, len),
+            ethernet::IPV6 => self.accept_ipv6(header, bytes, len),
+            _ => return Err(DropReason::EtherTypeUnknown.into()),
+        }?;
+        let inbound = match &ours {
+            Ours::Whole(accepted) => &accepted.inbound,
+            Ours::Fragment(fragment) => &fragment.context,
+            Ours::Arp(_) => return Ok(ours),
+        };
+        if inbound.payload_at < bytes.len() { Ok(ours) } else { Err(DropReason::HeadersSplit.into()) }
     }
 
     pub(super) fn dispatch(
@@ -97,6 +120,7 @@ impl<A: App> Stack<A> {
             // RFC 9293, section 3.9.2.3 (MUST-57): a SYN that is addressed to a group MUST be silently discarded.
             (wire::ipv4::TCP, _) if inbound.is_to_group() => Outcome::Dropped(DropReason::TcpToGroup),
             (wire::ipv4::TCP, _) if self.tcp.is_some() => Outcome::Tcp(*inbound),
+            (wire::ipv4::IGMP, true) => self.igmp(now, inbound, umem.bytes(frame)),
             (wire::ipv4::ICMP, true) => self.icmpv4(now, inbound, frame, umem),
             (wire::ipv6::ICMPV6, false) => self.icmpv6(now, inbound, frame, umem),
             _ => {
@@ -118,13 +142,15 @@ impl<A: App> Stack<A> {
         if header.tags.vlan() == self.vlan { Ok(header) } else { Err(DropReason::OtherVlan) }
     }
 
-    fn accept_ipv4(&self, ethernet: ethernet::Header, bytes: &[u8]) -> Result<Ours, Refusal> {
-        let packet = wire::ipv4::Packet::parse(bytes.get(ethernet.len_bytes()..).unwrap_or_default())?;
-        ipv4::accept(&packet, &self.egress.addresses, ethernet.destination.is_multicast())?;
+    fn accept_ipv4(&self, ethernet: ethernet::Header, bytes: &[u8], len: usize) -> Result<Ours, Refusal> {
+        let start = bytes.get(ethernet.len_bytes()..).unwrap_or_default();
+        let packet = wire::ipv4::Packet::parse_start(start, len.saturating_sub(ethernet.len_bytes()))?;
+        let is_heard = |group| self.hears_v4(group, packet.protocol());
+        ipv4::accept(&packet, &self.egress.addresses, ethernet.destination.is_multicast(), is_heard)?;
         let inbound = Inbound {
             ethernet,
             payload_at: ethernet.len_bytes() + packet.header_len(),
-            payload_len: packet.payload().len(),
+            payload_len: packet.payload_len(),
             traffic_class: packet.traffic_class(),
             hop_limit: packet.ttl(),
             flow_label: 0,
@@ -149,17 +175,20 @@ impl<A: App> Stack<A> {
         Ok(Ours::Whole(Accepted { inbound, protocol: packet.protocol(), named_at: wire::ipv4::PROTOCOL_AT }))
     }
 
-    fn accept_ipv6(&self, ethernet: ethernet::Header, bytes: &[u8]) -> Result<Ours, Refusal> {
+    fn accept_ipv6(&self, ethernet: ethernet::Header, bytes: &[u8], len: usize) -> Result<Ours, Refusal> {
         if !self.speaks_ipv6 {
             return Err(DropReason::Ipv6NotConfigured.into());
         }
-        let packet = wire::ipv6::Packet::parse(bytes.get(ethernet.len_bytes()..).unwrap_or_default())?;
+        let start = bytes.get(ethernet.len_bytes()..).unwrap_or_default();
+        let packet = wire::ipv6::Packet::parse_start(start, len.saturating_sub(ethernet.len_bytes()))?;
         let (source, destination) = (packet.source(), packet.destination());
-        ipv6::accept(source, destination, &self.egress.addresses, ethernet.destination.is_multicast(), |_| false)?;
+        ipv6::accept(source, destination, &self.egress.addresses, ethernet.destination.is_multicast(), |group| {
+            self.egress.members.is_member(group.into())
+        })?;
         let mut inbound = Inbound {
             ethernet,
             payload_at: ethernet.len_bytes() + wire::ipv6::LEN,
-            payload_len: packet.payload().len(),
+            payload_len: packet.len_from(wire::ipv6::LEN),
             traffic_class: packet.traffic_class(),
             hop_limit: packet.hop_limit(),
             flow_label: packet.flow_label(),
@@ -169,7 +198,7 @@ impl<A: App> Stack<A> {
         };
         let upper = wire::ipv6::walk(&packet).map_err(|error| Refusal::of(error, inbound))?;
         inbound.payload_at = ethernet.len_bytes() + upper.at;
-        inbound.payload_len = packet.from(upper.at).len();
+        inbound.payload_len = packet.len_from(upper.at);
         inbound.in_fragments = upper.atomic_fragment;
         if source.is_unspecified() && upper.protocol != wire::ipv6::ICMPV6 {
             return Err(DropReason::Ipv6SourceInvalid.into());

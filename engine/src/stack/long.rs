@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::app::{Answer, App, Datagram};
+use crate::app::{Answer, App, Datagram, Echo, Payload};
 use crate::base::{DropReason, Frame, Instant, Umem, UnsentReason};
 use crate::network::icmp::Problem;
 use crate::wire::checksum::{Sum, pseudo_header};
@@ -24,8 +24,11 @@ impl<A: App> Stack<A> {
             (ipv4::UDP, _) => self.udp_long(now, inbound, frame, umem),
             (ipv4::ICMP, true) => self.echo_long(now, inbound, frame, umem),
             (ipv6::ICMPV6, false) => self.echo_long(now, inbound, frame, umem),
-            // No segment is longer than what its receiver said that it takes, which is less than a chunk.
-            (ipv4::TCP, _) => Outcome::Dropped(DropReason::FrameTooLong),
+            // No segment is longer than what its receiver said that it takes, and that is what the link does.
+            (ipv4::TCP, _) if inbound.end() - inbound.ethernet.len_bytes() > usize::from(self.egress.paths.link()) => {
+                Outcome::Dropped(DropReason::FrameTooLong)
+            }
+            (ipv4::TCP, _) if self.tcp.is_some() && !inbound.is_to_group() => Outcome::TcpLong(*inbound),
             _ => self.dispatch(now, accepted, frame, umem),
         }
     }
@@ -59,8 +62,9 @@ impl<A: App> Stack<A> {
         let narrowed = Umem::narrow(frame, udp::LEN, part);
         debug_assert!(narrowed, "the header was there before");
         self.egress.counters.udp_delivered += 1;
+        let to_group = inbound.is_to_group();
         let ends = (SocketAddr::new(source.into(), from), SocketAddr::new(destination.into(), to));
-        let mut datagram = Datagram::long(ends.0, ends.1, umem.room_mut(frame), part, len);
+        let mut datagram = Datagram::long(ends.0, ends.1, umem.room_mut(frame), part, len).with_group(to_group);
         let Answer::Reply(answer_len) = self.app.datagram(now, &mut datagram) else { return Outcome::Delivered };
         if from == 0 {
             return self.unanswered(UnsentReason::NoReplyPort);
@@ -74,7 +78,7 @@ impl<A: App> Stack<A> {
             }
         }
         let sum = Sum::default().add_pieces(umem.slices(frame));
-        let way = inbound.way_back(our_end);
+        let way = self.egress.answer_way(inbound, our_end);
         if !self.egress.write_udp(frame, umem, &way, (to, from), sum) {
             return self.unanswered(UnsentReason::TooLong);
         }
@@ -82,7 +86,7 @@ impl<A: App> Stack<A> {
         self.answer_with(now, inbound, way, ipv4::UDP, frame, umem)
     }
 
-    /// Makes a long echo request its own reply, if it is one that is intact.
+    /// Makes a long echo request its own reply, and shows the application a reply, if they are intact.
     fn echo_long(&mut self, now: Instant, inbound: &Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
         let first_len = usize::from(frame.len());
         let is_v4 = inbound.source.is_v4();
@@ -95,10 +99,16 @@ impl<A: App> Stack<A> {
         if !pseudo.add_pieces(umem.slices(frame)).is_valid() {
             return Outcome::Dropped(DropReason::IcmpChecksum);
         }
-        let request = if is_v4 { icmpv4::ECHO_REQUEST } else { icmpv6::ECHO_REQUEST };
-        if !umem.bytes(frame).starts_with(&[request, 0]) {
-            return Outcome::Dropped(DropReason::IcmpIgnored);
+        let (request, reply) =
+            if is_v4 { (icmpv4::ECHO_REQUEST, icmpv4::ECHO_REPLY) } else { (icmpv6::ECHO_REQUEST, icmpv6::ECHO_REPLY) };
+        match umem.bytes(frame).split_first_chunk::<{ icmpv4::LEN }>() {
+            Some(([kind, 0, ..], _)) if *kind == request => self.turn_echo(now, inbound, frame, umem),
+            Some(([kind, 0, _, _, a, b, c, d], first)) if *kind == reply => {
+                let (identifier, sequence) = (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
+                let payload = Payload::of_chain(first, frame, umem);
+                self.echo_reply(now, inbound, Echo { identifier, sequence }, payload)
+            }
+            _ => Outcome::Dropped(DropReason::IcmpIgnored),
         }
-        self.turn_echo(now, inbound, frame, umem)
     }
 }

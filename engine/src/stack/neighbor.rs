@@ -41,7 +41,7 @@ impl<A: App> Stack<A> {
                 if known { Outcome::Delivered } else { Outcome::Dropped(DropReason::ArpNotForUs) }
             }
             arp::Verdict::Conflict(address, mac, conflict) => {
-                self.tell_conflict(address.into(), mac, conflict);
+                self.tell_conflict(address.into(), mac, conflict, now);
                 Outcome::Dropped(DropReason::ArpConflict)
             }
             arp::Verdict::Drop(reason) => Outcome::Dropped(reason),
@@ -73,10 +73,10 @@ impl<A: App> Stack<A> {
                 if known { Outcome::Delivered } else { Outcome::Dropped(DropReason::NdpNotForUs) }
             }
             ndp::Verdict::Conflict(address, mac, conflict) => {
-                self.tell_conflict(address.into(), mac, conflict);
+                self.tell_conflict(address.into(), mac, conflict, now);
                 Outcome::Dropped(DropReason::NdpConflict)
             }
-            ndp::Verdict::Router(_) => Outcome::Dropped(DropReason::NdpIgnored),
+            ndp::Verdict::Router(told) => self.hear_router(&told, source, from, now),
             ndp::Verdict::Drop(reason) => Outcome::Dropped(reason),
         }
     }
@@ -118,8 +118,11 @@ impl<A: App> Stack<A> {
         }
     }
 
-    fn tell_conflict(&mut self, address: IpAddress, mac: Mac, conflict: Conflict) {
+    fn tell_conflict(&mut self, address: IpAddress, mac: Mac, conflict: Conflict, now: Instant) {
         self.egress.counters.address_conflicts += 1;
+        if conflict == Conflict::Duplicate && self.give_up(address, now) {
+            return;
+        }
         match conflict {
             Conflict::Duplicate => self.tell(Event::Duplicate(address, mac)),
             Conflict::Defend => self.tell(Event::Contested(address, mac)),

@@ -2,15 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::app::{ConnectError, Connection, ConnectionId, Outbox, SendError};
-use crate::base::{Burst, Instant, Umem, UnsentReason};
+use crate::app::{ConnectError, Connection, ConnectionId, Echo, JoinError, Outbox, SendError, SendOptions};
+use crate::base::{Burst, Frame, Instant, Umem, UnsentReason};
 use crate::link::address::AddressState;
-use crate::network::{DEFAULT_HOP_LIMIT, is_valid_source};
+use crate::network::{is_valid_source, membership};
 use crate::transport::tcp::tuple::Tuple;
 use crate::transport::tcp::{ConnectFailure, Tcp};
 use crate::wire::checksum::Sum;
 use crate::wire::ip::IpAddress;
-use crate::wire::ipv4;
+use crate::wire::{icmpv4, ipv4, ipv6};
 
 use super::connection::{Conversation, id};
 use super::egress::{Egress, NextHop, Way};
@@ -27,32 +27,51 @@ pub(super) struct Turn<'a, S> {
 }
 
 impl<S: Default> Outbox for Turn<'_, S> {
-    fn send(&mut self, from: u16, to: SocketAddr, write: impl FnOnce(&mut [u8]) -> usize) -> Result<(), SendError> {
-        let destination = IpAddress::from(to.ip());
-        let Some(next_hop) = self.egress.routes.next_hop(destination) else {
-            return Err(self.unsent(UnsentReason::NoRoute));
-        };
-        let Some(source) = self.egress.addresses.source_for(destination) else { return Err(SendError::Later) };
-        if self.out.room() == 0 {
-            return Err(SendError::Later);
-        }
+    fn send_with(
+        &mut self,
+        from: u16,
+        to: SocketAddr,
+        options: SendOptions,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Result<(), SendError> {
+        let (way, next_hop) = self.way(to.ip(), &options)?;
         let mut frame = self.umem.alloc().ok_or(SendError::Later)?;
         let room = self.umem.room_mut(&mut frame);
         let len = write(room);
         let sum = Sum::default().add_bytes(room.get(..len).unwrap_or_default());
-        let way = Way { source, destination, traffic_class: 0, flow_label: 0, hop_limit: DEFAULT_HOP_LIMIT };
         let written = self.umem.set_len(&mut frame, len)
-            && self.egress.write_udp(&mut frame, self.umem, &way, (from, to.port()), sum)
-            && self.egress.write_ip(&mut frame, self.umem, &way, ipv4::UDP);
-        if !written {
-            self.umem.free(frame);
+            && self.egress.write_udp(&mut frame, self.umem, &way, (from, to.port()), sum);
+        self.put_out(written, frame, (&way, next_hop), ipv4::UDP, &options)?;
+        self.egress.counters.udp_originated += 1;
+        Ok(())
+    }
+
+    fn ping(
+        &mut self,
+        to: IpAddr,
+        echo: Echo,
+        options: SendOptions,
+        len: usize,
+        write: impl FnMut(usize, &mut [u8]),
+    ) -> Result<(), SendError> {
+        let (way, next_hop) = self.way(to, &options)?;
+        if len > usize::from(u16::MAX) || (options.dont_fragment && !self.fits_link(len + icmpv4::LEN, &way)) {
             return Err(self.unsent(UnsentReason::TooLong));
         }
-        let Self { now, egress, umem, out, .. } = self;
-        egress.counters.udp_originated += 1;
-        let next_hop = NextHop { address: next_hop, tags: egress.tags, came_from: None };
-        egress.send_via(next_hop, frame, *now, umem, out);
+        let (mut frame, sum) = self.fill(len, write)?;
+        let written = Egress::write_echo_request(&mut frame, self.umem, &way, echo, sum);
+        let protocol = if to.is_ipv4() { ipv4::ICMP } else { ipv6::ICMPV6 };
+        self.put_out(written, frame, (&way, next_hop), protocol, &options)?;
+        self.egress.counters.icmp_echoes_originated += 1;
         Ok(())
+    }
+
+    fn source_for(&self, to: IpAddr) -> Option<IpAddr> {
+        self.egress.source_for(to.into()).map(IpAddr::from)
+    }
+
+    fn mtu(&self) -> u16 {
+        self.egress.paths.link()
     }
 
     fn connect(&mut self, to: SocketAddr) -> Result<ConnectionId, ConnectError> {
@@ -61,6 +80,17 @@ impl<S: Default> Outbox for Turn<'_, S> {
 
     fn connect_from(&mut self, from: IpAddr, to: SocketAddr) -> Result<ConnectionId, ConnectError> {
         self.open(Some(from), to)
+    }
+
+    fn join(&mut self, group: IpAddr) -> Result<(), JoinError> {
+        self.egress.members.join(group.into(), self.now).map(|_| ()).map_err(|error| match error {
+            membership::JoinError::NotAGroup => JoinError::NotAGroup,
+            membership::JoinError::TooMany => JoinError::TooMany,
+        })
+    }
+
+    fn leave(&mut self, group: IpAddr) {
+        self.egress.members.leave(group.into(), self.now);
     }
 
     fn connection(&mut self, id: ConnectionId) -> Option<impl Connection + '_> {
@@ -90,7 +120,7 @@ impl<S: Default> Turn<'_, S> {
         }
         // RFC 9293, section 3.9.1.1 (MUST-44): the IP layer is asked to select a local address before the first SYN.
         let local = match from {
-            None => egress.addresses.source_for(remote).ok_or(ConnectError::Later)?,
+            None => egress.source_for(remote).ok_or(ConnectError::Later)?,
             // RFC 9293, section 3.9.1.1 (MUST-43): the optional "local IP address" parameter MUST be supported.
             Some(local) => match egress.addresses.state(local.into()) {
                 Some(AddressState::Preferred) if local.is_ipv4() == remote.is_v4() => local.into(),
@@ -113,6 +143,90 @@ impl<S: Default> Turn<'_, S> {
 }
 
 impl<S> Turn<'_, S> {
+    /// How a packet gets from us to `to`, and by which neighbor; an error unless there is room for one more.
+    fn way(&mut self, to: IpAddr, options: &SendOptions) -> Result<(Way, IpAddress), SendError> {
+        let destination = IpAddress::from(to);
+        let Some(next_hop) = self.egress.next_hop(destination) else {
+            return Err(self.unsent(UnsentReason::NoRoute));
+        };
+        let source = self.egress.source_for(destination).ok_or(SendError::Later)?;
+        if self.out.room() == 0 {
+            return Err(SendError::Later);
+        }
+        // RFC 1112, section 6.1: the default time-to-live of multicast is 1.
+        let usual = if destination.is_multicast() { 1 } else { self.egress.marking.hop_limit };
+        let hop_limit = options.hop_limit.unwrap_or(usual);
+        let traffic_class = self.egress.marked(options.traffic_class());
+        Ok((Way { source, destination, traffic_class, flow_label: 0, hop_limit }, next_hop))
+    }
+
+    /// Whether an IP payload of `len` bytes is no longer than the link takes.
+    fn fits_link(&self, len: usize, way: &Way) -> bool {
+        let header_len = if way.destination.is_v4() { ipv4::LEN } else { ipv6::LEN };
+        len + header_len <= usize::from(self.egress.paths.link())
+    }
+
+    /// A frame with `len` bytes that `write` fills in, in as many chunks as that takes, and their sum.
+    fn fill(&mut self, len: usize, mut write: impl FnMut(usize, &mut [u8])) -> Result<(Frame, Sum), SendError> {
+        let mut frame = self.umem.alloc().ok_or(SendError::Later)?;
+        let mut at = Self::fill_chunk(self.umem, &mut frame, 0, len, &mut write);
+        while at < len {
+            let Some(mut more) = self.umem.alloc() else {
+                self.umem.free(frame);
+                return Err(SendError::Later);
+            };
+            at += Self::fill_chunk(self.umem, &mut more, at, len, &mut write);
+            self.umem.append(&mut frame, more);
+        }
+        let sum = Sum::default().add_pieces(self.umem.slices(&frame));
+        Ok((frame, sum))
+    }
+
+    /// Fills the bytes from `at` on into an empty frame, as far as it has room, and says how many those are.
+    fn fill_chunk(
+        umem: &mut Umem,
+        frame: &mut Frame,
+        at: usize,
+        len: usize,
+        write: &mut impl FnMut(usize, &mut [u8]),
+    ) -> usize {
+        let fitting = (len - at).min(umem.room_mut(frame).len());
+        let fits = umem.set_len(frame, fitting);
+        debug_assert!(fits, "it is no more than there is room for");
+        write(at, umem.bytes_mut(frame));
+        fitting
+    }
+
+    /// Puts an IP payload out: as one packet, or in fragments if it has to be and may. One that was not `written` for its
+    /// length is not sent.
+    fn put_out(
+        &mut self,
+        written: bool,
+        mut frame: Frame,
+        (way, next_hop): (&Way, IpAddress),
+        protocol: u8,
+        options: &SendOptions,
+    ) -> Result<(), SendError> {
+        let Self { now, egress, umem, out, .. } = self;
+        if written && !options.dont_fragment && !egress.fits(umem.packet_len(&frame), way.destination, *now) {
+            egress.send_long(frame, way, protocol, *now, umem);
+            return Ok(());
+        }
+        if !written || umem.is_chain(&frame) || !egress.write_ip(&mut frame, umem, way, protocol) {
+            umem.free(frame);
+            return Err(self.unsent(UnsentReason::TooLong));
+        }
+        if !options.dont_fragment && way.destination.is_v4() {
+            let identification = egress.identifications.next(way.source, way.destination, protocol, *now);
+            if let Some(header) = umem.bytes_mut(&mut frame).first_chunk_mut() {
+                ipv4::allow_fragments(header, identification as u16);
+            }
+        }
+        let next_hop = NextHop { address: next_hop, tags: egress.tags, came_from: None };
+        egress.send_via(next_hop, frame, *now, umem, out);
+        Ok(())
+    }
+
     const fn unsent(&mut self, reason: UnsentReason) -> SendError {
         self.egress.counters.originated += 1;
         self.egress.counters.unsent(reason, 1);

@@ -178,7 +178,7 @@ impl<A: App> Stack<A> {
             payload_len: len as u16,
         }
         .write(udp.first_chunk_mut()?, Sum::default().add_bytes(answer));
-        let way = plain.way_back();
+        let way = self.egress.way_back(plain.source, plain.destination, plain.traffic_class, plain.flow_label);
         self.egress.counters.udp_originated += 1;
         if ethernet::LEN + usize::from(self.egress.paths.least()) < headers_len + len {
             return Some(cut(frame, umem, headers_len + len, ethernet::LEN + V::LEN, way));
@@ -234,12 +234,6 @@ impl<A: App> Stack<A> {
 }
 
 impl Plain {
-    #[inline]
-    const fn way_back(&self) -> Way {
-        let Self { source, destination, traffic_class, flow_label, .. } = *self;
-        Way::back(source, destination, traffic_class, flow_label)
-    }
-
     #[cold]
     fn inbound<V: Version>(&self, ethernet: &[u8; ethernet::LEN], len: usize) -> Inbound {
         let Self { source, destination, traffic_class, flow_label, .. } = *self;

@@ -1,7 +1,7 @@
 //! TCP in the stack: segments in, events to the application, segments out.
 
 use crate::app::{App, Closed};
-use crate::base::{Burst, Frame, Instant, Umem, UnsentReason};
+use crate::base::{Burst, DropReason, Frame, Instant, Note, Umem, UnsentReason};
 use crate::network::icmp::Quoted;
 use crate::transport::tcp::path::PathError;
 use crate::transport::tcp::segment::{Control, Segment};
@@ -9,6 +9,7 @@ use crate::transport::tcp::tuple::Tuple;
 use crate::transport::tcp::{End, Events, Outgoing, Output, Tcp};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::Mac;
+use crate::wire::tcp::Packet;
 use crate::wire::{ipv4, tcp};
 
 use super::connection::{Conversation, id};
@@ -18,7 +19,6 @@ use super::{Inbound, Stack, payload};
 impl<A: App> Stack<A> {
     /// Digests a TCP segment, and puts out what is to be answered at once.
     pub(super) fn tcp(&mut self, now: Instant, inbound: &Inbound, mut frame: Frame, umem: &mut Umem, out: &mut Burst) {
-        let Some(tcp) = &mut self.tcp else { return umem.free(frame) };
         let bytes = payload(umem.bytes(&frame), inbound);
         let mut segment = Segment::EMPTY;
         let Inbound { source, destination, traffic_class, .. } = *inbound;
@@ -29,7 +29,70 @@ impl<A: App> Stack<A> {
         let text_at = inbound.payload_at + usize::from(segment.header_len);
         let whole = Umem::narrow(&mut frame, text_at, segment.len as usize);
         debug_assert!(whole, "a segment lies within its frame");
-        let mut verdict = tcp.receive(&segment, inbound.ethernet.source, frame, now, umem);
+        self.take_segment(now, inbound, &segment, frame, umem, out);
+    }
+
+    /// The same of one whose text lies in several chunks: the sum of each part's bytes is written on it.
+    #[inline(never)]
+    pub(super) fn tcp_long(
+        &mut self,
+        now: Instant,
+        inbound: &Inbound,
+        mut frame: Frame,
+        umem: &mut Umem,
+        out: &mut Burst,
+    ) {
+        let mut segment = Segment::EMPTY;
+        if let Err(reason) = self.read_long(inbound, &mut frame, &mut segment, umem) {
+            self.egress.counters.drop(reason);
+            return umem.free(frame);
+        }
+        self.take_segment(now, inbound, &segment, frame, umem, out);
+    }
+
+    /// Takes the segment apart that a chain holds; what is left in that is its text.
+    fn read_long(
+        &self,
+        inbound: &Inbound,
+        frame: &mut Frame,
+        segment: &mut Segment,
+        umem: &mut Umem,
+    ) -> Result<(), DropReason> {
+        let first = umem.bytes(frame).get(inbound.payload_at..).unwrap_or_default();
+        let header_len = Packet::parse(first)?.header_len();
+        let mut header = [0; tcp::MAX_LEN];
+        let (Some(header), Some(written)) = (header.get_mut(..header_len), first.get(..header_len)) else {
+            return Err(DropReason::TcpHeaderLength);
+        };
+        header.copy_from_slice(written);
+        let (text_at, first_len) = (inbound.payload_at + header_len, usize::from(frame.len()));
+        if !Umem::narrow(frame, text_at, first_len.saturating_sub(text_at)) {
+            return Err(DropReason::TcpHeaderLength);
+        }
+        let (mut text, mut len) = (Sum::default(), 0);
+        umem.annotate_parts(frame, |bytes| {
+            let sum = Sum::default().add_bytes(bytes).fold();
+            text = text.add_piece(sum, len);
+            len += bytes.len();
+            Note { sum, ..Note::EMPTY }
+        });
+        let Inbound { source, destination, traffic_class, .. } = *inbound;
+        segment.read_long(header, (text, len), (source, destination), traffic_class, self.checksum)
+    }
+
+    /// Hands a segment whose text is what the frame holds to TCP.
+    #[inline]
+    fn take_segment(
+        &mut self,
+        now: Instant,
+        inbound: &Inbound,
+        segment: &Segment,
+        frame: Frame,
+        umem: &mut Umem,
+        out: &mut Burst,
+    ) {
+        let Some(tcp) = &mut self.tcp else { return umem.free(frame) };
+        let mut verdict = tcp.receive(segment, inbound.ethernet.source, frame, now, umem);
         match verdict.outcome {
             Ok(()) => self.egress.counters.delivered += 1,
             Err(reason) => self.egress.counters.drop(reason),
@@ -50,6 +113,7 @@ impl<A: App> Stack<A> {
         let Some(mut frame) = frame.or_else(|| umem.alloc()) else {
             return self.egress.unsent(UnsentReason::NoChunk);
         };
+        umem.cut_chain(&frame);
         let emptied = umem.set_len(&mut frame, 0);
         debug_assert!(emptied);
         if self.egress.write_control(&reply, &mut frame, umem) {
@@ -230,6 +294,7 @@ impl Egress {
 
     fn tcp_way(&self, tuple: &Tuple, traffic_class: u8) -> Way {
         let (source, destination) = (tuple.local.0, tuple.remote.0);
+        let traffic_class = self.marked(traffic_class);
         Way { source, destination, traffic_class, flow_label: 0, hop_limit: self.tcp_hop_limit }
     }
 }

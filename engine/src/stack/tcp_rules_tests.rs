@@ -49,12 +49,16 @@ impl<A: App> Host<A> {
             gateways: vec![PEER.into()],
             routes: vec![],
             probing: Probing::Off,
+            groups: vec![],
+            broadcasts: false,
+            autoconf: None,
             udp_ports: vec![PORT],
             checksum: ChecksumPolicy::Verify,
             tcp: Some(tcp),
             own_queue: None,
             neighbors: NeighborConfig { fixed, ..NeighborConfig::default() },
             reassembly: ReassemblyConfig::default(),
+            marking: Marking::default(),
             secret: [1, 2],
         };
         let now = Instant::from_ns(1 << 40);

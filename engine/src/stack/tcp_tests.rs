@@ -116,12 +116,16 @@ impl<A: App> Side<A> {
             gateways: vec![],
             routes: vec![],
             probing: Probing::Off,
+            groups: vec![],
+            broadcasts: false,
+            autoconf: None,
             udp_ports: vec![],
             checksum: ChecksumPolicy::Verify,
             tcp: Some(tcp),
             own_queue: None,
             neighbors: NeighborConfig::default(),
             reassembly: ReassemblyConfig::default(),
+            marking: Marking::default(),
             secret: [u64::from(address.to_bits()), 9],
         };
         let umem = UmemConfig { chunks: CHUNKS, chunk_size: ChunkSize::Bytes2048, huge_pages: false };

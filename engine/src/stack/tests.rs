@@ -1,5 +1,7 @@
 //! The stack by hand: frames in, frames out.
 
+mod autoconf;
+mod groups;
 mod vlan;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -30,6 +32,9 @@ fn config() -> StackConfig {
         gateways: vec![],
         routes: vec![],
         probing: Probing::Off,
+        groups: vec![],
+        broadcasts: false,
+        autoconf: None,
         udp_ports: vec![7],
         checksum: ChecksumPolicy::AcceptPartial,
         tcp: None,
@@ -39,6 +44,7 @@ fn config() -> StackConfig {
             ..NeighborConfig::default()
         },
         reassembly: ReassemblyConfig::default(),
+        marking: Marking::default(),
         secret: [1, 2],
     }
 }

@@ -34,7 +34,8 @@ impl<A: App> Stack<A> {
         self.egress.counters.udp_delivered += 1;
         let room = umem.room_mut(frame);
         let ends = (SocketAddr::new(IpAddr::from(source), from), SocketAddr::new(IpAddr::from(destination), to));
-        let Answer::Reply(len) = self.app.datagram(now, &mut Datagram::new(ends.0, ends.1, room, len)) else {
+        let mut datagram = Datagram::new(ends.0, ends.1, room, len).with_group(inbound.is_to_group());
+        let Answer::Reply(len) = self.app.datagram(now, &mut datagram) else {
             return Outcome::Delivered;
         };
         if from == 0 {
@@ -43,7 +44,7 @@ impl<A: App> Stack<A> {
         let Some(our_end) = self.answer_from(inbound) else { return self.unanswered(UnsentReason::NoRoute) };
         let Some(answer) = room.get(..len) else { return self.unanswered(UnsentReason::TooLong) };
         let sum = Sum::default().add_bytes(answer);
-        let way = inbound.way_back(our_end);
+        let way = self.egress.answer_way(inbound, our_end);
         if !umem.set_len(frame, len) || !self.egress.write_udp(frame, umem, &way, (to, from), sum) {
             return self.unanswered(UnsentReason::TooLong);
         }

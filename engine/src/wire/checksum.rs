@@ -58,12 +58,24 @@ impl Sum {
         let mut odd = false;
         pieces.into_iter().fold(self, |sum, piece| {
             let own = Self::default().add_bytes(piece);
-            // Behind an odd number of bytes each byte counts for the other half of a word: the sum of them is that of the
-            // same bytes at even places, with its halves swapped (RFC 1071, section 2 (B)).
-            let own = if odd { Self(u64::from(own.fold())) } else { own };
+            let own = if odd { own.shifted() } else { own };
             odd ^= piece.len() % 2 == 1;
             sum.add(own.0)
         })
+    }
+
+    /// Adds a piece of which the sum is known, as a number, that begins behind `before` bytes.
+    #[inline]
+    #[must_use]
+    pub fn add_piece(self, sum: u16, before: usize) -> Self {
+        let own = Self::default().add_values([sum]);
+        self.add(if before % 2 == 1 { own.shifted().0 } else { own.0 })
+    }
+
+    /// The sum of the same bytes one place further on: each counts for the other half of a word, so that it is the sum
+    /// with its halves swapped (RFC 1071, section 2 (B)).
+    const fn shifted(self) -> Self {
+        Self(self.fold() as u64)
     }
 
     /// Adds 16-bit values.
@@ -201,6 +213,17 @@ mod tests {
         for len in 1..200 {
             let pieces = Sum::default().add_pieces(bytes.chunks(len));
             assert_eq!(pieces.fold(), Sum::default().add_bytes(&bytes).fold(), "{len}");
+        }
+    }
+
+    #[test]
+    fn pieces_whose_sums_are_known_add_up_as_well() {
+        let bytes: Vec<u8> = (0..997_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        for len in 1..200 {
+            let add =
+                |sum: Sum, (at, piece): (usize, &[u8])| sum.add_piece(Sum::default().add_bytes(piece).fold(), at * len);
+            let whole = bytes.chunks(len).enumerate().fold(Sum::default(), add);
+            assert_eq!(whole.fold(), Sum::default().add_bytes(&bytes).fold(), "{len}");
         }
     }
 

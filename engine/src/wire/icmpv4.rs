@@ -25,6 +25,8 @@ pub const TIME_EXCEEDED: u8 = 11;
 /// Parameter problem.
 pub const PARAMETER_PROBLEM: u8 = 12;
 
+/// Code of [`UNREACHABLE`]: the host does not answer its router.
+pub const HOST_UNREACHABLE: u8 = 1;
 /// Code of [`UNREACHABLE`]: the protocol is not spoken here.
 pub const PROTOCOL_UNREACHABLE: u8 = 2;
 /// Code of [`UNREACHABLE`]: nobody listens on the port.
@@ -70,6 +72,26 @@ impl<'a> Packet<'a> {
     pub const fn code(&self) -> u8 {
         self.header[1]
     }
+
+    /// Of [`PARAMETER_PROBLEM`]: which byte of the datagram it is about (RFC 792).
+    #[must_use]
+    pub const fn pointer(&self) -> u8 {
+        self.header[4]
+    }
+
+    /// Of [`ECHO_REPLY`]: identifier and sequence number of the request.
+    #[must_use]
+    pub const fn echo(&self) -> (u16, u16) {
+        (be16(self.header, 4), be16(self.header, 6))
+    }
+}
+
+/// Writes the header of an echo request, of whose payload `payload` is the sum.
+pub fn write_echo_request(out: &mut [u8; LEN], identifier: u16, sequence: u16, payload: Sum) {
+    let ([a, b], [c, d]) = (identifier.to_be_bytes(), sequence.to_be_bytes());
+    *out = [ECHO_REQUEST, 0, 0, 0, a, b, c, d];
+    let checksum = payload.add_bytes(&out[..]).checksum();
+    out[2..4].copy_from_slice(&checksum.to_be_bytes());
 }
 
 /// Makes an echo reply of an echo request, in place: the type, and the checksum for it.

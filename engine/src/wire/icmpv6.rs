@@ -140,6 +140,12 @@ impl<'a> Packet<'a> {
         u32::from_be_bytes(self.parameter())
     }
 
+    /// Of [`ECHO_REPLY`]: identifier and sequence number of the request (RFC 4443, section 4.2).
+    #[must_use]
+    pub const fn echo(&self) -> (u16, u16) {
+        (be16(self.header, 4), be16(self.header, 6))
+    }
+
     /// What follows the header: the quoted packet in errors.
     #[must_use]
     pub const fn body(&self) -> &'a [u8] {
@@ -160,6 +166,22 @@ pub fn make_echo_reply(header: &mut [u8; LEN], destination: Ipv6Addr, source: Ip
     header[2..4].copy_from_slice(&sum.checksum().to_be_bytes());
 }
 
+/// Writes the header of an echo request from `source` to `destination` that carries `len` bytes, of which `payload` is
+/// the sum (RFC 4443, section 4.1).
+pub fn write_echo_request(
+    out: &mut [u8; LEN],
+    (identifier, sequence): (u16, u16),
+    (payload, len): (Sum, u16),
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+) {
+    let ([a, b], [c, d]) = (identifier.to_be_bytes(), sequence.to_be_bytes());
+    *out = [ECHO_REQUEST, 0, 0, 0, a, b, c, d];
+    let pseudo = checksum::pseudo_header(source.into(), destination.into(), ICMPV6, len.saturating_add(LEN as u16));
+    let sum = payload.add_words([pseudo.fold().into()]).add_bytes(&out[..]);
+    out[2..4].copy_from_slice(&sum.checksum().to_be_bytes());
+}
+
 /// Writes the header of an error message from `source` to `destination` that carries `quoted`, the packet that it is
 /// about. `parameter` is the MTU or the pointer, and zero in the other errors.
 pub fn write_error(
@@ -178,7 +200,7 @@ pub fn write_error(
 }
 
 /// Sets the checksum of a message from `source` to `destination` that is written but for it.
-pub(super) fn set_checksum(message: &mut [u8], source: Ipv6Addr, destination: Ipv6Addr) {
+pub fn set_checksum(message: &mut [u8], source: Ipv6Addr, destination: Ipv6Addr) {
     let Some(field) = message.get_mut(2..4) else { return };
     field.fill(0);
     let checksum = pseudo_header(source, destination, message.len()).add_bytes(message).checksum();

@@ -93,6 +93,16 @@ impl<'a> Packet<'a> {
     /// The [`DropReason`] of the first check that fails, in the order of the header's fields.
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
+        Self::parse_start(bytes, bytes.len())
+    }
+
+    /// The same of a packet of `len` bytes, padding included, of which only the first ones are here: then so is of the
+    /// payload.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    #[inline]
+    pub fn parse_start(bytes: &'a [u8], len: usize) -> Result<Self, DropReason> {
         let header = bytes.first_chunk::<LEN>().ok_or(DropReason::Ipv4Truncated)?;
         if header[0] >> 4 != 4 {
             return Err(DropReason::Ipv4Version);
@@ -103,7 +113,10 @@ impl<'a> Packet<'a> {
         }
         let with_options = bytes.get(..header_len).ok_or(DropReason::Ipv4HeaderLength)?;
         let total_len = usize::from(total_len(header));
-        let payload = bytes.get(header_len..total_len).ok_or(DropReason::Ipv4TotalLength)?;
+        if total_len > len {
+            return Err(DropReason::Ipv4TotalLength);
+        }
+        let payload = bytes.get(header_len..total_len.min(bytes.len())).ok_or(DropReason::Ipv4TotalLength)?;
         // RFC 1122, section 3.2.1.2: a host MUST verify the checksum and silently discard every bad datagram.
         let sum = Sum::default().add_bytes(header);
         let sum = if header_len == LEN { sum } else { sum.add_bytes(&with_options[LEN..]) };
@@ -118,6 +131,13 @@ impl<'a> Packet<'a> {
     #[must_use]
     pub const fn header_len(&self) -> usize {
         self.header_len
+    }
+
+    /// Bytes of what the datagram carries, here or not.
+    #[inline]
+    #[must_use]
+    pub fn payload_len(&self) -> usize {
+        usize::from(total_len(self.header)).saturating_sub(self.header_len)
     }
 
     /// The former type-of-service byte: DSCP and ECN.
@@ -246,6 +266,16 @@ impl Header {
         out[12..16].copy_from_slice(&self.source.octets());
         out[16..20].copy_from_slice(&self.destination.octets());
     }
+}
+
+/// Makes a written header one of a datagram that may be fragmented on its way (RFC 791, section 2.3): with an
+/// identification that no other datagram between the two has (RFC 6864, section 4.2), and "don't fragment" not set.
+pub fn allow_fragments(header: &mut [u8; LEN], identification: u16) {
+    header[4..6].copy_from_slice(&identification.to_be_bytes());
+    header[6..8].fill(0);
+    header[10..12].fill(0);
+    let checksum = Sum::default().add_bytes(&header[..]).checksum();
+    header[10..12].copy_from_slice(&checksum.to_be_bytes());
 }
 
 #[cfg(test)]

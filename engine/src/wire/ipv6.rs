@@ -133,12 +133,24 @@ impl<'a> Packet<'a> {
     /// The [`DropReason`] of the first check that fails, in the order of the header's fields.
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
+        Self::parse_start(bytes, bytes.len())
+    }
+
+    /// The same of a packet of `len` bytes, padding included, of which only the first ones are here.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    #[inline]
+    pub fn parse_start(bytes: &'a [u8], len: usize) -> Result<Self, DropReason> {
         let header = bytes.first_chunk::<LEN>().ok_or(DropReason::Ipv6Truncated)?;
         if header[0] >> 4 != 6 {
             return Err(DropReason::Ipv6Version);
         }
-        let len = LEN + usize::from(payload_len(header));
-        let bytes = bytes.get(..len).ok_or(DropReason::Ipv6PayloadLength)?;
+        let whole = LEN + usize::from(payload_len(header));
+        if whole > len {
+            return Err(DropReason::Ipv6PayloadLength);
+        }
+        let bytes = bytes.get(..whole.min(bytes.len())).ok_or(DropReason::Ipv6PayloadLength)?;
         if has_mapped_address(header) {
             return Err(DropReason::Ipv6MappedAddress);
         }
@@ -185,6 +197,13 @@ impl<'a> Packet<'a> {
     #[must_use]
     pub fn destination(&self) -> Ipv6Addr {
         destination(self.header)
+    }
+
+    /// Bytes of the packet from `at` on, here or not.
+    #[inline]
+    #[must_use]
+    pub fn len_from(&self, at: usize) -> usize {
+        (LEN + usize::from(payload_len(self.header))).saturating_sub(at)
     }
 
     /// The whole packet, from its header on.

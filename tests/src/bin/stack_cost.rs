@@ -152,12 +152,16 @@ fn config(vlan: Option<Vlan>) -> StackConfig {
         gateways: Vec::new(),
         routes: Vec::new(),
         probing: Probing::Off,
+        groups: vec![],
+        broadcasts: false,
+        autoconf: None,
         udp_ports: vec![PORT],
         checksum: ChecksumPolicy::Verify,
         tcp: None,
         own_queue: None,
         reassembly: ReassemblyConfig::default(),
         neighbors: NeighborConfig { fixed: peers.to_vec(), ..NeighborConfig::default() },
+        marking: barewire::stack::Marking::default(),
         secret: [1, 2],
     }
 }

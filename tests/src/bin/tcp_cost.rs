@@ -323,12 +323,16 @@ fn config(path: &Path) -> StackConfig {
         gateways: Vec::new(),
         routes: Vec::new(),
         probing: Probing::Off,
+        groups: vec![],
+        broadcasts: false,
+        autoconf: None,
         udp_ports: vec![PORT],
         checksum: ChecksumPolicy::Verify,
         tcp: Some(TcpConfig { ports: vec![PORT], connections, chunks: 2 * connections + 64, ..TcpConfig::default() }),
         own_queue: None,
         reassembly: ReassemblyConfig::default(),
         neighbors: NeighborConfig { fixed: peers(path), ..NeighborConfig::default() },
+        marking: barewire::stack::Marking::default(),
         secret: [1, 2],
     }
 }

@@ -1,22 +1,23 @@
 //! One host of the simulation: a production [`Worker`] on a virtual NIC, watched after every turn.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use barewire::app::App;
 use barewire::base::{DropReason, Instant, Place, Umem, UmemConfig, UnsentReason};
 use barewire::stack::{Event, Stack};
+use barewire::wire::ethernet::Mac;
 use barewire::worker::Worker;
 
+use super::answers::{Answers, SEARCHES};
+use super::frames;
+use super::ndp;
 use super::nic::{Arrival, Mood, Nic, Rings, Virtual};
 use super::outages::Outages;
 use super::reference::{Reaction, Reference};
 use super::rng::Rng;
 use super::strict;
 use super::wire::Transmission;
-
-/// Searches for neighbors that a stack runs at once at most.
-const SEARCHES: u32 = 64;
 
 /// What can be wrong with a host and its NIC, and how big they are.
 #[derive(Clone, Debug)]
@@ -49,14 +50,6 @@ impl HostPlan {
     }
 }
 
-/// An answer that the reference gave, until the host gives the same.
-#[derive(Debug)]
-struct Expected {
-    bytes: Vec<u8>,
-    damaged: bool,
-    obligatory: bool,
-}
-
 /// What a frame that a host sent turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Emission {
@@ -65,10 +58,13 @@ pub enum Emission {
         /// Whether what it answers is not what an application sent.
         damaged: bool,
     },
-    /// An ARP packet of its own accord.
-    Arp,
+    /// A question or news about an address, of its own accord.
+    Neighbor,
     /// Something else: a datagram of the application's own, if it has any.
-    Own,
+    Own {
+        /// Whether the host may have been told that the neighbor has the MAC address that it goes to.
+        goes_right: bool,
+    },
 }
 
 /// A frame that the stack was given, and what the reference makes of it.
@@ -92,9 +88,12 @@ pub struct Host<D, A: App> {
     ready: bool,
     duplicate: bool,
     claims_heard: u64,
-    expected: VecDeque<Expected>,
-    /// Obligatory answers that were overtaken by a later one: they will never come.
-    overtaken: u64,
+    answers: Answers,
+    /// The turns in which the frames were put out that the NIC has not taken yet, and those that it has not sent yet.
+    in_burst: VecDeque<u64>,
+    in_nic: VecDeque<u64>,
+    /// Frames that the NIC has taken.
+    transmitted: u64,
     digested: u64,
     delivered: u64,
     /// Frames that arrived and found no place in the NIC.
@@ -122,6 +121,7 @@ impl<D: Virtual, A: App> Host<D, A> {
         let mut umem = Umem::new(plan.umem).expect("memory for a simulated host");
         let device = wrap(Nic::open(plan.rings, &mut umem));
         let stack = Stack::new(reference.config(), app, now);
+        let answers = Answers::new(reference.config());
         let ready = reference.config().probing == barewire::link::address::Probing::Off;
         Self {
             name,
@@ -133,8 +133,10 @@ impl<D: Virtual, A: App> Host<D, A> {
             ready,
             duplicate: false,
             claims_heard: 0,
-            expected: VecDeque::new(),
-            overtaken: 0,
+            answers,
+            in_burst: VecDeque::new(),
+            in_nic: VecDeque::new(),
+            transmitted: 0,
             digested: 0,
             delivered: 0,
             dropped_by_nic: 0,
@@ -152,6 +154,13 @@ impl<D: Virtual, A: App> Host<D, A> {
     /// The worker, to talk to between turns.
     pub const fn worker_mut(&mut self) -> &mut Worker<D, A> {
         &mut self.worker
+    }
+
+    /// Its application sends to this address.
+    pub fn take_interest(&mut self, target: IpAddr) {
+        if let Some(neighbor) = self.reference.next_hop(target) {
+            self.answers.take_interest(neighbor);
+        }
     }
 
     /// The host as the reference sees it.
@@ -192,11 +201,16 @@ impl<D: Virtual, A: App> Host<D, A> {
             return;
         }
         self.turns += 1;
+        self.answers.begin_turn();
         self.worker.turn(now);
         self.check_chunks();
         self.consult_reference(&mut digested);
         self.hear_events();
         self.check_counters();
+        self.follow_frames();
+        if self.worker.stack().waiting() == 0 && !self.is_busy() {
+            self.answers.settle();
+        }
     }
 
     /// The next frame that leaves the NIC, and what it is.
@@ -206,18 +220,11 @@ impl<D: Virtual, A: App> Host<D, A> {
             panic!("{}: sent a malformed frame: {wrong}\n{bytes:02x?}", self.name);
         }
         assert_eq!(bytes[6..12], self.reference.config().mac.0, "{}: sent from another MAC address", self.name);
-        let at = self.expected.iter().position(|expected| expected.bytes == bytes);
-        let emission = match at {
-            Some(at) => {
-                self.overtaken += self.expected.drain(..at).filter(|overtaken| overtaken.obligatory).count() as u64;
-                let answer = self.expected.pop_front().expect("it was found there");
-                Emission::Answer { damaged: answer.damaged }
-            }
-            None if bytes[12..14] == [8, 6] => {
-                self.check_arp(&bytes);
-                Emission::Arp
-            }
-            None => Emission::Own,
+        let turn = self.in_nic.pop_front().unwrap_or(self.turns);
+        let emission = match self.answers.recognise(&bytes, turn) {
+            Some(damaged) => Emission::Answer { damaged },
+            None if self.is_about_neighbor(&bytes, turn) => Emission::Neighbor,
+            None => Emission::Own { goes_right: self.goes_right(&bytes, turn) },
         };
         Some((bytes, emission))
     }
@@ -239,9 +246,13 @@ impl<D: Virtual, A: App> Host<D, A> {
         let idle = umem.count(Place::Free) + umem.count(Place::Fill);
         assert_eq!(idle, umem.chunks(), "{name}: chunks are neither free nor waiting to be received into");
         assert_eq!(self.worker.stack().waiting(), 0, "{name}: frames still wait for a neighbor");
-        let missing = self.overtaken + self.expected.iter().filter(|answer| answer.obligatory).count() as u64;
+        self.answers.settle();
+        let (missing, at_once) = self.answers.missing();
         let unsent: u64 = self.worker.stack().counters().unsent.iter().sum();
         assert!(missing <= unsent, "{name}: did not send {missing} answers, and says so of {unsent}");
+        let reasons = [UnsentReason::NeighborUnreachable, UnsentReason::NeighborQueueFull];
+        let unsent = unsent - reasons.map(|reason| self.unsent(reason)).iter().sum::<u64>();
+        assert!(at_once <= unsent, "{name}: did not send {at_once} answers to whom it knows, and says so of {unsent}");
     }
 
     /// Has the reference digest what the stack has digested.
@@ -254,14 +265,21 @@ impl<D: Virtual, A: App> Host<D, A> {
             let reaction = self.reference.digest(&frame.bytes, self.ready);
             self.claims_heard += u64::from(reaction.is_claim);
             self.delivered += u64::from(reaction.delivery.is_some());
-            if let Some(bytes) = &reaction.answer {
-                let (damaged, obligatory) = (frame.damaged, reaction.obligatory);
-                self.expected.push_back(Expected { bytes: bytes.clone(), damaged, obligatory });
-            }
+            self.answers.digest(&reaction, frame.damaged);
             digested(&Digested { frame, reaction }, self.worker.stack_mut().app_mut());
         }
         let delivered = self.worker.stack().counters().udp_delivered;
         assert_eq!(delivered, self.delivered, "{}: datagrams delivered, and what the reference says", self.name);
+        let counters = self.worker.stack().counters();
+        let [datagrams, echo_replies] = self.answers.originated();
+        let name = self.name;
+        assert_eq!(
+            counters.icmp_echoes_answered, echo_replies,
+            "{name}: echo replies that it did not send, or unasked"
+        );
+        if self.reference.echoes() {
+            assert_eq!(counters.udp_originated, datagrams, "{name}: answers that it did not send, or unasked");
+        }
     }
 
     fn hear_events(&mut self) {
@@ -270,7 +288,7 @@ impl<D: Virtual, A: App> Host<D, A> {
                 Event::Ready => self.ready = true,
                 Event::Duplicate(..) => self.duplicate = true,
                 Event::Contested(..) => self.contested += 1,
-                Event::Neighbor(..) => {}
+                Event::Neighbor(..) | Event::Query(..) | Event::Router(..) | Event::Address(..) => {}
             }
             let is_conflict = matches!(event, Event::Duplicate(..) | Event::Contested(..));
             assert!(!is_conflict || self.claims_heard > 0, "{}: {event:?}, but nobody claimed it", self.name);
@@ -292,7 +310,7 @@ impl<D: Virtual, A: App> Host<D, A> {
         }
         assert_eq!(total, umem.chunks() as usize, "{name}: chunks in all");
         let limits = &self.reference.config().neighbors;
-        assert!(waiting <= limits.waiting.min(SEARCHES * limits.queue), "{name}: {waiting} frames wait");
+        assert!(waiting <= limits.waiting.min(SEARCHES as u32 * limits.queue), "{name}: {waiting} frames wait");
     }
 
     /// No frame vanishes uncounted.
@@ -311,15 +329,80 @@ impl<D: Virtual, A: App> Host<D, A> {
         assert_eq!(counters.originated, accounted, "{name}: originated = transmitted + waiting + burst + unsent");
     }
 
-    /// An ARP packet of a host's own accord asks, in its own name or in nobody's.
-    fn check_arp(&self, frame: &[u8]) {
-        let (name, config) = (self.name, self.reference.config());
-        let packet = &frame[14..];
-        assert_eq!(packet[..8], [0, 1, 8, 0, 6, 4, 0, 1], "{name}: sent an ARP packet that is no request");
-        assert_eq!(packet[8..14], config.mac.0, "{name}: an ARP packet with another sender");
-        let sender: [u8; 4] = packet[14..18].try_into().expect("four bytes");
-        let is_ours = config.addresses.iter().any(|net| net.addr() == IpAddr::from(sender));
-        assert!(is_ours || sender == [0; 4], "{name}: an ARP packet from {sender:?}");
+    /// Notes in which turns the frames were put out that are still here: a burst keeps their order.
+    fn follow_frames(&mut self) {
+        let transmitted = self.worker.device_mut().nic().counters_now().transmitted;
+        for _ in self.transmitted..transmitted {
+            self.in_nic.push_back(self.in_burst.pop_front().unwrap_or(self.turns));
+        }
+        self.transmitted = transmitted;
+        self.in_burst.resize(self.worker.in_bursts().1, self.turns);
+    }
+
+    /// Whether a frame of the host's own accord goes where it was told that the neighbor is.
+    fn goes_right(&self, frame: &[u8], turn: u64) -> bool {
+        let neighbor = frames::destination(frame).and_then(|to| self.reference.next_hop(to));
+        neighbor.is_some_and(|neighbor| self.answers.may_go(neighbor, frames::mac(frame), turn))
+    }
+
+    /// Whether a frame asks, or tells, about an address: about one of the host's own, or about one that it has something
+    /// for. Such a frame has to be right to the last byte.
+    fn is_about_neighbor(&self, frame: &[u8], turn: u64) -> bool {
+        let right = match frame[12..14] {
+            [0x08, 0x06] => self.arp_questions(frame),
+            [0x86, 0xdd] if frame[20] == frames::ICMPV6 && matches!(frame[54], 135 | 136) => self.ndp_messages(frame),
+            _ => return false,
+        };
+        let (name, to) = (self.name, frames::mac(frame));
+        let is_right = |(way, bytes): &(Option<IpAddr>, Vec<u8>)| {
+            bytes == frame && way.is_none_or(|neighbor| self.answers.may_go(neighbor, to, turn))
+        };
+        assert!(right.iter().any(is_right), "{name}: asks or tells what it should not:\n{frame:02x?}");
+        true
+    }
+
+    /// What a host may send by ARP about the address that a frame is about: who has to be where it is sent to, if that
+    /// is not everybody, and the frame.
+    fn arp_questions(&self, frame: &[u8]) -> Vec<(Option<IpAddr>, Vec<u8>)> {
+        let mac = self.reference.config().mac;
+        let target = Ipv4Addr::new(frame[38], frame[39], frame[40], frame[41]);
+        let ask =
+            |to, from| frames::ethernet(to, mac, &[], frames::ARP, &frames::arp(1, (mac, from), (Mac::ZERO, target)));
+        if self.reference.owns(target) {
+            // RFC 5227: probes, and announcements.
+            return [Ipv4Addr::UNSPECIFIED, target].map(|from| (None, ask(Mac::BROADCAST, from))).to_vec();
+        }
+        let own = self.reference.config().addresses.iter();
+        let from = own.filter(|net| net.contains(&IpAddr::V4(target))).find_map(|net| match net.addr() {
+            IpAddr::V4(own) => Some(own),
+            IpAddr::V6(_) => None,
+        });
+        let Some(from) = from.filter(|_| self.answers.may_ask(target.into())) else { return Vec::new() };
+        vec![(None, ask(Mac::BROADCAST, from)), (Some(target.into()), ask(frames::mac(frame), from))]
+    }
+
+    /// The same by neighbor discovery.
+    fn ndp_messages(&self, frame: &[u8]) -> Vec<(Option<IpAddr>, Vec<u8>)> {
+        let mac = self.reference.config().mac;
+        let Some(target) = frame.get(62..78).and_then(|bytes| bytes.first_chunk::<16>()) else { return Vec::new() };
+        let target = Ipv6Addr::from(*target);
+        let in_frame = |to, packet: &[u8]| frames::ethernet(to, mac, &[], frames::IPV6, packet);
+        let (group, all) = (ndp::solicited_node(target), ndp::ALL_NODES);
+        if self.reference.owns(target) {
+            let probe = ndp::question(Ipv6Addr::UNSPECIFIED, group, target, None);
+            let news = ndp::news(target, all, target, ndp::OVERRIDE, mac);
+            return [(group, probe), (all, news)]
+                .map(|(to, packet)| (None, in_frame(ndp::group_mac(to), &packet)))
+                .to_vec();
+        }
+        let own = self.reference.config().addresses.iter();
+        let from = own.filter(|net| net.contains(&IpAddr::V6(target))).find_map(|net| match net.addr() {
+            IpAddr::V6(own) => Some(own),
+            IpAddr::V4(_) => None,
+        });
+        let Some(from) = from.filter(|_| self.answers.may_ask(target.into())) else { return Vec::new() };
+        let ask = |to, destination| in_frame(to, &ndp::question(from, destination, target, Some(mac)));
+        vec![(None, ask(ndp::group_mac(group), group)), (Some(target.into()), ask(frames::mac(frame), target))]
     }
 
     /// Frames dropped for a reason.

@@ -12,10 +12,12 @@
 //! counted once. Every frame that leaves must parse and be either one that the reference expects as an answer
 //! or one that the application wrote. When the faults stop, everything has to arrive again.
 
+mod answers;
 mod client;
 mod forge;
 pub mod frames;
 mod host;
+pub mod ndp;
 mod nic;
 mod outages;
 mod pcap;
@@ -28,12 +30,13 @@ mod strict;
 pub mod tcp;
 mod wire;
 
+pub use answers::Answers;
 pub use client::{Client, Traffic};
 pub use forge::draw_frame;
 pub use host::{Digested, Emission, Host, HostPlan};
 pub use nic::{Mood, Nic, Rings, Virtual};
 pub use outages::Outages;
-pub use reference::{Reaction, Reference};
+pub use reference::{Answer, Reaction, Reference, Told, Way};
 pub use rng::{Rng, hash};
 pub use run::{Outcome, Simulation};
 pub use scenario::{

@@ -1,6 +1,8 @@
 //! A second opinion: what a host has to make of a frame, written from the RFCs without the engine's code, as
 //! slowly and plainly as it likes.
 
+mod v6;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 
@@ -15,27 +17,92 @@ const ANSWERING_PORTS: [u16; 5] = [7, 13, 17, 19, 37];
 /// Bytes that an ICMP error has at most, IP header included.
 const ICMP_ERROR_LEN: usize = 576;
 
+/// How an answer finds the one that it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// To this MAC address, at once.
+    Straight(Mac),
+    /// To whatever MAC address this neighbor is known by.
+    Via(IpAddr),
+}
+
+/// What a host has to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The EtherType.
+    pub ethertype: u16,
+    /// What the frame carries.
+    pub packet: Vec<u8>,
+    /// VLAN tags of the frame that is answered.
+    pub tags: Vec<[u8; 4]>,
+    /// MAC address that it came from.
+    pub from: Mac,
+    /// To whom.
+    pub way: Way,
+}
+
+/// What a host counts as sent when it makes an answer, whatever becomes of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Originates {
+    /// A datagram of UDP.
+    Datagram,
+    /// An echo reply.
+    EchoReply,
+}
+
+/// What a frame says about a neighbor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The neighbor.
+    pub address: IpAddr,
+    /// Its MAC address.
+    pub mac: Mac,
+    /// Whether that holds, whatever was known; otherwise it holds only where nothing was.
+    pub overrides: bool,
+    /// Whether it is worth knowing though nobody asked: the neighbor wants something from the host.
+    pub introduces: bool,
+}
+
 /// What a host has to do about a frame.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reaction {
     /// Give this datagram to its application: who sent it, where to, and where in the frame the payload is.
     pub delivery: Option<(SocketAddr, SocketAddr, Range<usize>)>,
-    /// Send this frame.
-    pub answer: Option<Vec<u8>>,
+    /// Send this.
+    pub answer: Option<Answer>,
     /// Whether it must be sent; otherwise it may be, but need not.
     pub obligatory: bool,
+    /// What it counts then, even if there is no way for it.
+    pub originates: Option<Originates>,
     /// Whether the frame claims an address of the host for another one.
     pub is_claim: bool,
+    /// What it says about a neighbor.
+    pub told: Option<Told>,
 }
 
 impl Reaction {
-    fn may(answer: Vec<u8>) -> Self {
+    fn may(answer: Answer) -> Self {
         Self { answer: Some(answer), ..Self::default() }
     }
 
-    fn must(answer: Vec<u8>) -> Self {
-        Self { answer: Some(answer), obligatory: true, ..Self::default() }
+    fn told(address: impl Into<IpAddr>, mac: Mac, overrides: bool, introduces: bool) -> Self {
+        // What is no MAC address of one host tells nothing.
+        let told =
+            (!is_group(mac) && mac != Mac::ZERO).then(|| Told { address: address.into(), mac, overrides, introduces });
+        Self { told, ..Self::default() }
     }
+
+    /// With an answer that must be sent if there is a way for it, and counts as this in any case.
+    fn with(mut self, originates: Originates, packet: Option<Packet>) -> Self {
+        let Some(Packet { answer }) = packet else { return self };
+        (self.originates, self.obligatory, self.answer) = (Some(originates), answer.is_some(), answer);
+        self
+    }
+}
+
+/// A packet that is not too long to be sent, if there is a way for it.
+struct Packet {
+    answer: Option<Answer>,
 }
 
 /// A received frame, taken apart as far as an answer goes back the way that it came.
@@ -68,6 +135,12 @@ impl Reference {
         &self.config
     }
 
+    /// Whether it has the echo service.
+    #[must_use]
+    pub const fn echoes(&self) -> bool {
+        self.echoes
+    }
+
     /// Digests a frame. `ready` says that the host may use its addresses.
     #[must_use]
     pub fn digest(&self, frame: &[u8], ready: bool) -> Reaction {
@@ -75,6 +148,7 @@ impl Reference {
         match ethertype {
             frames::ARP => self.arp(&received, ready),
             frames::IPV4 => self.ipv4(&received, ready).unwrap_or_default(),
+            frames::IPV6 => self.ipv6(&received, ready).unwrap_or_default(),
             _ => Reaction::default(),
         }
     }
@@ -95,7 +169,6 @@ impl Reference {
                 ethertype => break ethertype,
             }
         };
-        let is_group = |mac: Mac| mac.0[0] % 2 == 1;
         let names_vlan = tags.iter().any(|tag| tag[2] & 0x0f != 0 || tag[3] != 0);
         let for_us = to == self.config.mac || is_group(to);
         let received = Received { frame, from, tags, to_everybody: is_group(to), at: at + 2 };
@@ -116,17 +189,18 @@ impl Reference {
         if is_claim && sender_mac != self.config.mac {
             return Reaction { is_claim, ..Reaction::default() };
         }
-        if operation == 1 && self.owns(target) && ready && sender_mac != self.config.mac && sender_mac != Mac::ZERO {
-            let reply = frames::arp(2, (self.config.mac, target), (sender_mac, sender));
-            return Reaction::may(frames::ethernet(
-                received.from,
-                self.config.mac,
-                &received.tags,
-                frames::ARP,
-                &reply,
-            ));
+        if is_group(sender_mac) || sender_mac == Mac::ZERO || sender_mac == self.config.mac {
+            return Reaction::default();
         }
-        Reaction::default()
+        // RFC 826: the pair of sender is merged if it is there already; it is entered anew if we are the target, which a
+        // reply is only if we asked.
+        let is_question = operation == 1 && self.owns(target) && ready;
+        let mut reaction = Reaction::told(sender, sender_mac, true, is_question && !sender.is_unspecified());
+        if is_question {
+            let packet = frames::arp(2, (self.config.mac, target), (sender_mac, sender));
+            reaction.answer = Some(received.answer(frames::ARP, packet, Way::Straight(received.from)));
+        }
+        reaction
     }
 
     fn ipv4(&self, received: &Received<'_>, ready: bool) -> Option<Reaction> {
@@ -145,11 +219,13 @@ impl Reference {
         if received.to_everybody || !ready || !self.owns(destination) || !self.is_host(source) {
             return None;
         }
-        let ip = Ip::new(packet[9], source, destination);
-        let ip = Ip { traffic_class: packet[1], ..ip };
+        let ip = Ip { traffic_class: packet[1], ..Ip::new(packet[9], source, destination) };
         let payload = &packet[header_len..];
         match ip.protocol {
-            frames::UDP => self.udp(received, ip, packet, header_len),
+            frames::UDP => match self.udp(received, ip, payload, received.at + header_len)? {
+                Service::Closed => Some(self.unreachable(received, ip, 3, packet)),
+                Service::Open(reaction) => Some(reaction),
+            },
             frames::ICMP => self.icmp(received, ip, payload),
             _ => Some(self.unreachable(received, ip, 2, packet)),
         }
@@ -165,11 +241,12 @@ impl Reference {
             // As right as zero, and what a host writes that updates the checksum of the request.
             reply[2..4].fill(0xff);
         }
-        Some(self.answer(received, ip, frames::ICMP, &reply).map(Reaction::must).unwrap_or_default())
+        let packet = self.answer(received, ip, ip.destination, frames::ICMP, &reply);
+        Some(Reaction::default().with(Originates::EchoReply, packet))
     }
 
-    fn udp(&self, received: &Received<'_>, ip: Ip, packet: &[u8], header_len: usize) -> Option<Reaction> {
-        let segment = &packet[header_len..];
+    /// Digests the datagram of UDP that lies at `at` in the frame.
+    fn udp(&self, received: &Received<'_>, ip: Ip, segment: &[u8], at: usize) -> Option<Service> {
         let (from, to, len) = (be16(segment, 0)?, be16(segment, 2)?, usize::from(be16(segment, 4)?));
         let checksum = be16(segment, 6)?;
         if len < 8 {
@@ -180,60 +257,98 @@ impl Reference {
         let pseudo = frames::pseudo_header(ip.source, ip.destination, frames::UDP, len as u16);
         let partial = checksum == frames::sum(&pseudo);
         let intact = match self.config.checksum {
+            // RFC 8200, section 8.1: IPv6 receivers must discard UDP packets containing a zero checksum.
+            _ if checksum == 0 => ip.source.is_ipv4(),
             ChecksumPolicy::Verify => right,
             ChecksumPolicy::AcceptPartial => right || partial,
             ChecksumPolicy::Trust => true,
         };
-        if !intact && checksum != 0 {
+        if !intact {
             return None;
         }
         if !self.config.udp_ports.contains(&to) {
-            return Some(self.unreachable(received, ip, 3, packet));
+            return Some(Service::Closed);
         }
-        let start = received.at + header_len + 8;
-        let mut reaction = Reaction {
-            delivery: Some(((ip.source, from).into(), (ip.destination, to).into(), start..start + len - 8)),
+        let reaction = Reaction {
+            delivery: Some(((ip.source, from).into(), (ip.destination, to).into(), at + 8..at + len)),
             ..Reaction::default()
         };
-        if self.echoes && from != 0 && !ANSWERING_PORTS.contains(&from) {
-            let (ours, theirs) = ((ip.destination, to), (ip.source, from));
-            let reply = frames::udp(ours, theirs, &segment[8..], frames::UdpChecksum::Right);
-            reaction.answer = self.answer(received, ip, frames::UDP, &reply);
-            reaction.obligatory = reaction.answer.is_some();
-        }
-        Some(reaction)
+        let (true, false, Some(ours)) = (self.echoes && from != 0, ANSWERING_PORTS.contains(&from), self.end(ip))
+        else {
+            return Some(Service::Open(reaction));
+        };
+        let reply = frames::udp((ours, to), (ip.source, from), &segment[8..], frames::UdpChecksum::Right);
+        let packet = self.answer(received, ip, ours, frames::UDP, &reply);
+        Some(Service::Open(reaction.with(Originates::Datagram, packet)))
     }
 
     /// An ICMP error about a datagram: how many there may be is the rate limit's business.
     fn unreachable(&self, received: &Received<'_>, ip: Ip, code: u8, packet: &[u8]) -> Reaction {
         let quoted = packet.len().min(ICMP_ERROR_LEN - 20 - 8);
         let error = frames::icmp(3, code, &[&[0; 4], &packet[..quoted]].concat());
-        self.answer(received, ip, frames::ICMP, &error).map(Reaction::may).unwrap_or_default()
+        let packet = self.answer(received, ip, ip.destination, frames::ICMP, &error);
+        packet.and_then(|packet| packet.answer).map(Reaction::may).unwrap_or_default()
     }
 
-    /// The frame that carries an IP payload back to where a packet came from, if there is a way.
-    fn answer(&self, received: &Received<'_>, ip: Ip, protocol: u8, payload: &[u8]) -> Option<Vec<u8>> {
-        let on_link = |address| self.config.addresses.iter().any(|net| net.contains(&IpAddr::V4(address)));
-        let is_reachable = on_link(ip.source) || !self.config.gateways.is_empty();
-        if !is_reachable || payload.len() + 20 > usize::from(self.config.mtu) {
-            return None;
-        }
-        let back = Ip { traffic_class: ip.traffic_class & 0xfc, ..Ip::new(protocol, ip.destination, ip.source) };
-        let packet = frames::ipv4(back, &[], payload);
-        Some(frames::ethernet(received.from, self.config.mac, &received.tags, frames::IPV4, &packet))
+    /// What carries an IP payload from `ours` back to where a packet came from; `None` if it is too long.
+    fn answer(&self, received: &Received<'_>, ip: Ip, ours: IpAddr, protocol: u8, payload: &[u8]) -> Option<Packet> {
+        let header = Ip::new(protocol, ours, ip.source);
+        let back = Ip { traffic_class: ip.traffic_class & 0xfc, flow_label: ip.flow_label, ..header };
+        let packet = frames::packet(back, payload);
+        let way = self.next_hop(ip.source).map(Way::Via);
+        let fits = packet.len() <= usize::from(self.config.mtu);
+        fits.then(|| Packet { answer: way.map(|way| received.answer(ip.ethertype(), packet, way)) })
     }
 
-    fn owns(&self, address: Ipv4Addr) -> bool {
+    /// The neighbor that packets to an address go to.
+    #[must_use]
+    pub fn next_hop(&self, address: IpAddr) -> Option<IpAddr> {
+        let nets = || self.config.addresses.iter();
+        let is_local = |address: IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        // RFC 4861, section 5.1: all link-local addresses are on the link.
+        let on_link = nets().any(|net| net.contains(&address) || (is_local(net.addr()) && is_local(address)));
+        let gateways = self.config.gateways.iter().map(|&gateway| IpAddr::from(gateway));
+        let mut fitting = gateways.filter(|gateway| gateway.is_ipv4() == address.is_ipv4());
+        if on_link { Some(address) } else { fitting.next() }
+    }
+
+    /// The address of the host that an answer is from: the one that was asked.
+    fn end(&self, ip: Ip) -> Option<IpAddr> {
+        if self.owns(ip.destination) { Some(ip.destination) } else { self.v6_end(ip) }
+    }
+
+    /// Whether an address is one of the host's.
+    #[must_use]
+    pub fn owns(&self, address: impl Into<IpAddr>) -> bool {
+        let address = address.into();
         self.config.addresses.iter().any(|net| net.addr() == address)
     }
 
     /// Whether a packet may come from the address: one other host's.
     fn is_host(&self, address: Ipv4Addr) -> bool {
-        let mut links = self.config.addresses.iter();
+        let mut links = self.config.addresses.iter().filter(|net| net.addr().is_ipv4());
         let is_broadcast = links.any(|net| net.prefix_len() < 31 && net.broadcast() == IpAddr::V4(address));
         let [first, ..] = address.octets();
         (1..224).contains(&first) && first != 127 && !self.owns(address) && !is_broadcast
     }
+}
+
+/// What becomes of a datagram of UDP that is intact.
+enum Service {
+    /// Nobody listens on its port.
+    Closed,
+    /// Somebody does.
+    Open(Reaction),
+}
+
+impl Received<'_> {
+    fn answer(&self, ethertype: u16, packet: Vec<u8>, way: Way) -> Answer {
+        Answer { ethertype, packet, tags: self.tags.clone(), from: self.from, way }
+    }
+}
+
+fn is_group(mac: Mac) -> bool {
+    mac.0[0] % 2 == 1
 }
 
 fn be16(bytes: &[u8], at: usize) -> Option<u16> {

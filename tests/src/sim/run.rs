@@ -111,16 +111,18 @@ impl<D: Virtual, A: App> Simulation<D, A> {
         let now = Instant::from_ns(1_000_000_000);
         let client = Client::new(scenario.target, rng.fork());
         let reference = |config: &barewire::stack::StackConfig, echoes| Reference::new(config.clone(), echoes);
+        let mut client = Host::new(
+            "client",
+            reference(&scenario.client, false),
+            client,
+            scenario.client_plan.clone(),
+            |nic| wrap(CLIENT_MAC, nic),
+            rng.fork(),
+            now,
+        );
+        client.take_interest(scenario.target.ip());
         Self {
-            client: Host::new(
-                "client",
-                reference(&scenario.client, false),
-                client,
-                scenario.client_plan.clone(),
-                |nic| wrap(CLIENT_MAC, nic),
-                rng.fork(),
-                now,
-            ),
+            client,
             server: Host::new(
                 "server",
                 reference(&scenario.server, true),
@@ -321,8 +323,8 @@ impl<D: Virtual, A: App> Simulation<D, A> {
         while let Some((bytes, emission)) = self.server.depart() {
             let damaged = match emission {
                 Emission::Answer { damaged } => damaged,
-                Emission::Arp => false,
-                Emission::Own => panic!("the server sent a frame that answers nothing:\n{bytes:02x?}"),
+                Emission::Neighbor => false,
+                Emission::Own { .. } => panic!("the server sent a frame that answers nothing:\n{bytes:02x?}"),
             };
             self.note(3, &bytes, true);
             self.to_client.send(Transmission { bytes, damaged }, self.now);
@@ -345,8 +347,9 @@ impl<D: Virtual, A: App> Simulation<D, A> {
         assert!(self.app().deliveries.is_empty(), "the client was given what the reference would not deliver");
         while let Some((bytes, emission)) = self.client.depart() {
             let damaged = emission == Emission::Answer { damaged: true };
-            if emission == Emission::Own {
+            if let Emission::Own { goes_right } = emission {
                 self.check_datagram(&bytes);
+                assert!(goes_right, "a datagram to another MAC address than its neighbor's:\n{bytes:02x?}");
             }
             self.note(4, &bytes, true);
             self.to_server.send(Transmission { bytes, damaged }, self.now);

@@ -42,6 +42,9 @@ impl Alone {
             gateways: Vec::new(),
             routes: Vec::new(),
             probing: Probing::Off,
+            groups: vec![],
+            broadcasts: false,
+            autoconf: None,
             udp_ports: vec![],
             checksum: ChecksumPolicy::Verify,
             tcp: Some(TcpConfig {
@@ -54,6 +57,7 @@ impl Alone {
             // So that what is timed is TCP, and no search for the client.
             neighbors: NeighborConfig { fixed, ..NeighborConfig::default() },
             reassembly: barewire::network::reassembly::ReassemblyConfig::default(),
+            marking: barewire::stack::Marking::default(),
             secret: [1, 2],
         };
         let umem = UmemConfig { chunks, chunk_size: ChunkSize::Bytes2048, huge_pages: false };

@@ -1,6 +1,6 @@
 //! What can be done with a packet that is spread over several chunks.
 
-use super::{Frame, NONE, Place, Umem};
+use super::{Copied, Frame, NONE, Note, Place, Umem};
 
 impl Umem {
     /// Appends `part` to the chain of `frame`.
@@ -10,7 +10,11 @@ impl Umem {
             last = self.meta[last as usize].more;
         }
         let meta = &mut self.meta[part.chunk() as usize];
-        (meta.offset, meta.len) = (part.offset(), part.len());
+        if meta.copied == Copied::No {
+            (meta.offset, meta.len) = (part.offset(), part.len());
+        } else {
+            debug_assert_eq!(meta.sent_place(), (part.offset(), part.len()), "as it lies on its queue");
+        }
         self.meta[last as usize].more = part.chunk();
     }
 
@@ -41,7 +45,7 @@ impl Umem {
         let mut len = usize::from(frame.len());
         let mut chunk = self.more(frame.chunk());
         while let Some(meta) = self.meta.get(chunk as usize) {
-            len += usize::from(meta.len);
+            len += usize::from(meta.sent_place().1);
             chunk = meta.more;
         }
         len
@@ -49,28 +53,53 @@ impl Umem {
 
     /// The packet's bytes, chunk by chunk, in order.
     pub fn slices(&self, frame: &Frame) -> impl Iterator<Item = &[u8]> {
-        let first = (frame.chunk(), frame.offset(), frame.len());
-        let next = |&(chunk, ..): &(u32, u16, u16)| {
-            let more = self.more(chunk);
-            self.meta.get(more as usize).map(|meta| (more, meta.offset, meta.len))
-        };
-        std::iter::successors(Some(first), next).map(|(chunk, offset, len)| self.slice(chunk, offset, len))
+        let first = Frame::new(frame.chunk(), frame.offset(), frame.len());
+        let next = |part: &Frame| self.behind(part.chunk());
+        std::iter::successors(Some(first), next).map(|part| self.slice(part.chunk(), part.offset(), part.len()))
+    }
+
+    /// Writes on every chunk of a packet what `note` makes of its bytes.
+    pub fn annotate_parts(&mut self, frame: &Frame, mut note: impl FnMut(&[u8]) -> Note) {
+        let mut next = Some(Frame::new(frame.chunk(), frame.offset(), frame.len()));
+        while let Some(part) = next {
+            next = self.behind(part.chunk());
+            let written = note(self.slice(part.chunk(), part.offset(), part.len()));
+            *self.note_mut(&part) = written;
+        }
     }
 
     /// Takes the first chunk of a packet off the rest of its chain.
     pub fn split(&mut self, frame: Frame) -> (Frame, Option<Frame>) {
-        let more =
-            self.meta.get_mut(frame.chunk() as usize).map_or(NONE, |meta| std::mem::replace(&mut meta.more, NONE));
-        let rest = self.meta.get(more as usize).map(|meta| Frame::new(more, meta.offset, meta.len));
+        let more = self.take_more(frame.chunk());
+        let rest = self.part(more);
         (frame, rest)
     }
 
     /// Cuts a packet off behind its first chunk.
     pub fn cut_chain(&mut self, frame: &Frame) {
-        let more =
-            self.meta.get_mut(frame.chunk() as usize).map_or(NONE, |meta| std::mem::replace(&mut meta.more, NONE));
-        if let Some(meta) = self.meta.get(more as usize) {
-            self.free(Frame::new(more, meta.offset, meta.len));
+        let more = self.take_more(frame.chunk());
+        if let Some(rest) = self.part(more) {
+            self.free(rest);
+        }
+    }
+
+    /// Cuts off what a packet has behind its first `len` bytes, and frees the chunks that this empties but the first.
+    pub fn truncate_chain(&mut self, frame: &mut Frame, len: usize) {
+        let kept = usize::from(frame.len()).min(len);
+        frame.place_at(frame.offset(), kept as u16);
+        let (mut last, mut left) = (frame.chunk(), len - kept);
+        while left > 0
+            && let Some(part) = self.behind(last)
+        {
+            let kept = usize::from(part.len()).min(left);
+            if let Some(meta) = self.meta.get_mut(part.chunk() as usize).filter(|meta| meta.copied == Copied::No) {
+                meta.len = kept as u16;
+            }
+            (last, left) = (part.chunk(), left - kept);
+        }
+        let more = self.take_more(last);
+        if let Some(rest) = self.part(more) {
+            self.free(rest);
         }
     }
 
@@ -105,9 +134,8 @@ impl Umem {
             }
             to.place_at(to.offset(), to.len() + count);
             copied += usize::from(count);
-            chunk = self.more(chunk);
-            match self.meta.get(chunk as usize) {
-                Some(meta) if count == part => (offset, part) = (meta.offset, meta.len),
+            match self.behind(chunk) {
+                Some(next) if count == part => (chunk, offset, part) = (next.chunk(), next.offset(), next.len()),
                 _ => return copied,
             }
         }
@@ -142,6 +170,25 @@ impl Umem {
     #[inline]
     fn more(&self, chunk: u32) -> u32 {
         self.meta.get(chunk as usize).map_or(NONE, |meta| meta.more)
+    }
+
+    /// Takes off what continues the packet behind `chunk`.
+    #[inline]
+    fn take_more(&mut self, chunk: u32) -> u32 {
+        self.meta.get_mut(chunk as usize).map_or(NONE, |meta| std::mem::replace(&mut meta.more, NONE))
+    }
+
+    /// The part of a packet that lies in `chunk`, which is not its first one.
+    #[inline]
+    pub(super) fn part(&self, chunk: u32) -> Option<Frame> {
+        let (offset, len) = self.meta.get(chunk as usize)?.sent_place();
+        Some(Frame::new(chunk, offset, len))
+    }
+
+    /// The part of a packet behind the one in `chunk`.
+    #[inline]
+    pub(super) fn behind(&self, chunk: u32) -> Option<Frame> {
+        self.part(self.more(chunk))
     }
 
     /// Has the packet that `chunk` begins go on in `next`, behind its last chunk.
@@ -270,6 +317,127 @@ mod tests {
         assert!(umem.pull(&mut long, 1792));
         assert_eq!(bytes(&umem, &long), count(3, 2000));
         umem.free(long);
+    }
+
+    #[test]
+    fn a_chain_is_cut_off_anywhere_and_loses_the_chunks_behind() {
+        let mut umem = umem(3);
+        for len in 0..=320 {
+            let mut frame = chain(&mut umem, 0, &[100, 10, 200]);
+            umem.truncate_chain(&mut frame, len);
+            let parts = 1 + [100, 110].iter().filter(|&&end| len > end).count() as u32;
+            assert_eq!((umem.parts(&frame), umem.free_chunks()), (parts, 3 - parts), "{len}");
+            assert_eq!(bytes(&umem, &frame), count(0, len.min(310)));
+            umem.free(frame);
+        }
+        assert_eq!(umem.free_chunks(), 3);
+    }
+
+    #[test]
+    fn every_chunk_of_a_packet_has_a_note_of_its_own() {
+        let (mut umem, mut queue) = (umem(3), FrameQueue::default());
+        let frame = chain(&mut umem, 0, &[10, 0, 30]);
+        umem.annotate_parts(&frame, |bytes| Note { seq: bytes.len() as u32, ..Note::EMPTY });
+        let mut rest = Some(frame);
+        for len in [10, 0, 30] {
+            let (part, behind) = umem.split(rest.unwrap());
+            let place = queue.push(&mut umem, part);
+            assert_eq!(umem.note(place).seq, len);
+            rest = behind;
+        }
+        assert!(rest.is_none());
+        queue.clear(&mut umem);
+    }
+
+    /// Frames on a queue, of these lengths and with bytes that count up, and a packet that is made of all of them.
+    fn shared(umem: &mut Umem, queue: &mut FrameQueue, lens: &[usize]) -> Frame {
+        let mut whole: Option<Frame> = None;
+        let mut first = 0;
+        for &len in lens {
+            let frame = chain(umem, first, &[len]);
+            first = first.wrapping_add(len as u8);
+            let place = queue.push(umem, frame);
+            let part = umem.share(place).unwrap();
+            match &mut whole {
+                Some(whole) => umem.append(whole, part),
+                None => whole = Some(part),
+            }
+        }
+        whole.unwrap()
+    }
+
+    #[test]
+    fn queued_frames_are_sent_as_one_packet_and_stay_on_their_queue() {
+        let (mut umem, mut queue) = (umem(3), FrameQueue::default());
+        let mut packet = shared(&mut umem, &mut queue, &[100, 10, 200]);
+        umem.prepend_len(&mut packet, 20).unwrap().fill(0xff);
+        assert_eq!((umem.parts(&packet), umem.packet_len(&packet), umem.count_copied()), (3, 330, (3, 0)));
+        let mut next = Some(packet);
+        let mut lent = Vec::new();
+        while let Some(part) = next {
+            let (descriptor, rest) = umem.lend(part);
+            lent.push(descriptor);
+            next = rest;
+        }
+        assert_eq!(
+            (lent.iter().map(|part| part.len).collect::<Vec<_>>(), umem.count_copied()),
+            (vec![120, 10, 200], (0, 3))
+        );
+        assert!(lent.iter().all(|part| umem.complete(part.addr)));
+        let again = umem.share(queue.first().unwrap()).unwrap();
+        assert_eq!((umem.parts(&again), bytes(&umem, &again)), (1, count(0, 100)));
+        umem.free(again);
+        assert_eq!(umem.count(Place::Queue), 3);
+        queue.clear(&mut umem);
+        assert_eq!(umem.free_chunks(), 3);
+    }
+
+    #[test]
+    fn a_packet_of_queued_frames_that_is_given_up_leaves_the_queue_alone() {
+        let (mut umem, mut queue) = (umem(3), FrameQueue::default());
+        let packet = shared(&mut umem, &mut queue, &[100, 10, 200]);
+        umem.free(packet);
+        assert_eq!((umem.count_copied(), umem.count(Place::Queue)), ((0, 0), 3));
+        let alone = umem.share(queue.first().unwrap()).unwrap();
+        assert!(!umem.is_chain(&alone));
+        umem.free(alone);
+        queue.clear(&mut umem);
+    }
+
+    /// Whatever is acknowledged while a packet waits for the device, the packet stays what its headers say.
+    #[test]
+    fn what_leaves_the_queue_or_is_cut_there_stays_in_the_packet() {
+        for released in 0..=3 {
+            let (mut umem, mut queue) = (umem(4), FrameQueue::default());
+            let packet = shared(&mut umem, &mut queue, &[100, 10, 200]);
+            (0..released).for_each(|_| assert!(queue.release(&mut umem)));
+            if let Some(first) = queue.first() {
+                umem.trim_front(first, 7);
+                umem.trim_front(first, 2);
+                assert_eq!(umem.queued_len(first), [100, 10, 200][released] - 9);
+            }
+            assert_eq!(bytes(&umem, &packet), count(0, 310), "{released} released");
+            let copy = umem.duplicate(&packet);
+            assert!(copy.is_none(), "three chunks more there are not");
+            assert_eq!(umem.free_chunks(), 1);
+            let (first, rest) = umem.split(packet);
+            let (second, third) = umem.split(rest.unwrap());
+            assert_eq!(bytes(&umem, &second), count(100, 10));
+            [first, second, third.unwrap()].into_iter().for_each(|part| umem.free(part));
+            queue.clear(&mut umem);
+            assert_eq!((umem.free_chunks(), umem.count_copied()), (4, (0, 0)));
+        }
+    }
+
+    #[test]
+    fn a_copy_of_a_chain_is_a_chain() {
+        let mut umem = umem(6);
+        let frame = chain(&mut umem, 0, &[100, 10, 200]);
+        let copy = umem.duplicate(&frame).unwrap();
+        assert_eq!((bytes(&umem, &copy), umem.parts(&copy)), (count(0, 310), 3));
+        umem.free(frame);
+        umem.free(copy);
+        assert_eq!(umem.free_chunks(), 6);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! How much packet memory, in what pieces, and what it came from.
 
+use super::HEADROOM;
+
 /// Sizes of chunks that AF_XDP accepts in aligned mode: powers of two between 2,048 bytes and a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChunkSize {
@@ -17,6 +19,12 @@ impl ChunkSize {
             Self::Bytes2048 => 2048,
             Self::Bytes4096 => 4096,
         }
+    }
+
+    /// Bytes behind the headroom that is left in front of every frame.
+    #[must_use]
+    pub const fn room(self) -> u16 {
+        self.bytes() as u16 - HEADROOM
     }
 }
 

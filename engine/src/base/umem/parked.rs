@@ -58,6 +58,9 @@ impl Umem {
         if let Some(meta) = self.meta.get_mut(place.0 as usize) {
             let bytes = bytes.min(meta.len);
             (meta.offset, meta.len) = (meta.offset + bytes, meta.len - bytes);
+            if meta.copied != Copied::No {
+                meta.cut += bytes;
+            }
         }
     }
 
@@ -118,8 +121,23 @@ impl Umem {
         self.copy((place.0, meta.offset), (to.chunk(), to.offset() + at), meta.len)
     }
 
-    /// A frame of its own with the same bytes, unless memory is short.
+    /// A frame of its own with the same bytes, in as many chunks, unless memory is short.
     pub fn duplicate(&mut self, frame: &Frame) -> Option<Frame> {
+        let mut copy = self.duplicate_part(frame)?;
+        let mut next = self.behind(frame.chunk());
+        while let Some(part) = next {
+            let Some(part_copy) = self.duplicate_part(&part) else {
+                self.free(copy);
+                return None;
+            };
+            self.append(&mut copy, part_copy);
+            next = self.behind(part.chunk());
+        }
+        Some(copy)
+    }
+
+    /// A frame of its own with the bytes of the first chunk of another.
+    fn duplicate_part(&mut self, frame: &Frame) -> Option<Frame> {
         let mut copy = self.alloc()?;
         if !self.set_len(&mut copy, usize::from(frame.len()))
             || !self.copy((frame.chunk(), frame.offset()), (copy.chunk(), copy.offset()), frame.len())
@@ -146,7 +164,7 @@ impl Umem {
 
     /// A second owner of a queued frame, to send it while it stays on its queue. `None` while there is one
     /// already: the device reads those headers still, and they must not be written anew. `None` for a chain as well,
-    /// which the device takes apart.
+    /// which the device takes apart; but what is shared can be made one.
     #[inline]
     #[must_use]
     pub fn share(&mut self, place: Queued) -> Option<Frame> {
@@ -198,8 +216,16 @@ impl Umem {
             let more = meta.more;
             match std::mem::replace(&mut meta.copied, Copied::No) {
                 Copied::No => self.push_free(chunk),
-                Copied::Held => meta.place = Place::Held,
-                Copied::Transmit => meta.place = Place::Transmit,
+                Copied::Held => {
+                    // From now on the chunk, and what its packet goes on in, is that one's alone.
+                    (meta.offset, meta.len) = meta.sent_place();
+                    (meta.place, meta.cut) = (Place::Held, 0);
+                    return;
+                }
+                Copied::Transmit => {
+                    (meta.place, meta.cut) = (Place::Transmit, 0);
+                    return;
+                }
             }
             chunk = more;
         }

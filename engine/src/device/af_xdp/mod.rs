@@ -27,16 +27,9 @@ pub(super) use self::socket::raise_transmit_budget;
 use self::socket::{Socket, XdpDesc, kick_fill, kick_transmit, statistics};
 pub(super) use self::socket::{failure, granted, wait_readable};
 use super::bind::{BindError, bind};
-use super::config::BURST_CHUNKS;
+use super::config::{MAX_RECEIVED_PARTS, MAX_SENT_PARTS};
 use super::{Device, DeviceCounters, Granted, OpenError, SocketConfig};
 use crate::base::{BURST, Burst, Descriptor, Frame, Umem};
-
-/// Chunks of a received frame. Linux builds packets of up to 18; what has more is not a frame but a fault.
-pub(super) const MAX_RECEIVED_PARTS: u32 = 32;
-
-/// Chunks of a frame to send: as many as every kernel with multi-buffer support takes (`MAX_SKB_FRAGS` can be
-/// configured down to 17, and the limit of the copy path is one below it).
-pub(super) const MAX_SENT_PARTS: u32 = 16;
 
 /// What a frame has at least; the kernel refuses empty ones, and drivers are not written for less.
 const ETHERNET_HEADER_BYTES: u16 = 14;
@@ -50,6 +43,10 @@ pub struct AfXdp {
     socket: Socket,
     granted: Granted,
     multi_buffer: bool,
+    /// Chunks that are never given to the fill ring.
+    burst_chunks: u32,
+    /// The last frame had more parts than any has: the next descriptors belong to it, up to its end.
+    in_overlong: bool,
     /// Entries that the fill ring has room for, as far as known without looking at the kernel's index: all but the
     /// chunks lent to receive into and not taken out again. So these are never more than the ring has entries, and
     /// the rest of the memory is the stack's.
@@ -108,6 +105,8 @@ impl AfXdp {
         let mut device = Self {
             granted: Granted::Copy,
             multi_buffer: config.multi_buffer,
+            burst_chunks: config.burst_chunks(),
+            in_overlong: false,
             fill_due: socket.fill.size(),
             counters: DeviceCounters::default(),
             socket,
@@ -151,7 +150,7 @@ impl AfXdp {
         if self.fill_due < batch {
             return;
         }
-        let spare = umem.free_chunks().saturating_sub(BURST_CHUNKS);
+        let spare = umem.free_chunks().saturating_sub(self.burst_chunks);
         let room = ring.room(self.fill_due).min(self.fill_due);
         self.counters.fill_starved += u64::from(spare < room);
         let mut filled = 0;
@@ -205,7 +204,8 @@ impl AfXdp {
         Some(limit)
     }
 
-    /// Takes a frame of `parts` descriptors out. `None`, and counted, if one of them is not what it should be.
+    /// Takes a frame of `parts` descriptors out. `None`, and counted, if one of them is not what it should be, or if it
+    /// goes on behind the last part that a frame can have.
     #[inline]
     fn take_frame(&mut self, umem: &mut Umem, parts: u32) -> Option<Frame> {
         let mut head: Option<Frame> = None;
@@ -220,10 +220,14 @@ impl AfXdp {
                 (Some(part), Some(head)) => umem.append(head, part),
             }
         }
-        if whole && !more {
+        let is_rest = std::mem::replace(&mut self.in_overlong, more);
+        if whole && !more && !is_rest {
             return head;
         }
-        self.counters.invalid_descriptors += 1;
+        if !is_rest {
+            let counters = &mut self.counters;
+            *(if more { &mut counters.overlong } else { &mut counters.invalid_descriptors }) += 1;
+        }
         if let Some(frame) = head {
             umem.free(frame);
         }
@@ -234,7 +238,8 @@ impl AfXdp {
     #[inline]
     fn fit(&mut self, umem: &Umem, burst: &Burst) -> usize {
         let (limit, multi_buffer) = (self.part_limit(), self.multi_buffer);
-        let mut room = self.socket.tx.room(BURST as u32);
+        let want = if multi_buffer { BURST as u32 * limit } else { BURST as u32 };
+        let mut room = self.socket.tx.room(want);
         let fits = |frame: &&Frame| {
             let parts = parts_to_send(umem, frame, multi_buffer, limit).unwrap_or(0);
             let fits = parts <= room;

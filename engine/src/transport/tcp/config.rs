@@ -33,6 +33,8 @@ pub struct TcpConfig {
     pub chunks: u32,
     /// The longest IP packet that we can take, bytes.
     pub mtu: u16,
+    /// Bytes of a frame that a chunk of packet memory holds: what lies behind the headroom.
+    pub chunk_room: u16,
     /// How fast connections send.
     pub algorithm: Algorithm,
     /// Whether segments are spread over the round trip, instead of sent as soon as the windows allow.
@@ -71,6 +73,12 @@ impl TcpConfig {
         self.mtu.saturating_sub(tuple.headers_len())
     }
 
+    /// Chunks that a segment of the longest kind takes.
+    pub(super) fn chunks_per_segment(&self) -> u32 {
+        let mtu = u32::from(self.mtu);
+        mtu / u32::from(super::long::text_per_chunk(self.mtu, mtu, self.chunk_room).max(1))
+    }
+
     /// The smallest MTU of a path that is believed.
     ///
     /// RFC 8201, section 4: a node MUST NOT reduce its estimate below the IPv6 minimum link MTU.
@@ -95,6 +103,8 @@ impl Default for TcpConfig {
             send_buffer: 1 << 20,
             chunks: 8192,
             mtu: 1500,
+            // Half a page, less the headroom.
+            chunk_room: 2048 - 256,
             algorithm: Algorithm::Cubic,
             pacing: false,
             rto: RtoLimits::default(),

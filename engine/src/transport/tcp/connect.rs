@@ -108,6 +108,8 @@ impl Tcb {
                 unsent_len: 0,
                 mss: 0,
                 peer_mss: 0,
+                per_chunk: 0,
+                chunk_room: config.chunk_room,
                 shift: 0,
                 scaled: false,
                 up: iss,

@@ -7,7 +7,7 @@
 //! threshold of Choudhury and Hahne, with a factor of one). So a few connections may use most of the memory, many get
 //! equal parts of it without anybody counting them, and something is left for a new one.
 
-/// Chunks that a connection may hold as long as any are left at all: what a segment and the one behind it need.
+/// Segments whose chunks a connection may hold as long as any are left at all: one, and the one behind it.
 const LEAST: u32 = 2;
 
 /// Chunks that a connection holds, by pool.
@@ -21,14 +21,16 @@ pub(super) struct Holdings {
 #[derive(Debug)]
 pub(super) struct Pool {
     limit: u32,
+    /// Chunks that a connection may hold as long as any are left at all.
+    least: u32,
     held: u32,
     /// Connections wait for their first chunk: no other gets more than the least meanwhile.
     pub(super) contended: bool,
 }
 
 impl Pool {
-    const fn new(limit: u32) -> Self {
-        Self { limit, held: 0, contended: false }
+    const fn new(limit: u32, per_segment: u32) -> Self {
+        Self { limit, least: LEAST * per_segment, held: 0, contended: false }
     }
 
     /// Chunks that a connection may take in addition to the `held` ones that it has.
@@ -36,8 +38,8 @@ impl Pool {
     pub(super) fn allowance(&self, held: u32) -> u32 {
         match self.left() {
             0 => 0,
-            left if self.contended => LEAST.saturating_sub(held).min(left),
-            left => left.max(LEAST).saturating_sub(held).min(left),
+            left if self.contended => self.least.saturating_sub(held).min(left),
+            left => left.max(self.least).saturating_sub(held).min(left),
         }
     }
 
@@ -67,9 +69,9 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// So many chunks for all connections together.
-    pub(super) const fn new(limit: u32) -> Self {
-        Self { send: Pool::new(limit / 2), receive: Pool::new(limit - limit / 2) }
+    /// So many chunks for all connections together, of which a segment takes `per_segment`.
+    pub(super) const fn new(limit: u32, per_segment: u32) -> Self {
+        Self { send: Pool::new(limit / 2, per_segment), receive: Pool::new(limit - limit / 2, per_segment) }
     }
 
     /// Chunks held by all connections.
@@ -96,7 +98,7 @@ mod tests {
 
     #[test]
     fn one_connection_gets_half_and_many_get_equal_parts() {
-        let mut pool = Pool::new(1000);
+        let mut pool = Pool::new(1000, 1);
         let mut take = |held: &mut u32| {
             if pool.allowance(*held) > 0 {
                 pool.account(*held, *held + 1);
@@ -113,7 +115,7 @@ mod tests {
 
     #[test]
     fn no_pool_is_ever_held_beyond_its_limit() {
-        let mut pool = Pool::new(10);
+        let mut pool = Pool::new(10, 1);
         pool.account(0, 9);
         assert!(pool.is_short());
         assert_eq!((pool.allowance(0), pool.allowance(1), pool.allowance(2)), (1, 1, 0));
@@ -123,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_full_send_pool_leaves_room_to_receive() {
-        let mut memory = Memory::new(8);
+        let mut memory = Memory::new(8, 1);
         memory.account(Holdings::default(), Holdings { send: 4, receive: 0 });
         assert_eq!((memory.send.allowance(0), memory.receive.allowance(0)), (0, 4));
         assert_eq!(memory.held(), 4);

@@ -38,6 +38,7 @@ mod cubic;
 mod hunger;
 mod hystart;
 mod listen;
+mod long;
 mod memory;
 mod outcome;
 mod prr;
@@ -228,7 +229,7 @@ impl Tcp {
             syn_guard: SynGuard::new(),
             shared: Shared {
                 counters: Counters::default(),
-                memory: Memory::new(config.chunks),
+                memory: Memory::new(config.chunks, config.chunks_per_segment()),
                 numbers: InitialNumbers::new(sequence_key, timestamp_key).replaced_by(config.guessable_numbers),
                 cookies: SynCookies::new(cookie_key),
                 control: None,

@@ -117,11 +117,13 @@ impl Tcb {
     /// Makes segments no longer than fit into `mtu` bytes, and sends those from `seq` on again that are.
     fn shorten(&mut self, mtu: u16, seq: SeqNum, umem: &mut Umem) {
         self.black_hole = BlackHole::No;
+        // Then a frame does not tell how long the segment was that it was a part of.
+        let gathered = self.gathers();
         self.set_mss(mtu - self.tuple.headers_len());
         let mut next = self.snd.queue.first();
         while let Some(place) = next.filter(|&place| place != self.snd.unsent) {
             let note = *umem.note(place);
-            let too_long = umem.queued_len(place) > self.snd.mss;
+            let too_long = gathered || umem.queued_len(place) > self.snd.mss;
             if too_long && note.marks & mark::SACKED == 0 && SeqNum::new(note.seq).after_eq(seq.min(self.snd.una)) {
                 self.mark_lost(place, umem);
             }
@@ -153,7 +155,7 @@ impl Tcb {
     }
 
     /// Bytes that the path takes, as far as is known.
-    fn path_mtu(&self) -> u16 {
+    pub(super) fn path_mtu(&self) -> u16 {
         self.snd.mss + self.option_len() + self.tuple.headers_len()
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::ack::Progress;
 use super::congestion::Congestion;
+use super::long::text_per_chunk;
 use super::reassembly::Insertion;
 use super::segment::{Control, Segment};
 use super::state::State;
@@ -308,7 +309,7 @@ impl Tcb {
     }
 
     /// RFC 9293, section 3.10.7.4, seventh and eighth.
-    fn take_text(
+    pub(super) fn take_text(
         &mut self,
         mut frame: Frame,
         segment: &Segment,
@@ -325,6 +326,9 @@ impl Tcb {
             // ignore the segment text. A FIN that comes again is acknowledged again.
             self.rcv.ack_now = true;
             return Verdict { events, ..Verdict::dropped(frame, DropReason::TcpAfterFin) };
+        }
+        if umem.is_chain(&frame) {
+            return self.take_long_text(frame, segment, events, shared, now, umem);
         }
         let Some(fin) = self.cut_to_window(&mut frame, segment, umem) else {
             self.rcv.ack_now = true;
@@ -569,6 +573,7 @@ impl Tcb {
         let peer = peer.unwrap_or(super::default_mss(self.tuple.remote.0.is_v4()));
         self.snd.peer_mss = peer.max(super::SMALLEST_MSS).min(config.mss(&self.tuple));
         self.snd.mss = self.snd.peer_mss - self.option_len();
+        self.spread_over_chunks();
         // RFC 6928, section 2: the initial window is of so many segments as they are.
         self.congestion = Congestion::new(config.algorithm, u32::from(self.snd.mss));
     }
@@ -577,8 +582,14 @@ impl Tcb {
     pub(super) fn set_mss(&mut self, path: u16) {
         let (old, new) = (self.snd.mss, path - self.option_len());
         self.snd.mss = new;
+        self.spread_over_chunks();
         if old != new {
             self.congestion.on_mss_change(u32::from(old), u32::from(new));
         }
+    }
+
+    fn spread_over_chunks(&mut self) {
+        let snd = &self.snd;
+        self.snd.per_chunk = text_per_chunk(snd.mss, u32::from(self.path_mtu()), snd.chunk_room).max(1);
     }
 }

@@ -71,9 +71,38 @@ impl Segment {
         let packet = Packet::parse(bytes)?;
         let text = Sum::default().add_bytes(packet.payload());
         let header = bytes.get(..packet.header_len()).unwrap_or_default();
+        self.take_apart(&packet, header, (text, packet.payload().len()), (source, destination), class, policy)
+    }
+
+    /// The same of one whose text lies elsewhere: its sum, and how many bytes it has.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_long(
+        &mut self,
+        header: &[u8],
+        text: (Sum, usize),
+        ends: (IpAddress, IpAddress),
+        class: u8,
+        policy: ChecksumPolicy,
+    ) -> Result<(), DropReason> {
+        let packet = Packet::parse(header)?;
+        self.take_apart(&packet, header, text, ends, class, policy)
+    }
+
+    #[inline(always)]
+    fn take_apart(
+        &mut self,
+        packet: &Packet<'_>,
+        header: &[u8],
+        (text, text_len): (Sum, usize),
+        (source, destination): (IpAddress, IpAddress),
+        class: u8,
+        policy: ChecksumPolicy,
+    ) -> Result<(), DropReason> {
         // RFC 9293, section 3.1 (MUST-3): the receiver MUST check the checksum. What Linux leaves for a NIC to
         // complete, the sum of the pseudo header, is as good where no wire was (facts of veth).
-        let pseudo = pseudo_header(source, destination, TCP, bytes.len() as u16);
+        let pseudo = pseudo_header(source, destination, TCP, (header.len() + text_len) as u16);
         let whole = |pseudo: Sum| pseudo.add_bytes(header).add_values([text.fold()]);
         if !policy.accepts_present(packet.checksum(), pseudo, whole) {
             return Err(DropReason::TcpChecksum);
@@ -86,7 +115,7 @@ impl Segment {
         self.flags = packet.flags();
         (self.window, self.urgent) = (packet.window(), packet.urgent());
         self.header_len = packet.header_len() as u16;
-        self.len = packet.payload().len() as u32;
+        self.len = text_len as u32;
         self.sum = text.fold();
         self.congestion_experienced = class & 3 == 3;
         self.options.read(packet.option_bytes());

@@ -70,6 +70,10 @@ pub(super) struct Send {
     pub(super) mss: u16,
     /// The same as the peer said it, to be lowered by the path.
     pub(super) peer_mss: u16,
+    /// Text of such segments that a chunk holds, bytes: less than the segment where it is spread over several.
+    pub(super) per_chunk: u16,
+    /// Bytes of a frame that a chunk holds.
+    pub(super) chunk_room: u16,
     /// Snd.Wind.Shift, and whether both sides scale (RFC 7323, section 2).
     pub(super) shift: u8,
     pub(super) scaled: bool,

@@ -1,7 +1,8 @@
 //! What a connection sends next: lost segments, new ones, probes, acknowledgments (RFC 9293, section 3.8).
 
+use super::long::Span;
 use super::pacing::Rate;
-use super::sack::{seq_len, seq_len_of};
+use super::sack::seq_len;
 use super::tcb::{Phase, Probe, SendTimer, Tcb, mark};
 use super::{Outgoing, Shared};
 use crate::base::{Frame, Instant, Queued, Umem};
@@ -130,14 +131,17 @@ impl Tcb {
         let in_flight = self.in_flight();
         // RFC 6582, section 3.2: without SACK, what an acknowledgment of a part tells of is sent again at once.
         let is_next = !self.sack_ok && self.recovery.phase == Phase::Recovery && Some(place) == self.snd.queue.first();
-        if in_flight > 0 && !is_next && in_flight + seq_len(umem, place) > self.congestion.window() {
+        let window = self.congestion.window();
+        if in_flight > 0 && !is_next && in_flight + seq_len(umem, place) > window {
             self.window_limited = true;
             return None;
         }
-        if umem.is_shared(place) || !self.fits(place, u32::from(self.snd.mss), umem) {
+        let mss = u32::from(self.snd.mss);
+        if umem.is_shared(place) || !self.fits(place, mss, umem) {
             return None;
         }
-        Some(self.send_again(place, shared, now, umem))
+        let span = self.span_of_lost(place, mss.min(window.saturating_sub(in_flight)), umem);
+        Some(self.send_again(&span, shared, now, umem))
     }
 
     /// The first segment that is lost and was not sent again.
@@ -152,27 +156,20 @@ impl Tcb {
         None
     }
 
-    fn send_again(&mut self, place: Queued, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
-        let (len, note) = (seq_len(umem, place), *umem.note(place));
-        let next = self.send_queued(place, SeqNum::new(note.seq), shared, now, umem);
+    fn send_again(&mut self, span: &Span, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
+        let next = self.send_queued(span, SeqNum::new(umem.note(span.first).seq), shared, now, umem);
         if !matches!(next, Next::Segment(_)) {
             return next;
         }
         shared.counters.retransmitted += 1;
         self.retransmits = self.retransmits.saturating_add(1);
-        if note.marks & mark::RETRANSMITTED == 0 {
-            if note.marks & mark::LOST == 0 {
-                self.recovery.lost += len;
-            }
-            self.recovery.retransmitted += len;
+        let mut place = span.first;
+        for _ in 0..span.frames {
+            self.mark_sent_again(place, now, umem);
+            self.recovery.lost_hint = place;
+            place = umem.next(place).unwrap_or(place);
         }
-        let again = mark::LOST | mark::RETRANSMITTED | mark::EVER_RETRANSMITTED;
-        umem.annotate(place, |note| {
-            note.marks |= again;
-            note.sent_at = now;
-            note.sends = note.sends.saturating_add(1);
-        });
-        self.recovery.lost_hint = place;
+        let len = span.len();
         self.recovery.undo_bytes = self.recovery.undo_bytes.saturating_add(len);
         if self.recovery.undo_ts == 0 {
             self.recovery.undo_ts = self.ts.value(now);
@@ -184,6 +181,21 @@ impl Tcb {
         next
     }
 
+    fn mark_sent_again(&mut self, place: Queued, now: Instant, umem: &mut Umem) {
+        let (len, marks) = (seq_len(umem, place), umem.note(place).marks);
+        if marks & mark::RETRANSMITTED == 0 {
+            if marks & mark::LOST == 0 {
+                self.recovery.lost += len;
+            }
+            self.recovery.retransmitted += len;
+        }
+        umem.annotate(place, |note| {
+            note.marks |= mark::LOST | mark::RETRANSMITTED | mark::EVER_RETRANSMITTED;
+            note.sent_at = now;
+            note.sends = note.sends.saturating_add(1);
+        });
+    }
+
     /// Sends the first segment that was never sent, if nothing holds it back.
     fn send_new(&mut self, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
         let Some(place) = self.snd.unsent.some() else { return Next::Nothing };
@@ -192,12 +204,14 @@ impl Tcb {
         }
         self.restart_after_idle(now);
         let usable = self.usable_window();
-        let most = u32::from(self.snd.mss).min(usable);
-        // With nothing under way, and room for the whole frame, nothing can hold it back.
-        if self.outstanding() == 0 && seq_len(umem, place) <= most {
-            return self.send_unsent(place, shared, now, umem);
+        let mss = u32::from(self.snd.mss);
+        let most = mss.min(usable);
+        let span = self.span_of_unsent(place, mss, umem);
+        // With nothing under way, and room for all of it, nothing can hold it back.
+        if self.outstanding() == 0 && span.len() <= most {
+            return self.send_unsent(&span, shared, now, umem);
         }
-        match self.hold(place, umem) {
+        match self.hold(&span, umem) {
             Hold::Nothing => {}
             // RFC 8985, section 7.3: a probe is new text if there is any that the peer has room for.
             Hold::Congestion | Hold::Nagle if self.probe == Probe::Loss => {}
@@ -214,30 +228,41 @@ impl Tcb {
         if !self.fits(place, most, umem) {
             return Next::Starved;
         }
+        let mut span = self.span_of_unsent(place, most, umem);
         // A FIN for which the window has no room goes on its own, later.
-        if seq_len(umem, place) > usable && !self.split(place, u32::from(umem.queued_len(place)), umem) {
-            return Next::Starved;
+        if span.len() > usable {
+            if !self.split(span.last, u32::from(umem.queued_len(span.last)), umem) {
+                return Next::Starved;
+            }
+            span.marks &= !mark::FIN;
         }
-        self.send_unsent(place, shared, now, umem)
+        self.send_unsent(&span, shared, now, umem)
     }
 
-    /// Sends a frame that was never sent before.
-    fn send_unsent(&mut self, place: Queued, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
-        let (note, text) = umem.queued(place);
-        let (seq, len) = (self.snd.nxt, seq_len_of(&note, text));
+    /// Sends frames that were never sent before.
+    fn send_unsent(&mut self, span: &Span, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
+        let (seq, len) = (self.snd.nxt, span.len());
         let was_idle = self.outstanding() == 0;
-        let next = self.send_queued(place, seq, shared, now, umem);
+        let next = self.send_queued(span, seq, shared, now, umem);
         if !matches!(next, Next::Segment(_)) {
             return next;
         }
-        umem.annotate(place, |note| {
-            (note.seq, note.sent_at, note.sends) = (seq.value(), now, 1);
-            note.marks &= mark::SYN | mark::FIN;
-        });
-        shared.counters.sent += u64::from(umem.note(place).marks & mark::SYN == 0);
+        let (mut place, mut at) = (span.first, seq);
+        loop {
+            umem.annotate(place, |note| {
+                (note.seq, note.sent_at, note.sends) = (at.value(), now, 1);
+                note.marks &= mark::SYN | mark::FIN;
+            });
+            if place == span.last {
+                break;
+            }
+            at += u32::from(umem.queued_len(place));
+            place = umem.next(place).unwrap_or(span.last);
+        }
+        shared.counters.sent += u64::from(span.marks & mark::SYN == 0);
         self.snd.nxt += len;
-        self.snd.unsent_len -= u32::from(text);
-        self.snd.unsent = umem.next(place).unwrap_or(Queued::NONE);
+        self.snd.unsent_len -= span.text;
+        self.snd.unsent = umem.next(span.last).unwrap_or(Queued::NONE);
         if self.snd.unsent == Queued::NONE {
             self.window_limited = false;
         }
@@ -254,9 +279,9 @@ impl Tcb {
         next
     }
 
-    /// What keeps the first unsent frame back.
-    fn hold(&self, place: Queued, umem: &Umem) -> Hold {
-        let (len, text) = (seq_len(umem, place), u32::from(umem.queued_len(place)));
+    /// What keeps the first unsent frames back.
+    fn hold(&self, span: &Span, umem: &Umem) -> Hold {
+        let (len, text) = (span.len(), span.text);
         let mss = u32::from(self.snd.mss);
         let segment = len.min(mss + 1);
         let usable = self.usable_window();
@@ -275,8 +300,8 @@ impl Tcb {
         //
         // RFC 9293, section 3.9.1.2 (MUST-60): data MUST NOT be buffered indefinitely: what is under way is acknowledged, or
         // the connection is given up.
-        let is_last = umem.next(place).is_none();
-        let finishes = umem.note(place).marks & (mark::FIN | mark::SYN) != 0;
+        let is_last = umem.next(span.last).is_none();
+        let finishes = span.marks & (mark::FIN | mark::SYN) != 0;
         if self.wishes.nagle && is_last && len < mss && !finishes && self.outstanding() > 0 {
             return Hold::Nagle;
         }
@@ -311,24 +336,24 @@ impl Tcb {
         true
     }
 
-    /// Builds the segment of a queued frame. One with text is the frame itself, which stays on the queue.
-    fn send_queued(&mut self, place: Queued, seq: SeqNum, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
-        let (note, len) = umem.queued(place);
-        let frame = if len == 0 { umem.alloc() } else { umem.share(place) };
+    /// Builds the segment of queued frames. One with text is the frames themselves, which stay on the queue.
+    fn send_queued(&mut self, span: &Span, seq: SeqNum, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
+        let (marks, len) = (span.marks, span.text as u16);
+        let frame = if len == 0 { umem.alloc() } else { span.share(umem) };
         let Some(frame) = frame else { return if len == 0 { Next::Starved } else { Next::Nothing } };
         let is_new = seq == self.snd.nxt;
         let mut flags = Flags::ACK;
-        if note.marks & mark::FIN != 0 {
+        if marks & mark::FIN != 0 {
             flags = flags | Flags::FIN;
         }
         // RFC 9293, section 3.9.1.2 (MUST-61): the sender MUST set the PSH bit in the last buffered segment. A FIN
         // alone is not text that is buffered.
-        let is_last = umem.next(place).is_none_or(|next| umem.queued_len(next) == 0);
+        let is_last = umem.next(span.last).is_none_or(|next| umem.queued_len(next) == 0);
         if len > 0 && is_last {
             flags = flags | Flags::PSH;
         }
         let mut class = self.wishes.class;
-        if note.marks & mark::SYN != 0 {
+        if marks & mark::SYN != 0 {
             flags = self.syn_flags();
         } else if self.ecn.on && len > 0 && is_new {
             // RFC 3168, section 6.1.5: retransmissions are not ECN-capable.
@@ -337,7 +362,7 @@ impl Tcb {
                 flags = flags | Flags::CWR;
             }
         }
-        let sum = Sum::default().add_values([note.sum]);
+        let sum = Sum::default().add_values([span.sum]);
         self.build(frame, Plan { seq, flags, class, text: len, sum, shared: len > 0 }, shared, now, umem)
     }
 
@@ -367,8 +392,9 @@ impl Tcb {
         if umem.is_shared(last) || umem.note(last).marks & mark::SACKED != 0 {
             return Next::Nothing;
         }
-        let (note, len) = (*umem.note(last), seq_len(umem, last));
-        let next = self.send_queued(last, SeqNum::new(note.seq), shared, now, umem);
+        let (note, span) = (*umem.note(last), Span::of(last, umem));
+        let len = span.len();
+        let next = self.send_queued(&span, SeqNum::new(note.seq), shared, now, umem);
         if matches!(next, Next::Segment(_)) {
             shared.counters.loss_probes += 1;
             self.recovery.rack.probed(SeqNum::new(note.seq) + len, true);

@@ -232,7 +232,8 @@ impl Tcb {
         if !self.state.may_send() || self.finishing || self.ended.is_some() {
             return 0;
         }
-        let by_chunks = shared.memory.send.allowance(self.snd.queue.len()).saturating_mul(u32::from(self.snd.mss));
+        let by_chunks =
+            shared.memory.send.allowance(self.snd.queue.len()).saturating_mul(u32::from(self.snd.per_chunk));
         shared.config.send_buffer.saturating_sub(self.snd.queued).min(by_chunks)
     }
 
@@ -323,7 +324,7 @@ impl Tcb {
         let (mut rest, mut sent) = (bytes, 0);
         self.wishes.wants_room |= room < bytes.len();
         while !rest.is_empty() && sent < room {
-            let most = usize::from(self.snd.mss).min(room - sent);
+            let most = usize::from(self.snd.per_chunk).min(room - sent);
             let (part, behind) = rest.split_at(rest.len().min(most));
             if !self.extend_last(part, umem) && !self.queue_copy(part, umem) {
                 self.wishes.wants_room = true;
@@ -350,7 +351,7 @@ impl Tcb {
     fn extend_last(&mut self, bytes: &[u8], umem: &mut Umem) -> bool {
         let Some(last) = self.snd.queue.last().filter(|_| self.snd.unsent != Queued::NONE) else { return false };
         let is_text = umem.note(last).marks & (mark::SYN | mark::FIN) == 0;
-        let fits = usize::from(umem.queued_len(last)) + bytes.len() <= usize::from(self.snd.mss);
+        let fits = usize::from(umem.queued_len(last)) + bytes.len() <= usize::from(self.snd.per_chunk);
         if !is_text || !fits || !umem.extend(last, bytes) {
             return false;
         }
@@ -371,7 +372,7 @@ impl Tcb {
     }
 
     fn reserve(&mut self, write: impl FnOnce(&mut [u8]) -> usize, shared: &Shared, umem: &mut Umem) -> usize {
-        let room = (self.room(shared) as usize).min(usize::from(self.snd.mss));
+        let room = (self.room(shared) as usize).min(usize::from(self.snd.per_chunk));
         let frame = if room > 0 { umem.alloc() } else { None };
         let Some(mut frame) = frame else {
             self.wishes.wants_room = true;
@@ -403,7 +404,7 @@ impl Tcb {
         if len < super::SMALL
             && let Some(last) = self.snd.queue.last().filter(|_| self.snd.unsent != Queued::NONE)
             && umem.note(last).marks & (mark::SYN | mark::FIN) == 0
-            && u32::from(umem.queued_len(last)) + len <= u32::from(self.snd.mss)
+            && u32::from(umem.queued_len(last)) + len <= u32::from(self.snd.per_chunk)
             && umem.extend_by_frame(last, &frame)
         {
             sum_anew(umem, last);

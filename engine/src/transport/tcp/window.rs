@@ -25,12 +25,12 @@ impl Tcb {
     #[inline]
     fn receivable(&self, buffer: u32, memory: &Memory) -> u32 {
         let by_bytes = buffer.saturating_sub(self.rcv.queued);
-        // A chunk holds a segment, and what arrived behind gaps lies within the window already.
+        // A chunk holds a segment, or its part of one, and what arrived behind gaps lies within the window already.
         let behind_gaps = self.rcv.out_of_order.len();
         let chunks = memory.receive.allowance(self.rcv.queue.len() + behind_gaps) + behind_gaps;
         // More than the field can say, the peer cannot be told.
         let sayable = u32::from(u16::MAX) << self.rcv.shift;
-        by_bytes.min(chunks.saturating_mul(u32::from(self.snd.mss))).min(sayable)
+        by_bytes.min(chunks.saturating_mul(u32::from(self.snd.per_chunk))).min(sayable)
     }
 
     /// The window field of a segment that is sent now, whose right edge becomes the one that the peer knows.

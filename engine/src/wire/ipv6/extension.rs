@@ -273,7 +273,7 @@ fn fragment(packet: &Packet<'_>, upper: &Upper, walked: usize) -> Result<Option<
     if offset == 0 && !more {
         return Ok(None);
     }
-    let data_len = packet.bytes().len() - at - FRAGMENT_LEN;
+    let data_len = packet.len_from(at + FRAGMENT_LEN);
     // RFC 8200, section 4.5: if the length of a fragment is not a multiple of 8 octets and its M flag is 1, it must be
     // discarded and a Parameter Problem, Code 0, be sent, pointing to the Payload Length field.
     if more && !data_len.is_multiple_of(UNIT) {

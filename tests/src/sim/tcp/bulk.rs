@@ -8,8 +8,10 @@ use barewire::base::{ChunkSize, Instant, Umem, UmemConfig};
 use barewire::stack::Stack;
 use barewire::transport::tcp::congestion::Algorithm;
 use barewire::transport::tcp::{Counters, TcpConfig};
+use barewire::wire::ethernet::Mac;
 use barewire::worker::Worker;
 
+use super::super::frames;
 use super::super::nic::{Nic, Rings};
 use super::super::rng::Rng;
 use super::super::scenario::stack_config;
@@ -132,6 +134,8 @@ impl Flows {
             let rings = Rings { fill: RING, rx: RING, tx: RING, completion: RING, reserve: RING as u32 / 2 };
             let nic = Nic::open(rings, &mut umem).trusting();
             let mut config = stack_config(side.mac(), side.address(), std::iter::empty());
+            // What is measured is TCP. Whoever asks for a neighbor now and then would shift all losses that are drawn.
+            config.neighbors.fixed = vec![(side.other().address().into(), side.other().mac())];
             config.tcp = Some(TcpConfig {
                 ports: if side == Side::Far { vec![TALK] } else { vec![] },
                 connections: 64,
@@ -146,7 +150,13 @@ impl Flows {
             let app = Bulk { left, next_at: now, gap_ns: path.gap_ns, received: Vec::new() };
             Worker::new(nic, umem, Stack::new(&config, app, now))
         };
-        Self { workers: Side::BOTH.map(worker), lanes: [Lane::new(lossy, rng(1)), Lane::new(wire, rng(2))], now }
+        let mut lanes = [Lane::new(lossy, rng(1)), Lane::new(wire, rng(2))];
+        // The question for the far host, to which both know the answer: what is lost later depends on what was drawn before.
+        let (near, far) = (Side::Near, Side::Far);
+        let question = frames::arp(1, (near.mac(), near.address()), (Mac::ZERO, far.address()));
+        let bytes = frames::ethernet(Mac::BROADCAST, near.mac(), &[], frames::ARP, &question);
+        lanes[0].send(Transmission { bytes, damaged: false }, now);
+        Self { workers: Side::BOTH.map(worker), lanes, now }
     }
 
     /// Bytes received so far, by flow.

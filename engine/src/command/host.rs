@@ -1,0 +1,124 @@
+//! What commands have in common that are a host of their own for a while: to open a connection, to ping.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use barewire::apps::services::ServicePorts;
+use barewire::config::{
+    Cidr, ConfigError, Driver, IdleMode, Mode, Options, QueueSet, RouteSource, Settings, StaticRoute, Vlan,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The one queue that is used: where NICs give what they do not spread, the answers to ARP among it.
+const QUEUE: u32 = 0;
+/// How long it may take to end when we are told to stop: a few turns of a worker that sleeps.
+pub(super) const STOPPING: Duration = Duration::from_millis(500);
+
+/// Where the host is, and how it gets its frames.
+#[derive(clap::Args)]
+pub(crate) struct HostOptions {
+    /// Network interface to use
+    #[arg(long, value_name = "IF")]
+    interface: Option<String>,
+    /// Address to send from, with the prefix length of its link; one that no host on the link has, this one's kernel
+    /// included. May be given several times
+    #[arg(long, value_name = "CIDR")]
+    address: Vec<Cidr>,
+    /// Router for everything that is not on the link: one for IPv4, one for IPv6, which may be a link-local address
+    #[arg(long, value_name = "ADDR")]
+    gateway: Vec<IpAddr>,
+    /// Another router, for what has a prefix. May be given several times
+    #[arg(long, value_name = "PREFIX via ADDR")]
+    route: Vec<StaticRoute>,
+    /// Where routes come from [default: configured]
+    #[arg(long, value_enum)]
+    routes: Option<RouteSource>,
+    /// 802.1Q VLAN id of the link, or OUTER.INNER for QinQ [default: untagged]
+    #[arg(long, value_name = "ID[.INNER]")]
+    vlan: Option<Vlan>,
+    /// How frames get from the NIC to the engine [default: auto]
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
+    /// Who works the rings [default: rings]
+    #[arg(long, value_enum)]
+    driver: Option<Driver>,
+    /// Serve Prometheus metrics over HTTP at this address
+    #[arg(long, value_name = "HOST:PORT")]
+    metrics: Option<String>,
+}
+
+impl HostOptions {
+    /// Checks everything, and fills in the defaults.
+    pub(super) fn resolve(self, idle: Option<IdleMode>) -> Result<Settings, ConfigError> {
+        let options = Options {
+            interface: self.interface,
+            address: self.address,
+            gateway: self.gateway,
+            route: self.route,
+            routes: self.routes,
+            vlan: self.vlan,
+            queues: Some(QueueSet::Some(vec![QUEUE])),
+            mode: self.mode,
+            driver: self.driver,
+            idle,
+            metrics: self.metrics,
+            ..Options::default()
+        };
+        // Nothing is served.
+        options.resolve().map(|settings| Settings { ports: ServicePorts::default(), ..settings })
+    }
+}
+
+/// Checks that echo requests and probes can be sent to an address.
+pub(super) fn check_destination(destination: IpAddr, settings: &Settings) -> Result<(), ConfigError> {
+    let refuse =
+        |why: &str| Err(ConfigError::Invalid { flag: "ADDR", value: destination.to_string(), why: why.to_owned() });
+    let ours = &settings.addresses;
+    let is_broadcast = |destination: IpAddr| match destination {
+        IpAddr::V4(v4) => {
+            let of_link = ours.iter().filter(|net| net.addr().is_ipv4() && net.prefix_len() < 31);
+            v4.is_broadcast() || of_link.into_iter().any(|net| net.broadcast() == destination)
+        }
+        IpAddr::V6(_) => false,
+    };
+    if destination.is_multicast() || destination.is_unspecified() || is_broadcast(destination) {
+        return refuse("it is not the address of a single host");
+    }
+    if ours.iter().any(|net| net.addr() == destination) {
+        return refuse("it is our own address, and what is sent there never leaves");
+    }
+    if !ours.iter().any(|net| net.addr().is_ipv4() == destination.is_ipv4()) {
+        return refuse("it is of another version of IP than every --address: give one more");
+    }
+    Ok(())
+}
+
+/// Completes when somebody wants an end.
+pub(super) fn told_to_stop() -> io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }
+    })
+}
+
+/// Reads a time in seconds, with decimals.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    let time = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let shortest = Duration::from_millis(1);
+    let longest = Duration::from_secs(86_400);
+    time.filter(|time| (shortest..=longest).contains(time))
+        .ok_or_else(|| "not a time in seconds, from 0.001 to 86400; for example 0.2".into())
+}
+
+/// A number that others who do the same at the same time hardly have.
+pub(super) fn identifier() -> io::Result<u16> {
+    let random = getrandom::u32().map_err(io::Error::from)?;
+    Ok(random as u16)
+}
+
+/// Milliseconds.
+pub(super) fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}

@@ -1,0 +1,179 @@
+//! Routers' advertisements in the stack: addresses that come, are probed, answer, and go.
+
+use std::net::Ipv6Addr;
+
+use super::groups::{ROUTER_V6, v6};
+use super::*;
+use crate::network::autoconf::AutoconfConfig;
+use crate::wire::{icmpv6, ndp};
+
+/// 2001:db8::/64 as an option, on the link and for addresses, valid and preferred for so many seconds.
+fn prefix(valid_s: u32, preferred_s: u32) -> Vec<u8> {
+    let network: Ipv6Addr = "2001:db8::".parse().unwrap();
+    let lifetimes = [valid_s.to_be_bytes(), preferred_s.to_be_bytes(), [0; 4]];
+    [&[3, 4, 64, 0xc0][..], lifetimes.as_flattened(), &network.octets()].concat()
+}
+
+/// A frame with an advertisement of a router for half an hour.
+fn advertisement(options: &[u8]) -> Vec<u8> {
+    let header = [icmpv6::ROUTER_ADVERTISEMENT, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut message = [&header, options].concat();
+    icmpv6::set_checksum(&mut message, ROUTER_V6, ndp::ALL_NODES);
+    v6(ndp::ALL_NODES, ndp::HOP_LIMIT, wire::ipv6::ICMPV6, &message)
+}
+
+fn slaac(probing: Probing) -> StackConfig {
+    let autoconf = Some(AutoconfConfig { routes: true, slaac: Slaac::Stable, stable_key: [5, 6] });
+    let neighbors = NeighborConfig { fixed: vec![(ROUTER_V6.into(), PEER_MAC)], ..NeighborConfig::default() };
+    StackConfig { addresses: vec!["fe80::2/64".parse().unwrap()], probing, neighbors, autoconf, ..config() }
+}
+
+impl<A: App> Host<A> {
+    /// What is sent until so many milliseconds later, IPv6 alone, with whom it is to.
+    fn wait(&mut self, ms: u64) -> Vec<(Ipv6Addr, Vec<u8>)> {
+        let mut sent = Vec::new();
+        for _ in 0..ms / 10 {
+            self.now += Duration::from_millis(10);
+            for (_, frame) in self.turn(&[]) {
+                let packet = wire::ipv6::Packet::parse(&frame[ethernet::LEN..]).unwrap();
+                sent.push((packet.destination(), packet.from(wire::ipv6::walk(&packet).unwrap().at).to_vec()));
+            }
+        }
+        sent
+    }
+
+    fn address_news(&mut self) -> Vec<(Ipv6Addr, AddressNews)> {
+        let events = std::iter::from_fn(|| self.stack.next_event());
+        let news = events.filter_map(|event| match event {
+            Event::Address(address, news) => Some((address.to_v6().unwrap(), news)),
+            _ => None,
+        });
+        news.collect()
+    }
+
+    /// An echo request of the router to `address`: how many answers there are.
+    fn ping(&mut self, address: Ipv6Addr) -> usize {
+        let mut request = [icmpv6::ECHO_REQUEST, 0, 0, 0, 0, 1, 0, 1];
+        icmpv6::set_checksum(&mut request, ROUTER_V6, address);
+        let mut frame = v6(address, 64, wire::ipv6::ICMPV6, &request);
+        frame[..6].copy_from_slice(&OUR_MAC.0);
+        let is_reply = |frame: &Vec<u8>| frame.get(54) == Some(&icmpv6::ECHO_REPLY);
+        self.answers(&frame).iter().filter(|frame| is_reply(frame)).count()
+    }
+}
+
+#[test]
+fn an_address_of_a_routers_prefix_is_probed_and_then_answers() {
+    let mut host = Host::new(&slaac(Probing::Off), Echo);
+    host.turn(&[&advertisement(&prefix(7200, 3600))]);
+    let [(address, AddressNews::Probed)] = host.address_news()[..] else { panic!() };
+    assert_eq!((address.to_bits() >> 64, host.ping(address)), (0x2001_0db8_0000_0000, 0), "not ours yet");
+    let sent = host.wait(400);
+    let probes = sent
+        .iter()
+        .filter(|(to, message)| *to == ndp::solicited_node(address) && message[0] == icmpv6::NEIGHBOR_SOLICITATION);
+    assert_eq!(probes.count(), 2, "and the first one with the router's advertisement");
+    assert_eq!((host.address_news(), host.ping(address)), (vec![(address, AddressNews::Settled)], 1));
+    host.now += Duration::from_secs(7200);
+    host.turn(&[]);
+    assert_eq!((host.address_news(), host.ping(address)), (vec![(address, AddressNews::Lost)], 0));
+}
+
+#[test]
+fn a_router_is_the_way_out_once_the_routes_are_settled() {
+    let mut host = Host::new(&slaac(Probing::Off), Echo);
+    let away = IpAddress::v6("2001:db8:9::1".parse().unwrap());
+    host.turn(&[&advertisement(&prefix(7200, 3600))]);
+    assert_eq!(host.stack.egress.routes.next_hop(away), None);
+    host.stack.settle_routes();
+    assert_eq!(host.stack.egress.routes.next_hop(away), Some(ROUTER_V6.into()));
+    let near = IpAddress::v6("2001:db8::1".parse().unwrap());
+    assert_eq!(host.stack.egress.routes.next_hop(near), Some(near));
+    host.stack.set_routes(Routes::new([], &[]));
+    assert_eq!(host.stack.egress.routes.next_hop(away), Some(ROUTER_V6.into()), "beside other routes too");
+    host.now += Duration::from_secs(1800);
+    host.turn(&[]);
+    host.stack.settle_routes();
+    assert_eq!(host.stack.egress.routes.next_hop(away), None);
+}
+
+#[test]
+fn routers_are_asked_from_our_own_address() {
+    let mut host = Host::new(&slaac(Probing::Off), Echo);
+    let asked = host.wait(20_000);
+    let questions: Vec<_> = asked.iter().filter(|(_, message)| message[0] == icmpv6::ROUTER_SOLICITATION).collect();
+    assert_eq!(questions.len(), 3);
+    assert!(questions.iter().all(|(to, message)| *to == ndp::ALL_ROUTERS && message[8..] == [1, 1, 2, 0, 0, 0, 0, 2]));
+}
+
+#[test]
+fn advertisements_are_ignored_unless_they_are_asked_for() {
+    let mut host = Host::new(&StackConfig { autoconf: None, ..slaac(Probing::Off) }, Echo);
+    host.turn(&[&advertisement(&prefix(7200, 3600))]);
+    assert_eq!((host.dropped(DropReason::NdpIgnored), host.address_news()), (1, vec![]));
+    assert!(host.wait(10_000).is_empty());
+}
+
+#[test]
+fn an_address_that_another_host_has_is_replaced_and_nobody_dies() {
+    let mut host = Host::new(&slaac(Probing::Off), Echo);
+    host.turn(&[&advertisement(&prefix(7200, 3600))]);
+    let first = host.address_news()[0].0;
+    let mut claim = [&[icmpv6::NEIGHBOR_ADVERTISEMENT, 0, 0, 0, 0x20, 0, 0, 0][..], &first.octets()].concat();
+    icmpv6::set_checksum(&mut claim, ROUTER_V6, ndp::ALL_NODES);
+    host.turn(&[&v6(ndp::ALL_NODES, ndp::HOP_LIMIT, wire::ipv6::ICMPV6, &claim)]);
+    let news = host.address_news();
+    let [(_, AddressNews::Taken), (lost, AddressNews::Lost), (second, AddressNews::Probed)] = news[..] else {
+        panic!("{news:?}")
+    };
+    assert_eq!(lost, first);
+    host.wait(400);
+    assert_eq!((host.ping(first), host.ping(second)), (0, 1));
+}
+
+#[test]
+fn a_deprecated_address_answers_but_is_not_chosen() {
+    let mut host = Host::new(&slaac(Probing::Off), Echo);
+    host.turn(&[&advertisement(&prefix(7200, 60))]);
+    host.wait(400);
+    let address = host.address_news()[0].0;
+    let away = IpAddress::v6("2001:db8:9::1".parse().unwrap());
+    assert_eq!(host.stack.egress.source_for(away), Some(address.into()));
+    let other = "2001:db8:7::2/64".parse().unwrap();
+    host.stack.egress.addresses.gain(other, false, Probing::Off, host.now);
+    assert_eq!(host.stack.egress.source_for(away), Some(address.into()), "the first of equals");
+    host.now += Duration::from_secs(60);
+    host.turn(&[]);
+    assert_eq!(host.stack.egress.source_for(away), Some(other.addr().into()));
+    assert_eq!(host.ping(address), 1);
+}
+
+#[test]
+fn the_other_workers_come_to_the_same_address_and_wait_for_the_leaders_word() {
+    let mut leader = Host::new(&slaac(Probing::Off), Echo);
+    let mut follower = Host::new(&slaac(Probing::Follow), Echo);
+    leader.turn(&[&advertisement(&prefix(7200, 3600))]);
+    let events: Vec<_> = std::iter::from_fn(|| leader.stack.next_event()).collect();
+    let told = events.iter().find_map(|event| match event {
+        Event::Router(source, told) => Some((*source, told.clone())),
+        _ => None,
+    });
+    let (source, told) = told.unwrap();
+    follower.stack.settle_addresses();
+    follower.stack.hear_of_router(&told, source, follower.now);
+    follower.wait(1000);
+    leader.wait(1000);
+    let address = leader.address_news()[0].0;
+    assert_eq!((leader.ping(address), follower.ping(address)), (1, 0));
+    follower.stack.hear_of_address(address.into(), AddressNews::Settled, follower.now);
+    assert_eq!((follower.ping(address), follower.address_news()), (1, vec![]));
+}
+
+#[test]
+fn a_routers_mtu_is_the_links() {
+    let mut host = Host::new(&slaac(Probing::Off), Echo);
+    host.turn(&[&advertisement(&[5, 1, 0, 0, 0, 0, 5, 20])]);
+    assert_eq!(host.stack.egress.paths.link(), 1300);
+    host.turn(&[&advertisement(&[5, 1, 0, 0, 0, 0, 4, 0])]);
+    assert_eq!(host.stack.egress.paths.link(), 1300, "less than every link of IPv6 has");
+}
