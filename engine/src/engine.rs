@@ -122,6 +122,7 @@ impl EngineError {
         match self {
             Self::Plan(
                 PlanError::MtuTooLarge { .. }
+                | PlanError::NoMultiBuffer { .. }
                 | PlanError::TagsTakenOut { .. }
                 | PlanError::TagsAlwaysTakenOut { .. }
                 | PlanError::KernelHasAddress { .. },

@@ -7,6 +7,8 @@
 //!   when the crate last said so. A frame that now starts elsewhere, because headers grew or shrank at its
 //!   front, is moved within its chunk before it is sent. [`DeviceCounters::moved`] counts these; answers in
 //!   place have none.
+//!   A frame that fills its chunk cannot be moved: of those spread over several chunks only such can be sent as start
+//!   where they were received.
 //! - A received descriptor cannot be looked at without being taken. One whose frame is not complete, or for
 //!   which the burst has no room, waits in `taken`.
 //!

@@ -6,7 +6,7 @@ use std::net::Ipv6Addr;
 use ipnet::IpNet;
 
 use crate::base::ChunkSize;
-use crate::config::{IdleMode, Mode, QueueSet, Settings};
+use crate::config::{Driver, IdleMode, Mode, QueueSet, Settings};
 use crate::device::{most_mtu, most_mtu_of_chain};
 use crate::link::address::link_local;
 use crate::network::autoconf::Slaac;
@@ -95,6 +95,19 @@ pub enum PlanError {
         /// The longest possible.
         most: u32,
     },
+    /// They do not fit into one, and the driver library takes only such.
+    #[error(
+        "the MTU of {interface}, {mtu}, needs frames of several chunks, whose places --driver xsk-rs cannot describe: use \
+         --driver rings, or `ip link set {interface} mtu {most}`"
+    )]
+    NoMultiBuffer {
+        /// Name of the interface.
+        interface: String,
+        /// Its MTU.
+        mtu: u32,
+        /// The longest for which a chunk does.
+        most: u32,
+    },
     /// The NIC takes out the tags that frames are told apart by.
     #[error(
         "{interface} takes VLAN tags out of frames before the engine sees them, so that --vlan would find none: \
@@ -141,7 +154,7 @@ impl Plan {
         }
         let queues = queues(settings, facts)?;
         let workers = place(&queues, settings, cores)?;
-        let Layout { chunk_size, multi_buffer, most_mtu } = layout(settings.mode, facts)?;
+        let Layout { chunk_size, multi_buffer, most_mtu } = layout(settings, facts)?;
         let virtual_link =
             matches!(facts.driver.as_str(), "veth" | "virtio_net" | "tun" | "bridge" | "macvlan" | "vmxnet3" | "");
         let by_kind = if virtual_link { ChecksumPolicy::AcceptPartial } else { ChecksumPolicy::Verify };
@@ -226,9 +239,9 @@ struct Layout {
 /// Where the NIC itself writes, drivers round the chunk's room down to whole KiB, and only a page is safe. Where the
 /// kernel copies, half a page does for an MTU of 1,500. Whether a driver can spread a frame over chunks it says when a
 /// socket asks for it; the kernel, which copies, can.
-fn layout(mode: Mode, facts: &LinkFacts) -> Result<Layout, PlanError> {
+fn layout(settings: &Settings, facts: &LinkFacts) -> Result<Layout, PlanError> {
     use ChunkSize::{Bytes2048, Bytes4096};
-    let zero_copy = !matches!(mode, Mode::Copy | Mode::Generic) && facts.driver != "veth";
+    let zero_copy = !matches!(settings.mode, Mode::Copy | Mode::Generic) && facts.driver != "veth";
     let of_one = |chunk_size| Layout { chunk_size, multi_buffer: false, most_mtu: most_mtu(chunk_size, zero_copy) };
     if !zero_copy && facts.mtu <= most_mtu(Bytes2048, zero_copy) {
         return Ok(of_one(Bytes2048));
@@ -236,9 +249,11 @@ fn layout(mode: Mode, facts: &LinkFacts) -> Result<Layout, PlanError> {
     if facts.mtu <= most_mtu(Bytes4096, zero_copy) {
         return Ok(of_one(Bytes4096));
     }
-    let most = most_mtu_of_chain(Bytes4096, zero_copy);
-    if facts.mtu > most {
-        let (interface, mtu) = (facts.name.clone(), facts.mtu);
+    let (interface, mtu, most) = (facts.name.clone(), facts.mtu, most_mtu_of_chain(Bytes4096, zero_copy));
+    if settings.driver == Driver::XskRs {
+        return Err(PlanError::NoMultiBuffer { interface, mtu, most: most_mtu(Bytes4096, zero_copy) });
+    }
+    if mtu > most {
         return Err(PlanError::MtuTooLarge { interface, mtu, most });
     }
     Ok(Layout { chunk_size: Bytes4096, multi_buffer: true, most_mtu: most })
@@ -339,6 +354,8 @@ mod tests {
         );
         assert_eq!(layout("auto", 3046, "igb"), Ok((Bytes4096, false, 3046)));
         assert_eq!(layout("auto", 9000, "i40e"), Ok((Bytes4096, true, 24_550)));
+        let error = Plan::new(&settings("driver = 'xsk-rs'"), &facts(1, 9000, "veth"), &[0]).unwrap_err().to_string();
+        assert!(error.contains("--driver rings") && error.contains("mtu 3814"), "{error}");
         assert!(matches!(layout("copy", 65_535, "veth"), Err(PlanError::MtuTooLarge { most: 61_414, .. })));
     }
 

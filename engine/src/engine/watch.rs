@@ -170,7 +170,7 @@ impl Watch {
         let (interface, most) = (&self.settings.interface, self.most_mtu);
         if mtu > most {
             tracing::warn!(
-                "the MTU of {interface} is now {mtu}, and the engine's frames take {most}: it goes on with the one \
+                "the MTU of {interface} is now {mtu}, and a chunk of the engine takes {most}: it goes on with the one \
                  before. Start it anew, or `ip link set {interface} mtu {most}`"
             );
             return;

@@ -104,13 +104,17 @@ struct Side<A: App> {
     stack: Stack<A>,
     umem: Umem,
     inbox: VecDeque<Vec<u8>>,
+    /// Chunks of the frames that were received, and sent, in the last turn.
+    chunks: [Vec<Vec<u32>>; 2],
+    /// Length of the longest frame sent so far, bytes.
+    longest: usize,
 }
 
 impl<A: App> Side<A> {
     fn new(address: Ipv4Addr, app: A, tcp: TcpConfig, now: Instant) -> Self {
         let config = StackConfig {
             mac: Mac([2, 0, 0, 0, 0, address.octets()[3]]),
-            mtu: 1500,
+            mtu: tcp.mtu,
             vlan: None,
             addresses: vec![format!("{address}/24").parse().unwrap()],
             gateways: vec![],
@@ -121,37 +125,64 @@ impl<A: App> Side<A> {
             autoconf: None,
             udp_ports: vec![],
             checksum: ChecksumPolicy::Verify,
-            tcp: Some(tcp),
+            tcp: Some(tcp.clone()),
             own_queue: None,
             neighbors: NeighborConfig::default(),
             reassembly: ReassemblyConfig::default(),
             marking: Marking::default(),
             secret: [u64::from(address.to_bits()), 9],
         };
-        let umem = UmemConfig { chunks: CHUNKS, chunk_size: ChunkSize::Bytes2048, huge_pages: false };
-        Self { stack: Stack::new(&config, app, now), umem: Umem::new(umem).unwrap(), inbox: VecDeque::new() }
+        let sizes = [ChunkSize::Bytes2048, ChunkSize::Bytes4096];
+        let chunk_size = sizes.into_iter().find(|size| size.room() == tcp.chunk_room).unwrap();
+        let umem = Umem::new(UmemConfig { chunks: CHUNKS, chunk_size, huge_pages: false }).unwrap();
+        let stack = Stack::new(&config, app, now);
+        Self { stack, umem, inbox: VecDeque::new(), chunks: Default::default(), longest: 0 }
+    }
+
+    /// A frame as the kernel hands it over: in as many chunks as it takes.
+    fn receive(&mut self, bytes: &[u8]) -> Frame {
+        let (mut whole, mut chunks): (Option<Frame>, _) = (None, Vec::new());
+        for part in bytes.chunks(self.umem.chunk_bytes() as usize - 256) {
+            let addr = self.umem.lend_empty().unwrap();
+            let mut frame = self.umem.received(Descriptor { addr: addr + 256, len: part.len() as u32 }).unwrap();
+            self.umem.bytes_mut(&mut frame).copy_from_slice(part);
+            chunks.push(frame.chunk());
+            match &mut whole {
+                Some(whole) => self.umem.append(whole, frame),
+                None => whole = Some(frame),
+            }
+        }
+        self.chunks[0].push(chunks);
+        whole.unwrap()
+    }
+
+    /// Takes a frame as a device does that is done with it at once.
+    fn send(&mut self, frame: Frame) -> Vec<u8> {
+        let bytes: Vec<u8> = self.umem.slices(&frame).flatten().copied().collect();
+        let (mut chunks, mut next) = (Vec::new(), Some(frame));
+        while let Some(part) = next {
+            chunks.push(part.chunk());
+            let (descriptor, rest) = self.umem.lend(part);
+            assert!(self.umem.complete(descriptor.addr));
+            next = rest;
+        }
+        self.chunks[1].push(chunks);
+        self.longest = self.longest.max(bytes.len());
+        bytes
     }
 
     fn turn(&mut self, now: Instant) -> Vec<Vec<u8>> {
+        self.chunks = Default::default();
         let (mut received, mut out) = (Burst::new(), Burst::new());
         while received.room() > 0
             && let Some(bytes) = self.inbox.pop_front()
         {
-            let addr = self.umem.lend_empty().unwrap();
-            let mut frame = self.umem.received(Descriptor { addr: addr + 256, len: bytes.len() as u32 }).unwrap();
-            self.umem.bytes_mut(&mut frame).copy_from_slice(&bytes);
-            received.push(frame).unwrap();
+            received.push(self.receive(&bytes)).unwrap();
         }
         self.stack.receive(now, &mut received, &mut self.umem, &mut out);
         assert!(received.is_empty());
         self.stack.transmit(now, &mut self.umem, &mut out);
-        let mut sent = Vec::new();
-        for frame in out.drain() {
-            sent.push(self.umem.bytes(&frame).to_vec());
-            let (descriptor, rest) = self.umem.lend(frame);
-            assert!(rest.is_none() && self.umem.complete(descriptor.addr));
-        }
-        sent
+        out.drain().map(|frame| self.send(frame)).collect()
     }
 
     fn is_empty(&self) -> bool {
@@ -160,12 +191,29 @@ impl<A: App> Side<A> {
     }
 }
 
+/// A wire.
+#[derive(Clone, Copy)]
+struct Wire {
+    /// Every so manieth frame or so is lost; 0: none.
+    loss: u64,
+    /// Every so manieth or so overtakes the one before; 0: none.
+    overtaking: u64,
+    delay: Duration,
+}
+
 /// Runs a call to its end over a wire that loses every `loss`th frame or so, and says how long it took.
 fn call(total: usize, loss: u64, delay: Duration, tcp: TcpConfig) -> (Duration, Side<Caller>, Side<Echo>) {
+    call_over(total, Wire { loss, overtaking: 0, delay }, [tcp.clone(), tcp])
+}
+
+/// The same of a client and a server that need not be alike.
+fn call_over(total: usize, wire: Wire, tcp: [TcpConfig; 2]) -> (Duration, Side<Caller>, Side<Echo>) {
     let mut now = Instant::from_ns(1_000_000_000);
+    let Wire { loss, overtaking, delay } = wire;
+    let [of_client, of_server] = tcp;
     let mut client =
-        Side::new(CLIENT, Caller { total, ..Caller::default() }, TcpConfig { ports: vec![], ..tcp.clone() }, now);
-    let mut server = Side::new(SERVER, Echo, TcpConfig { ports: vec![7], ..tcp }, now);
+        Side::new(CLIENT, Caller { total, ..Caller::default() }, TcpConfig { ports: vec![], ..of_client }, now);
+    let mut server = Side::new(SERVER, Echo, TcpConfig { ports: vec![7], ..of_server }, now);
     let mut wire: VecDeque<(Instant, bool, Vec<u8>)> = VecDeque::new();
     let (start, mut rng) = (now, 1_u64);
     for _ in 0..2_000_000 {
@@ -179,6 +227,12 @@ fn call(total: usize, loss: u64, delay: Duration, tcp: TcpConfig) -> (Duration, 
             rng = rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             if loss == 0 || (rng >> 33) % loss != 0 || frame[12..14] == [8, 6] {
                 wire.push_back((now + delay, to_server, frame));
+                let last = wire.len() - 1;
+                if overtaking != 0 && last > 0 && (rng >> 40) % overtaking == 0 {
+                    let (before, at) = (wire[last - 1].0, wire[last].0);
+                    wire.swap(last - 1, last);
+                    (wire[last - 1].0, wire[last].0) = (before, at);
+                }
             }
         }
         let done = client.stack.app().closed.is_some() && client.is_empty() && server.is_empty();
@@ -225,4 +279,100 @@ fn a_port_without_a_listener_refuses() {
     }
     assert_eq!(client.stack.app().closed, Some(Closed::Refused));
     assert!(client.is_empty());
+}
+
+/// Of a host on an Ethernet with an MTU of 9,000.
+fn jumbo() -> TcpConfig {
+    TcpConfig { mtu: 9000, chunk_room: ChunkSize::Bytes4096.room(), ..limits() }
+}
+
+/// Bytes of a frame with a segment of the longest kind.
+const LONGEST: usize = 9014;
+
+#[test]
+fn segments_of_several_chunks_come_back_as_long_as_they_were() {
+    let wire = Wire { loss: 0, overtaking: 0, delay: Duration::from_micros(50) };
+    let (time, client, server) = call_over(4 << 20, wire, [jumbo(), jumbo()]);
+    let app = client.stack.app();
+    assert_eq!((app.received, app.closed), (4 << 20, Some(Closed::Finished)), "{time:?} {app:?}");
+    assert!(client.is_empty() && server.is_empty());
+    // What is written byte for byte lies in chunks of equal parts: three of 2,982 bytes.
+    assert_eq!((client.longest, server.longest), (LONGEST - 2, LONGEST - 2));
+    let counters = server.stack.tcp_state().unwrap().counters();
+    assert_eq!(counters.retransmitted, 0);
+    assert!(counters.sent < (4 << 20) / 8000, "{} segments", counters.sent);
+}
+
+#[test]
+fn long_segments_survive_losses_and_overtaking() {
+    for (loss, overtaking) in [(0, 5), (100, 0), (20, 20), (5, 0), (7, 3)] {
+        let wire = Wire { loss, overtaking, delay: Duration::from_millis(5) };
+        let (time, client, server) = call_over(500_000, wire, [jumbo(), jumbo()]);
+        let app = client.stack.app();
+        assert_eq!(
+            (app.received, app.closed),
+            (500_000, Some(Closed::Finished)),
+            "{loss}, {overtaking}: {time:?} {app:?}"
+        );
+        assert!(client.is_empty() && server.is_empty());
+    }
+}
+
+#[test]
+fn hosts_with_long_and_with_short_segments_understand_each_other() {
+    let middling = TcpConfig { mtu: 5000, ..jumbo() };
+    for (pair, most) in [([limits(), jumbo()], 1514), ([jumbo(), limits()], 1514), ([jumbo(), middling], 5014)] {
+        for loss in [0, 15] {
+            let wire = Wire { loss, overtaking: 0, delay: Duration::from_millis(1) };
+            let (time, client, server) = call_over(300_000, wire, pair.clone());
+            let app = client.stack.app();
+            assert_eq!((app.received, app.closed), (300_000, Some(Closed::Finished)), "{loss}: {time:?} {app:?}");
+            assert!(client.is_empty() && server.is_empty());
+            assert!(client.longest <= most && server.longest <= most);
+        }
+    }
+}
+
+#[test]
+fn a_link_that_gets_narrow_shortens_segments_under_way() {
+    let mut now = Instant::from_ns(1_000_000_000);
+    let mut client = Side::new(CLIENT, Caller { total: 2 << 20, ..Caller::default() }, jumbo(), now);
+    let mut server = Side::new(SERVER, Echo, TcpConfig { ports: vec![7], ..jumbo() }, now);
+    for turn in 0..20_000 {
+        let to_server = client.turn(now);
+        // From the hundredth turn on no frame passes that is longer than 1,514 bytes.
+        server.inbox.extend(to_server.into_iter().filter(|frame| turn < 100 || frame.len() <= 1514));
+        let to_client = server.turn(now);
+        client.inbox.extend(to_client.into_iter().filter(|frame| turn < 100 || frame.len() <= 1514));
+        if turn == 100 {
+            assert!(client.stack.app().received < 1 << 20, "it is not over yet");
+            client.stack.set_mtu(1500, &mut client.umem);
+            server.stack.set_mtu(1500, &mut server.umem);
+        }
+        now += Duration::from_micros(200);
+        if client.stack.app().closed.is_some() && server.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((client.stack.app().received, client.stack.app().closed), (2 << 20, Some(Closed::Finished)));
+}
+
+#[test]
+fn a_long_segment_is_echoed_in_the_chunks_that_it_came_in() {
+    let mut now = Instant::from_ns(1_000_000_000);
+    let mut client = Side::new(CLIENT, Caller { total: 6 * 3 * 2982, ..Caller::default() }, jumbo(), now);
+    let mut server = Side::new(SERVER, Echo, TcpConfig { ports: vec![7], ..jumbo() }, now);
+    // As many as the first window has room for, so that none is cut.
+    let (mut echoed, mut came) = (0, std::collections::HashSet::new());
+    while client.stack.app().closed.is_none() {
+        server.inbox.extend(client.turn(now));
+        client.inbox.extend(server.turn(now));
+        let [received, sent] = &server.chunks;
+        let long: Vec<_> = sent.iter().filter(|chunks| chunks.len() > 1).collect();
+        came.extend(received.iter().cloned());
+        assert!(long.iter().all(|chunks| came.contains(*chunks)), "{long:?}");
+        echoed += long.len();
+        now += Duration::from_micros(100);
+    }
+    assert_eq!(echoed, 6);
 }

@@ -2,6 +2,7 @@
 
 mod autoconf;
 mod groups;
+mod jumbo;
 mod vlan;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};

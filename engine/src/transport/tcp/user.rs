@@ -324,7 +324,7 @@ impl Tcb {
         let (mut rest, mut sent) = (bytes, 0);
         self.wishes.wants_room |= room < bytes.len();
         while !rest.is_empty() && sent < room {
-            let most = usize::from(self.snd.per_chunk).min(room - sent);
+            let most = self.writable_at_once(umem).min(room - sent);
             let (part, behind) = rest.split_at(rest.len().min(most));
             if !self.extend_last(part, umem) && !self.queue_copy(part, umem) {
                 self.wishes.wants_room = true;
@@ -334,6 +334,15 @@ impl Tcb {
             rest = behind;
         }
         sent
+    }
+
+    /// Bytes of text that go into one frame: what the last one has room for where segments are made of several, so that
+    /// these are full; else as many as a segment carries.
+    fn writable_at_once(&self, umem: &Umem) -> usize {
+        let per_chunk = self.snd.per_chunk;
+        let last = self.snd.queue.last().filter(|_| self.gathers() && self.snd.unsent != Queued::NONE);
+        let left = last.map_or(0, |last| per_chunk.saturating_sub(umem.queued_len(last)));
+        usize::from(if left == 0 { per_chunk } else { left })
     }
 
     /// Everything that is queued is urgent.
