@@ -250,7 +250,7 @@ impl Engine {
             only_queue: facts.queues == 1,
         };
 
-        let groups = Groups::start(settings, &plan, &mut steer)?;
+        let groups = Groups::start(settings, &plan, facts.index, &mut steer)?;
         let (tell, words) = mpsc::unbounded_channel();
         let mut engine = Self {
             ready,
@@ -363,7 +363,7 @@ impl Engine {
                 Some(Word::Contested(address, mac)) => {
                     tracing::warn!("{mac} claims {address}, which is ours; it was told so");
                 }
-                Some(Word::Address(address, news)) => groups::change_address(address, news, &mut self.steer)?,
+                Some(Word::Address(address, news)) => self.groups.change_address(address, news, &mut self.steer)?,
                 Some(Word::Group(group, joined)) => self.groups.change(group, joined, &mut self.steer, &self.common),
                 Some(Word::Died(..)) if self.watch.is_gone().await => {
                     return Err(EngineError::InterfaceGone(self.ready.interface.clone()));

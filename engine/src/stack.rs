@@ -348,6 +348,8 @@ impl<A: App> Stack<A> {
         }
         let Self { app, egress, tcp, sessions, .. } = self;
         app.poll(now, &mut Turn { now, egress, tcp: tcp.as_mut(), sessions, umem, out });
+        // What the application sends in fragments.
+        self.egress.flush_outgoing(now, umem, out);
         self.transmit_tcp(now, umem, out);
     }
 
@@ -443,7 +445,7 @@ impl<A: App> Stack<A> {
     /// Chunks that lie on queues: of fragments received, of fragments to send, and of frames that wait for a neighbor.
     #[must_use]
     pub fn queued_chunks(&self) -> u32 {
-        self.reassembly.held_chunks() + self.egress.outgoing.len() + self.egress.neighbors.waiting()
+        self.reassembly.held_chunks() + self.egress.outgoing.len() + self.egress.neighbors.waiting_chunks()
     }
 
     /// The application.

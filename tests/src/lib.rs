@@ -6,6 +6,7 @@ pub mod differential;
 pub mod fixtures;
 pub mod flood;
 pub mod forgery;
+pub mod fuzz;
 pub mod impair;
 pub mod kernel;
 pub mod lab;

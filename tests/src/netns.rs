@@ -264,6 +264,12 @@ impl Veth {
         self.far.enter(|| PacketSocket::new(Self::FAR))
     }
 
+    /// The same, but nothing is received.
+    #[must_use]
+    pub fn far_socket_to_send(&self) -> PacketSocket {
+        self.far.enter(|| PacketSocket::send_only(Self::FAR))
+    }
+
     /// The sockets of whoever carries frames, if the two are not joined: at the engine's side, at the peer's.
     #[must_use]
     pub fn sockets_between(&self) -> Option<[PacketSocket; 2]> {

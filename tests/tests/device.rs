@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use barewire::base::{Burst, Frame, Place, Umem};
+use barewire::base::{Burst, ChunkSize, Frame, Place, Umem};
 use barewire::device::{AfXdp, BindMode, Device, Granted, OpenError, RingSizes, SocketConfig, XskRs};
 use barewire::steer::{Steer, SteerConfig, XdpMode};
 use barewire_tests::netns::{PacketSocket, Veth, limit_locked_memory, without_capability};
@@ -304,6 +304,48 @@ fn jumbo_frames_are_chains_and_can_be_echoed_in_place() {
         assert!(parts_seen > 1, "{driver:?}: 8,042 bytes in one chunk");
         open.settle();
         assert_eq!(open.device.counters().transmitted, 200);
+    }
+}
+
+#[test]
+fn chains_are_taken_and_given_whole_over_the_edges_of_small_rings_and_bursts() {
+    const COUNT: u32 = 600;
+    const WINDOW: u32 = 20;
+    for driver in DRIVERS {
+        let veth = Veth::new(1);
+        veth.set_mtu(9000);
+        let far = veth.far_socket();
+        let rings = RingSizes { fill: 128, ..RingSizes::all(64) };
+        let config = SocketConfig {
+            multi_buffer: true,
+            rings,
+            chunk_size: ChunkSize::Bytes4096,
+            ..config(&veth, BindMode::Auto)
+        };
+        let mut open = driver.open(&veth, &config).unwrap();
+        let _steer = steer(&veth, &open);
+        // Of one chunk, of two and of three, in turn.
+        let sent = |number: u32| datagram(number, [18, 5000, 8900][number as usize % 3]);
+        let peer = std::thread::spawn(move || {
+            let mut buffer = vec![0; 16384];
+            for first in (0..COUNT).step_by(WINDOW as usize) {
+                (first..first + WINDOW).for_each(|number| far.send(&sent(number)));
+                for number in first..first + WINDOW {
+                    let got = far.receive(&mut buffer, Duration::from_secs(2)).expect("an echo");
+                    assert_eq!(got[12..], sent(number)[12..], "frame {number}");
+                }
+            }
+        });
+        while !peer.is_finished() {
+            if open.turn(|umem, frame| Some(swap_macs(umem, frame))) == 0 {
+                open.device.wait(Duration::from_millis(1));
+            }
+        }
+        peer.join().unwrap();
+        open.settle();
+        let counters = open.device.counters();
+        assert_eq!((counters.received, counters.transmitted), (COUNT.into(), COUNT.into()), "{driver:?}");
+        assert_eq!((counters.invalid_descriptors, counters.overlong, counters.unsendable), (0, 0, 0), "{driver:?}");
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! `CASES=100000 SEED=2` asks more, or other questions; `differential.md` then may lack some rows.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 
@@ -11,8 +11,9 @@ use barewire_tests::differential::{Asker, Difference, Linux, Table, ends, lab};
 use barewire_tests::forgery::{KINDS, Packet, draw_kind};
 use barewire_tests::lab::Lab;
 use barewire_tests::sim::Rng;
+use barewire_tests::source::workspace;
 
-const CASES: u32 = 4_000;
+const CASES: u32 = 10_000;
 const SEED: u64 = 1;
 /// Beyond the limit of 1,000 errors a second.
 const PACE: Duration = Duration::from_micros(1_100);
@@ -32,20 +33,51 @@ fn case(seed: u64, number: u32) -> Packet {
     packet
 }
 
+/// What both said about a packet.
+struct Case<'a> {
+    packet: &'a Packet,
+    linux: String,
+    engine: String,
+}
+
+impl Case<'_> {
+    fn difference(&self) -> Option<Difference> {
+        let Self { packet: Packet { kind, changed, .. }, linux, engine } = self;
+        let difference = Difference { kind, changed: changed.clone(), linux: linux.clone(), engine: engine.clone() };
+        (linux != engine).then_some(difference)
+    }
+}
+
+/// How many cases were answered alike, and the differences that the table does not name, the second time either: the
+/// engine's errors have a limit for each receiver, by a table of hashes, so that one may have been held back.
+fn compare(table: &Table, cases: Vec<Case<'_>>, engine: &mut Asker) -> (usize, BTreeSet<Difference>) {
+    let (differing, same): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| case.difference().is_some());
+    let unnamed: Vec<_> =
+        differing.into_iter().filter(|case| !case.difference().is_some_and(|found| table.names(&found))).collect();
+    if !unnamed.is_empty() {
+        thread::sleep(Duration::from_secs(2));
+    }
+    let again = unnamed.into_iter().filter_map(|case| {
+        let frames = &case.packet.frames;
+        Case { engine: engine.ask(case.packet), ..case }
+            .difference()
+            .inspect(|_| frames.iter().for_each(|frame| println!("{:02x?}", frame.bytes)))
+    });
+    (same.len(), again.filter(|found| !table.names(found)).collect())
+}
+
 #[test]
 fn the_engine_answers_as_linux_does_but_for_what_the_table_explains() {
     let cases = number("CASES").map_or(CASES, |cases| cases as u32);
     let seed = number("SEED").unwrap_or(SEED);
     let packets: Vec<Packet> = (0..cases).map(|number| case(seed, number)).collect();
-    let (linux, engine) = thread::scope(|scope| {
+    let table = Table::parse(&std::fs::read_to_string(workspace().join("tests/differential.md")).unwrap());
+    let (same, unnamed) = thread::scope(|scope| {
         let linux = scope.spawn(|| {
             let lab = lab();
             let _linux = Linux::start(&lab);
             let mut asker = Asker::new(&lab, Duration::ZERO);
-            let start = std::time::Instant::now();
-            let answers = packets.iter().map(|packet| asker.ask(packet)).collect::<Vec<_>>();
-            eprintln!("linux {:?} {}", start.elapsed(), asker.repeated);
-            answers
+            packets.iter().map(|packet| asker.ask(packet)).collect::<Vec<_>>()
         });
         let lab = lab();
         let (gateway, gateway_6) = (Lab::PEER.to_string(), Lab::PEER_6.to_string());
@@ -53,29 +85,22 @@ fn the_engine_answers_as_linux_does_but_for_what_the_table_explains() {
         let engine = lab.start(&[&options[..], &["--udp-checksum", "verify", "--idle", "poll"]].concat());
         let mut asker = Asker::new(&lab, PACE);
         let answers: Vec<String> = packets.iter().map(|packet| asker.ask(packet)).collect();
-        eprintln!("engine {}", asker.repeated);
         println!("{:#?}", engine.metrics().that_are_not_zero());
-        (linux.join().expect("Linux was asked"), answers)
+        let linux = linux.join().expect("Linux was asked");
+        let all: Vec<Case<'_>> = packets
+            .iter()
+            .zip(linux)
+            .zip(answers)
+            .map(|((packet, linux), engine)| Case { packet, linux, engine })
+            .collect();
+        compare(&table, all, &mut asker)
     });
-    let table = Table::parse(include_str!("../differential.md"));
-    let mut unnamed: BTreeMap<Difference, u32> = BTreeMap::new();
-    let mut same = 0;
-    for ((packet, linux), engine) in packets.iter().zip(linux).zip(engine) {
-        if linux == engine {
-            same += 1;
-            continue;
-        }
-        let difference = Difference { kind: packet.kind, changed: packet.changed.clone(), linux, engine };
-        if !table.names(&difference) {
-            *unnamed.entry(difference).or_default() += 1;
-        }
-    }
     println!("{same} of {cases} answered alike");
     for (row, count) in table.counts() {
         println!("{count:5} {row}");
     }
-    for Difference { kind, changed, linux, engine } in unnamed.keys() {
-        eprintln!("{kind} | {} | {linux} | {engine}", changed.join(", "));
+    for Difference { kind, changed, linux, engine } in &unnamed {
+        println!("{kind} | {} | {linux} | {engine}", changed.join(", "));
     }
     assert!(unnamed.is_empty(), "{} differences that differential.md does not name", unnamed.len());
     if (cases, seed) == (CASES, SEED) {

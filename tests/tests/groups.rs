@@ -157,7 +157,7 @@ fn broadcasts_are_delivered_only_with_the_flag_and_to_the_kernel_in_any_case() {
 #[test]
 fn queries_of_routers_are_answered_with_the_engines_groups() {
     let lab = with_ipv6();
-    let options = ["--join", "239.1.2.3", "--join", "ff15::7", "--address", "10.0.0.2/24", "--address", "fd00::2/64"];
+    let options = ["--join", "239.1.2.3", "--join", "ff15::7", "--address", "fd00::2/64"];
     let _engine = lab.start(&options);
     let wire = lab.veth.far_socket();
     // What is said uninvited at the start is over by then.
@@ -179,7 +179,7 @@ fn queries_of_routers_are_answered_with_the_engines_groups() {
 fn an_address_of_a_routers_prefix_answers_the_kernel() {
     for flag in ["--slaac", "--slaac=temporary"] {
         let lab = with_ipv6();
-        let engine = lab.start(&["--address", "10.0.0.2/24", "--accept-ra", flag]);
+        let engine = lab.start(&["--accept-ra", flag]);
         lab.veth.far.ip(&["-6", "address", "add", "2001:db8::3/64", "dev", Veth::FAR, "nodad"]);
         let wire = lab.veth.far_socket();
         wire.send(&advertisement("2001:db8::".parse().unwrap()));
@@ -198,4 +198,24 @@ fn an_address_of_a_routers_prefix_answers_the_kernel() {
         }
         assert!(engine.stderr().contains("a router told of its prefix"), "{}", engine.stderr());
     }
+}
+
+/// A real NIC lets in only the groups that somebody on the host has asked it for (packet(7)).
+#[test]
+fn the_nic_is_asked_for_the_engines_groups_as_long_as_it_runs() {
+    let lab = with_ipv6();
+    // A line for each group: index, name, users, users for good, address.
+    let asked = || {
+        let text = lab.veth.near.enter(|| std::fs::read_to_string("/proc/thread-self/net/dev_mcast").unwrap());
+        let of_near = text.lines().filter(|line| line.split_whitespace().nth(1) == Some(Veth::NEAR));
+        let macs = of_near.filter_map(|line| line.split_whitespace().last().map(str::to_owned));
+        macs.collect::<Vec<_>>()
+    };
+    let groups = [GROUP.to_string(), GROUP_V6.to_string()];
+    let engine = lab.start(&["--join", &groups[0], "--join", &groups[1], "--address", "fd00::12:3456/64"]);
+    for mac in ["01005e010203", "333300000007", "333300000001", "3333ff123456"] {
+        assert!(asked().iter().any(|known| known == mac), "{mac} is not among {:?}", asked());
+    }
+    drop(engine);
+    assert!(!asked().iter().any(|known| known == "01005e010203"), "{:?}", asked());
 }

@@ -1,7 +1,7 @@
 //! Ten million frames, drawn at random or damaged at random, through the stack: it never panics, counts
 //! every frame in exactly one place, answers at most once, and loses no chunk of memory.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::thread;
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use barewire::stack::Stack;
 use barewire::transport::udp::ChecksumPolicy;
 use barewire::wire::ethernet::Mac;
 use barewire_tests::sim::{
-    Answers, PORT, Reference, Rng, SERVER, SERVER_MAC, check_strictly, draw_frame, frames, stack_config,
+    Answers, PORT, Reference, Rng, SERVER, SERVER_MAC, SERVER_V6, STRANGER_MAC, check_strictly, draw_frame, frames,
+    ndp, stack_config,
 };
 
 /// Frames in all.
@@ -28,9 +29,15 @@ const USES: u64 = 64;
 
 /// Reasons that none of these frames is dropped for.
 fn is_impossible(reason: DropReason) -> bool {
-    let is_of_v6 = ["ipv6_", "ndp_", "mld_", "igmp_"].iter().any(|kind| reason.name().starts_with(kind))
-        && reason != DropReason::Ipv6NotConfigured;
-    reason == DropReason::FrameTooLong || reason.is_of_tcp() || is_of_v6 || reason.is_of_fragments()
+    let never = [DropReason::FrameTooLong, DropReason::CopyNoChunk, DropReason::Ipv6NotConfigured];
+    never.contains(&reason) || (reason.is_of_tcp() && reason != DropReason::TcpToGroup)
+}
+
+/// Reasons that depend on what happens to fit together, or that few frames come near.
+fn is_rare(reason: DropReason) -> bool {
+    reason.is_of_fragments()
+        || reason == DropReason::TcpToGroup
+        || ["mld_", "igmp_"].iter().any(|kind| reason.name().starts_with(kind))
 }
 
 /// The reference is asked about one burst in so many.
@@ -66,12 +73,17 @@ impl Host {
     fn new(policy: ChecksumPolicy, probing: Probing) -> Self {
         let mut config = stack_config(SERVER_MAC, SERVER, [PORT].into_iter());
         (config.checksum, config.probing) = (policy, probing);
+        config.addresses.push(format!("{SERVER_V6}/120").parse().unwrap());
         // What waits for neighbors leaves enough for a burst.
         config.neighbors.waiting = BURST as u32;
         if probing == Probing::Off {
+            // No datagram is put together of fragments: the reference does not do that.
+            config.reassembly.chunks = 0;
             // All that can be on its link, so that each answer has to leave at once.
-            let neighbors = (0..255).map(|last| Ipv4Addr::new(10, 0, 0, last));
-            config.neighbors.fixed = neighbors.map(|address| (address.into(), mac_of(address))).collect();
+            let v4 = (0..255).map(|last| (Ipv4Addr::new(10, 0, 0, last).into(), mac_of(4, last)));
+            let v6 =
+                (0..=255).map(|last| (Ipv6Addr::from_bits(0xfd << 120 | u128::from(last)).into(), mac_of(6, last)));
+            config.neighbors.fixed = v4.chain(v6).collect();
         }
         let chunks = 4 * BURST as u32;
         let umem = Umem::new(UmemConfig { chunks, chunk_size: ChunkSize::Bytes2048, huge_pages: false }).unwrap();
@@ -106,16 +118,18 @@ impl Host {
     /// Digests the burst and balances the books.
     fn turn(&mut self) {
         let (before, frames) = (self.stack.counters().clone(), self.received.len());
+        let held_before = u64::from(self.stack.fragments());
         self.stack.receive(self.now, &mut self.received, &mut self.umem, &mut self.out);
         let after = self.stack.counters().clone();
+        let held = u64::from(self.stack.fragments());
         let accounted = |c: &barewire::counters::StackCounters| c.delivered + c.drops.iter().sum::<u64>();
         assert_eq!(after.received - before.received, frames as u64, "all were taken");
-        assert_eq!(accounted(&after) - accounted(&before), frames as u64, "each was counted once");
+        assert_eq!(accounted(&after) + held - accounted(&before) - held_before, frames as u64, "each was counted once");
         assert!(self.out.len() <= frames, "{} frames out for {frames} in", self.out.len());
         self.stack.transmit(self.now, &mut self.umem, &mut self.out);
         let held = self.umem.count(Place::Held) as usize;
-        assert_eq!((held, self.umem.count(Place::Queue)), (self.out.len(), self.stack.waiting()));
-        let elsewhere = held as u32 + self.stack.waiting();
+        assert_eq!((held, self.umem.count(Place::Queue)), (self.out.len(), self.stack.queued_chunks()));
+        let elsewhere = held as u32 + self.stack.queued_chunks();
         assert_eq!(self.umem.free_chunks() + elsewhere, self.umem.chunks(), "no chunk is lost");
         let delivered = after.udp_delivered - before.udp_delivered;
         self.compare(delivered);
@@ -149,9 +163,7 @@ impl Host {
                 self.checked += 1;
                 continue;
             }
-            // Defence of the address: it is sent of the stack's own accord.
-            let is_defence = bytes[12..14] == [8, 6] && bytes[20..22] == [0, 1];
-            assert!(is_defence, "answers nothing: {bytes:02x?}");
+            assert!(is_of_own_accord(bytes), "answers nothing: {bytes:02x?}");
         }
         self.answers.settle();
         assert_eq!(self.answers.missing(), (0, 0), "answers that were not given");
@@ -159,9 +171,17 @@ impl Host {
 }
 
 /// Where the neighbors of a host are that knows them all: not where their frames come from.
-fn mac_of(address: Ipv4Addr) -> Mac {
-    let [.., last] = address.octets();
-    Mac([2, 0, 0, 0, 1, last])
+const fn mac_of(version: u8, last: u8) -> Mac {
+    Mac([2, 0, 0, 0, version, last])
+}
+
+/// Whether a frame is sent of the stack's own accord: in defence of its address, or to tell of its groups.
+fn is_of_own_accord(bytes: &[u8]) -> bool {
+    match bytes[12..14] {
+        [0x08, 0x06] => bytes[20..22] == [0, 1],
+        [0x86, 0xdd] => bytes[20] == 0 || (bytes[20] == frames::ICMPV6 && bytes[54] == ndp::ADVERTISEMENT),
+        _ => false,
+    }
 }
 
 /// Sends so many frames through a stack.
@@ -173,7 +193,10 @@ fn run(seed: u64, frames: u64, source: Source, policy: ChecksumPolicy, probing: 
     for n in 0..frames {
         if matches!(source, Source::Mutated) && n.is_multiple_of(TEMPLATES as u64 * USES) {
             templates.clear();
-            templates.extend((0..TEMPLATES).map(|_| draw_frame(&mut rng, SERVER_MAC, SERVER)));
+            let both: [IpAddr; 2] = [SERVER.into(), SERVER_V6.into()];
+            let addresses = both.into_iter().cycle();
+            templates.extend(addresses.take(TEMPLATES).map(|address| draw_frame(&mut rng, SERVER_MAC, address)));
+            templates[0] = claim();
         }
         match source {
             Source::Random => random(&mut rng, &mut bytes),
@@ -191,6 +214,12 @@ fn run(seed: u64, frames: u64, source: Source, policy: ChecksumPolicy, probing: 
     host
 }
 
+/// A frame in which another host says that it has the address of IPv6.
+fn claim() -> Vec<u8> {
+    let news = ndp::news(SERVER_V6, ndp::ALL_NODES, SERVER_V6, ndp::OVERRIDE, STRANGER_MAC);
+    frames::ethernet(ndp::group_mac(ndp::ALL_NODES), STRANGER_MAC, &[], frames::IPV6, &news)
+}
+
 /// Random bytes; half of them behind the start of a frame for us.
 fn random(rng: &mut Rng, out: &mut Vec<u8>) {
     let len = if rng.chance(900) { rng.below(100) } else { rng.below(MAX_LEN) } as usize;
@@ -198,11 +227,11 @@ fn random(rng: &mut Rng, out: &mut Vec<u8>) {
     out.resize(len, 0);
     rng.fill(out);
     if len >= 34 && rng.chance(500) {
-        let ethertype = rng.pick(&[[8, 0], [8, 0], [8, 6], [0x81, 0]]);
+        let ethertype = rng.pick(&[[8, 0], [8, 0], [8, 6], [0x81, 0], [0x86, 0xdd], [0x86, 0xdd]]);
         out[..6].copy_from_slice(&SERVER_MAC.0);
         out[6] &= 0xfe;
         out[12..14].copy_from_slice(&ethertype);
-        out[14] = 0x45;
+        out[14] = if ethertype == [0x86, 0xdd] { 0x60 } else { 0x45 };
     }
 }
 
@@ -238,6 +267,9 @@ fn mend(rng: &mut Rng, frame: &mut [u8]) {
     if frame.len() < 34 || !rng.chance(500) {
         return;
     }
+    if frame[12..14] == [0x86, 0xdd] {
+        return mend_v6(frame);
+    }
     frame[24..26].fill(0);
     let header_len = (usize::from(frame[14] & 15) * 4).clamp(20, frame.len() - 14);
     let checksum = frames::checksum(&frame[14..14 + header_len]);
@@ -256,6 +288,22 @@ fn mend(rng: &mut Rng, frame: &mut [u8]) {
         }
         _ => {}
     }
+}
+
+/// The same for what stands behind an IPv6 header at once.
+fn mend_v6(frame: &mut [u8]) {
+    let Some((header, rest)) = frame[14..].split_first_chunk_mut::<40>() else { return };
+    let len = usize::from(u16::from_be_bytes([header[4], header[5]])).min(rest.len());
+    let address = |at: usize| Ipv6Addr::from(std::array::from_fn::<u8, 16, _>(|i| header[at + i]));
+    let (segment, place) = match header[6] {
+        frames::UDP => (&mut rest[..len], 6),
+        frames::ICMPV6 => (&mut rest[..len], 2),
+        _ => return,
+    };
+    let Some(checksum) = segment.get_mut(place..place + 2) else { return };
+    checksum.fill(0);
+    let checksum = !frames::transport_sum(address(8), address(24), header[6], segment);
+    segment[place..place + 2].copy_from_slice(&checksum.to_be_bytes());
 }
 
 #[test]
@@ -296,6 +344,7 @@ fn ten_million_random_and_mutated_frames_are_each_counted_once() {
     for (reason, count) in DropReason::ALL.iter().zip(seen) {
         // A chain cannot be received here, and is dropped before anything else is looked at. Nobody looks into TCP.
         let possible = !is_impossible(*reason);
-        assert_eq!(count > 0, possible, "{}: {count} frames", reason.name());
+        assert!(count > 0 || !possible || is_rare(*reason), "{}: {count} frames", reason.name());
+        assert!(count == 0 || possible, "{}: {count} frames", reason.name());
     }
 }

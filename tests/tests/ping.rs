@@ -117,10 +117,10 @@ fn nobody_answers_for_an_address_that_nobody_has() {
 fn hops_run_out_where_they_should() {
     let path = Path::new();
     let words = ["Time to live exceeded", "Time exceeded: hop limit"];
-    for at in 0..2 {
+    for (at, word) in words.into_iter().enumerate() {
         for (hops, router) in [("1", Path::ROUTER_1[at]), ("2", Path::ROUTER_2[at])] {
             let pinged = path.barewire(&["ping", Path::HOST[at], "-c", "1", "-t", hops]);
-            assert_said(&pinged, 1, &[&format!("From {router} icmp_seq=1 {}", words[at])]);
+            assert_said(&pinged, 1, &[&format!("From {router} icmp_seq=1 {word}")]);
         }
         assert_said(&path.barewire(&["ping", Path::HOST[at], "-c", "1", "-t", "3"]), 0, &["ttl=62"]);
     }

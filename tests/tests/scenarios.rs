@@ -1,13 +1,17 @@
 //! Single faults on the virtual wire, each with what it must lead to.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use barewire::apps::echo::Echo;
 use barewire::base::{Instant, UnsentReason};
 use barewire::link::address::Probing;
 use barewire::wire::ethernet::Mac;
+use barewire_tests::sim::frames::UdpChecksum;
+use barewire_tests::sim::tcp::Family;
 use barewire_tests::sim::{
-    ClockFaults, Nic, Outages, Outcome, SERVER, STRANGER, STRANGER_MAC, Scenario, Simulation, Traffic, frames,
+    ClockFaults, Nic, Outages, Outcome, PORT, SERVER, SERVER_MAC, SERVER_V6, STRANGER, STRANGER_MAC, STRANGER_V6,
+    Scenario, Simulation, Traffic, frames, ndp,
 };
 
 /// When simulations begin.
@@ -148,27 +152,34 @@ fn a_host_with_eight_chunks_loses_frames_and_no_chunk() {
     assert_eq!(outcome.accepted - outcome.answered, outcome.dropped_by_nic + gave_way);
 }
 
+/// By IPv4, and by IPv6.
+fn by_both(seed: u64) -> [Scenario; 2] {
+    [Scenario::sound(seed), Scenario::sound_v6(seed)]
+}
+
 #[test]
 fn two_hosts_that_probe_for_one_address_at_once_both_give_way() {
-    let mut scenario = Scenario::sound(1);
-    scenario.client.addresses.clone_from(&scenario.server.addresses);
-    (scenario.client.probing, scenario.server.probing) = (Probing::Lead, Probing::Lead);
-    let mut simulation = simulation(scenario);
-    simulation.run_until(after(5000), |_| false);
-    assert!(simulation.client.is_duplicate() && simulation.server.is_duplicate());
-    assert!(!simulation.client.is_ready() && !simulation.server.is_ready());
+    for mut scenario in by_both(1) {
+        scenario.client.addresses.clone_from(&scenario.server.addresses);
+        (scenario.client.probing, scenario.server.probing) = (Probing::Lead, Probing::Lead);
+        let mut simulation = simulation(scenario);
+        simulation.run_until(after(5000), |_| false);
+        assert!(simulation.client.is_duplicate() && simulation.server.is_duplicate());
+        assert!(!simulation.client.is_ready() && !simulation.server.is_ready());
+    }
 }
 
 #[test]
 fn whoever_comes_later_to_an_address_in_use_gives_way() {
-    let mut scenario = Scenario::sound(1);
-    scenario.client.addresses.clone_from(&scenario.server.addresses);
-    (scenario.client.probing, scenario.server.probing) = (Probing::Lead, Probing::Lead);
-    scenario.client_plan.naps = Outages::once(START, after(1000));
-    let mut simulation = simulation(scenario);
-    simulation.run_until(after(5000), |_| false);
-    assert!(simulation.server.is_ready() && !simulation.server.is_duplicate());
-    assert!(simulation.client.is_duplicate() && !simulation.client.is_ready());
+    for mut scenario in by_both(1) {
+        scenario.client.addresses.clone_from(&scenario.server.addresses);
+        (scenario.client.probing, scenario.server.probing) = (Probing::Lead, Probing::Lead);
+        scenario.client_plan.naps = Outages::once(START, after(1000));
+        let mut simulation = simulation(scenario);
+        simulation.run_until(after(5000), |_| false);
+        assert!(simulation.server.is_ready() && !simulation.server.is_duplicate());
+        assert!(simulation.client.is_duplicate() && !simulation.client.is_ready());
+    }
 }
 
 /// A frame in which a stranger says that it has the server's address.
@@ -198,4 +209,195 @@ fn an_address_in_use_is_defended_at_most_every_ten_seconds() {
     assert_eq!(simulation.server.contested, 3, "at 0, 10 and 20 s");
     assert_eq!(simulation.server.worker().stack().counters().arp_requests_originated, 3);
     assert_eq!(simulation.server.worker().stack().counters().address_conflicts, 25);
+}
+
+/// Where the stranger is before and after a move.
+const OLD: Mac = STRANGER_MAC;
+const NEW: Mac = Mac([2, 0, 0, 0, 0, 0x78]);
+
+/// Somebody with two addresses who asks the server for an echo, and what the server sends to him by which MAC address.
+struct Caller {
+    simulation: Simulation<Nic, Echo>,
+    address: IpAddr,
+    server: IpAddr,
+    mac: Mac,
+    /// Whether he answers when he is asked for.
+    answers: bool,
+    calls: u8,
+}
+
+impl Caller {
+    fn by(family: Family) -> Self {
+        let (scenario, address, server): (_, IpAddr, IpAddr) = match family {
+            Family::V4 => (Scenario::sound(1), STRANGER.into(), SERVER.into()),
+            Family::V6 => (Scenario::sound_v6(1), STRANGER_V6.into(), SERVER_V6.into()),
+        };
+        let mut simulation = simulation(scenario);
+        simulation.sent = Some(Vec::new());
+        Self { simulation, address, server, mac: OLD, answers: true, calls: 0 }
+    }
+
+    /// Lets some time pass, in which he answers the server's questions; says to which MAC addresses echoes went.
+    fn wait(&mut self, time: Duration) -> Vec<Mac> {
+        let end = self.simulation.now + time;
+        let mut echoes = Vec::new();
+        while self.simulation.now < end {
+            self.simulation.run_until(end, |sim| sim.sent.as_ref().is_some_and(|sent| !sent.is_empty()));
+            for frame in self.simulation.sent.replace(Vec::new()).unwrap_or_default() {
+                let to = Mac(*frame.first_chunk().unwrap());
+                match asked(&frame) {
+                    Some(target) if target == self.address && self.answers => self.introduce(false),
+                    None if frames::destination(&frame) == Some(self.address) => echoes.push(to),
+                    _ => {}
+                }
+            }
+        }
+        echoes
+    }
+
+    /// Says where he is: in answer to a question, or unasked to all.
+    fn introduce(&mut self, unasked: bool) {
+        let frame = match (self.address, self.server) {
+            (IpAddr::V4(own), IpAddr::V4(server)) => {
+                let (to, target) = if unasked { (Mac::BROADCAST, own) } else { (SERVER_MAC, server) };
+                frames::ethernet(to, self.mac, &[], frames::ARP, &frames::arp(2, (self.mac, own), (SERVER_MAC, target)))
+            }
+            (IpAddr::V6(own), IpAddr::V6(server)) => {
+                let flags = if unasked { ndp::OVERRIDE } else { ndp::OVERRIDE | ndp::SOLICITED };
+                let (to, destination) =
+                    if unasked { (ndp::group_mac(ndp::ALL_NODES), ndp::ALL_NODES) } else { (SERVER_MAC, server) };
+                let news = ndp::news(own, destination, own, flags, self.mac);
+                frames::ethernet(to, self.mac, &[], frames::IPV6, &news)
+            }
+            _ => panic!("two versions of IP"),
+        };
+        self.simulation.to_server.forge(frame, self.simulation.now);
+    }
+
+    /// Asks for an echo.
+    fn call(&mut self) {
+        self.calls += 1;
+        let datagram = frames::udp((self.address, 5000), (self.server, PORT), &[self.calls; 20], UdpChecksum::Right);
+        let ip = frames::Ip::new(frames::UDP, self.address, self.server);
+        self.simulation.to_server.forge(frames::frame(SERVER_MAC, self.mac, ip, &datagram), self.simulation.now);
+    }
+}
+
+/// The address that a frame asks for.
+fn asked(frame: &[u8]) -> Option<IpAddr> {
+    match frame[12..14] {
+        [0x08, 0x06] => Some(IpAddr::from(*frame[38..].first_chunk::<4>()?)),
+        [0x86, 0xdd] if frame[20] == frames::ICMPV6 && frame[54] == ndp::SOLICITATION => {
+            Some(IpAddr::from(*frame[62..].first_chunk::<16>()?))
+        }
+        _ => None,
+    }
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+#[test]
+fn an_answer_waits_until_its_neighbor_has_said_where_it_is() {
+    for family in [Family::V4, Family::V6] {
+        let mut caller = Caller::by(family);
+        caller.answers = false;
+        caller.call();
+        assert_eq!(caller.wait(ms(500)), [], "nobody has said where he is");
+        caller.introduce(false);
+        assert_eq!(caller.wait(ms(10)), [OLD]);
+        caller.call();
+        assert_eq!(caller.wait(ms(10)), [OLD], "the next one leaves at once");
+    }
+}
+
+#[test]
+fn a_neighbor_that_moved_and_says_so_is_followed_at_once() {
+    for family in [Family::V4, Family::V6] {
+        let mut caller = Caller::by(family);
+        caller.call();
+        assert_eq!(caller.wait(ms(10)), [OLD]);
+        caller.mac = NEW;
+        caller.introduce(true);
+        caller.wait(ms(10));
+        caller.call();
+        assert_eq!(caller.wait(ms(10)), [NEW]);
+    }
+}
+
+#[test]
+fn a_neighbor_that_moved_in_silence_is_found_again() {
+    for family in [Family::V4, Family::V6] {
+        let mut caller = Caller::by(family);
+        caller.call();
+        assert_eq!(caller.wait(ms(10)), [OLD]);
+        caller.mac = NEW;
+        // 45 s for which it may count as reachable, 5 s of DELAY, three questions to where it was, and a search.
+        let mut echoes = Vec::new();
+        for _ in 0..60 {
+            caller.call();
+            echoes = caller.wait(ms(1000));
+        }
+        assert_eq!(echoes, [NEW]);
+    }
+}
+
+#[test]
+fn a_neighbor_that_vanished_is_asked_and_given_up_and_its_answers_counted() {
+    for family in [Family::V4, Family::V6] {
+        let mut caller = Caller::by(family);
+        caller.call();
+        assert_eq!(caller.wait(ms(10)), [OLD]);
+        caller.answers = false;
+        let mut echoes = Vec::new();
+        for _ in 0..60 {
+            caller.call();
+            echoes = caller.wait(ms(1000));
+        }
+        assert_eq!(echoes, [], "it is known nowhere any more");
+        assert!(caller.simulation.server.unsent(UnsentReason::NeighborUnreachable) > 0);
+        // Nothing is kept for it for longer than a search takes.
+        caller.wait(ms(5000));
+        assert_eq!(caller.simulation.server.worker().stack().waiting(), 0);
+    }
+}
+
+#[test]
+fn news_of_whom_nobody_asked_for_are_not_believed() {
+    for family in [Family::V4, Family::V6] {
+        let mut caller = Caller::by(family);
+        (caller.mac, caller.answers) = (NEW, false);
+        caller.introduce(true);
+        caller.wait(ms(10));
+        caller.mac = OLD;
+        caller.call();
+        assert_eq!(caller.wait(ms(500)), [], "it has to be asked for");
+    }
+}
+
+#[test]
+fn a_liar_is_believed_until_the_neighbor_speaks_again() {
+    for family in [Family::V4, Family::V6] {
+        let mut caller = Caller::by(family);
+        caller.call();
+        assert_eq!(caller.wait(ms(10)), [OLD]);
+        caller.mac = NEW;
+        caller.introduce(true);
+        (caller.mac, caller.answers) = (OLD, true);
+        caller.wait(ms(10));
+        // RFC 4861, section 7.2.5 leaves a neighbor STALE whose MAC address was changed unasked: it is soon asked for
+        // where it is said to be, where nobody answers, and then searched for.
+        let mut silent = 0;
+        loop {
+            caller.call();
+            // The one who lied does not answer in the neighbor's place.
+            caller.answers = silent >= 8;
+            match caller.wait(ms(1000))[..] {
+                [.., OLD] => break,
+                _ => silent += 1,
+            }
+            assert!(silent < 12, "the neighbor is not found again");
+        }
+    }
 }

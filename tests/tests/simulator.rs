@@ -11,17 +11,15 @@ const TWICE: u64 = 10;
 /// Seeds that are run unless the environment says otherwise.
 const SEEDS: u64 = 1000;
 
-/// Reasons that frames of a simulated host are never dropped for: its NIC makes no chains, and its stack does not
-/// look into TCP.
+/// Reasons that frames of a simulated host are never dropped for: its NIC makes no chains, its loader no copies, and its
+/// stack does not look into TCP, but for what is sent to a group and dropped before.
 fn is_never_dropped(reason: DropReason) -> bool {
-    let is_of_v6 = ["ipv6_", "ndp_", "mld_", "igmp_"].iter().any(|kind| reason.name().starts_with(kind))
-        && reason != DropReason::Ipv6NotConfigured;
-    reason == DropReason::FrameTooLong || reason.is_of_tcp() || is_of_v6 || reason.is_of_fragments()
+    let is_of_device = matches!(reason, DropReason::FrameTooLong | DropReason::CopyNoChunk);
+    is_of_device || (reason.is_of_tcp() && reason != DropReason::TcpToGroup)
 }
 
-/// Reasons that frames of a simulated host are never unsent for: the server sends nothing unasked, and the
-/// client speaks to one neighbor, and frames that wait for it leave a chunk to ask for it with.
-const NEVER_UNSENT: [UnsentReason; 2] = [UnsentReason::NeighborTableFull, UnsentReason::NoChunk];
+/// Reasons that frames of a simulated host are never unsent for: it speaks to few neighbors, and sends few fragments.
+const NEVER_UNSENT: [UnsentReason; 2] = [UnsentReason::NeighborTableFull, UnsentReason::FragmentQueueFull];
 
 fn variable(name: &str, default: u64) -> u64 {
     let Ok(text) = std::env::var(name) else { return default };
@@ -75,6 +73,11 @@ fn assert_covered(total: &Outcome) {
         assert!(count > 500, "only {count} frames were {name}");
     }
     for &reason in DropReason::ALL {
+        // What strangers' fragments, and messages about groups, are dropped for is a matter of chance.
+        let is_chance = ["fragment", "mld_", "igmp_"].iter().any(|kind| reason.name().starts_with(kind));
+        if is_chance {
+            continue;
+        }
         let is_seen = total.drops[reason as usize] > 0;
         assert_eq!(is_seen, !is_never_dropped(reason), "drops: {}", reason.name());
     }

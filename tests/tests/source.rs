@@ -44,6 +44,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("engine/src/device/af_xdp/socket.rs", "system calls of AF_XDP sockets"),
     ("engine/src/device/xsk_rs.rs", "the xsk-rs crate, whose functions are unsafe"),
     ("engine/src/nic/ethtool.rs", "ioctl"),
+    ("engine/src/nic/multicast.rs", "a packet socket and its option"),
     ("tests/src/kernel.rs", "system calls that tests look at the kernel with"),
     ("tests/src/netns.rs", "setns"),
     ("tests/src/packets.rs", "recvmmsg and sendmmsg of whole frames, many a system call"),
@@ -106,6 +107,7 @@ const BANNED_EVERYWHERE: &[&str] = &["Mutex", "RwLock"];
 const START: &[(&str, &str, &str)] = &[
     ("engine/src/base/umem.rs", "from_driver", "takes over a driver's memory, with what keeps it mapped"),
     ("engine/src/base/umem.rs", "with_memory", "makes the metadata of all chunks"),
+    ("engine/src/network/autoconf.rs", "routes", "what a table is made of, by housekeeping"),
     ("engine/src/network/route.rs", "of", "makes a table, which is then swapped with the one in use"),
     ("engine/src/transport/tcp/config.rs", "default", "a list of ports to be filled in"),
 ];

@@ -175,7 +175,8 @@ impl Outbox for FakeOutbox {
         if let Some(error) = self.refuse_to_send {
             return Err(error);
         }
-        let mut payload = vec![0; 65_536];
+        let mut payload = Vec::default();
+        payload.resize(65_536, 0);
         let len = write(&mut payload);
         payload.truncate(len);
         self.take(Sent { to: to.ip(), what: Ok((from, to.port())), options, payload })
@@ -192,7 +193,8 @@ impl Outbox for FakeOutbox {
         if let Some(error) = self.refuse_to_send {
             return Err(error);
         }
-        let mut payload = vec![0; len];
+        let mut payload = Vec::default();
+        payload.resize(len, 0);
         for (at, piece) in payload.chunks_mut(1000).enumerate() {
             write(at * 1000, piece);
         }

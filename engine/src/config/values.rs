@@ -294,6 +294,20 @@ mod tests {
     }
 
     #[test]
+    fn a_group_is_multicast_and_joined_once() {
+        let why = |join: &[&str]| {
+            let join: Vec<IpAddr> = join.iter().map(|group| group.parse().unwrap()).collect();
+            groups(&join).map_err(|error| error.to_string())
+        };
+        assert_eq!(why(&["239.1.2.3", "ff15::7"]).unwrap().len(), 2);
+        assert!(why(&["10.0.0.1"]).unwrap_err().contains("239.1.2.3 or ff15::7"));
+        assert!(why(&["ff15::7", "ff15::7"]).unwrap_err().contains("twice"));
+        let many: Vec<_> = (0..=MAX_GROUPS).map(|n| format!("239.1.2.{n}")).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        assert!(why(&many).unwrap_err().contains("64"));
+    }
+
+    #[test]
     fn a_bad_cidr_is_told_what_is_wrong_with_it() {
         assert!(why("10.0.0.2").contains("10.0.0.2/24"));
         assert!(why("10.0.0.300/24").contains("for example"));

@@ -13,8 +13,10 @@ use ipnet::IpNet;
 use super::housekeeping::{Common, News};
 use super::plan::Plan;
 use crate::config::Settings;
+use crate::nic::MulticastFilter;
 use crate::stack::AddressNews;
 use crate::steer::{GroupUse, Steer, SteerError};
+use crate::wire::ethernet::Mac;
 use crate::wire::ip::IpAddress;
 use crate::wire::{igmp, ndp};
 
@@ -25,6 +27,8 @@ const LOOK_UP: Duration = Duration::from_secs(2);
 /// The groups that the engine is in.
 pub(super) struct Groups {
     interface: String,
+    /// Without it a real NIC lets none of the groups in; there is none where the kernel gives no packet socket.
+    filter: Option<MulticastFilter>,
     /// Each with the number of workers whose applications are in it, and one more if it is joined for good.
     joined: HashMap<IpAddress, Joined>,
 }
@@ -36,11 +40,20 @@ struct Joined {
 
 impl Groups {
     /// Lets in what is sent to groups from the start.
-    pub(super) fn start(settings: &Settings, plan: &Plan, steer: &mut Steer) -> Result<Self, SteerError> {
+    pub(super) fn start(settings: &Settings, plan: &Plan, index: u32, steer: &mut Steer) -> Result<Self, SteerError> {
+        let filter = MulticastFilter::open(index);
+        if let Err(error) = &filter {
+            tracing::warn!("the NIC cannot be told to let groups in, and IPv6 needs them: {error}");
+        }
+        let interface = settings.interface.clone();
+        let mut groups = Self { interface, filter: filter.ok(), joined: HashMap::new() };
         for address in heard_by_all(settings, &plan.addresses) {
             steer.listen(address, GroupUse::Copy)?;
+            groups.let_in(address.into(), true);
         }
-        let mut groups = Self { interface: settings.interface.clone(), joined: HashMap::new() };
+        for address in &plan.addresses {
+            groups.let_in_questions(address.addr().into(), true);
+        }
         for &group in &settings.groups {
             groups.count(group, true, steer)?;
         }
@@ -72,10 +85,12 @@ impl Groups {
             (None, true) => {
                 let group_use = self.use_of(group, &kernel_groups());
                 steer.listen(group.into(), group_use)?;
+                self.let_in(group, true);
                 self.joined.insert(group, Joined { count: 1, group_use });
             }
             (Some(_), false) => {
                 self.joined.remove(&group);
+                self.let_in(group, false);
                 if !is_everybodys(group) {
                     steer.ignore(group.into())?;
                 }
@@ -107,25 +122,52 @@ impl Groups {
         }
     }
 
+    /// Has the NIC let in, or not any more, what is sent to the group by whose members an address of ours is asked for.
+    fn let_in_questions(&self, address: IpAddress, let_in: bool) {
+        if let Some(v6) = address.to_v6() {
+            self.let_in(ndp::solicited_node(v6).into(), let_in);
+        }
+    }
+
+    /// Lets in or out what is sent to an address that the engine gained or lost.
+    pub(super) fn change_address(
+        &self,
+        address: IpAddress,
+        news: AddressNews,
+        steer: &mut Steer,
+    ) -> Result<(), SteerError> {
+        match news {
+            AddressNews::Probed => {
+                self.let_in_questions(address, true);
+                steer.own(address.into())
+            }
+            AddressNews::Settled => {
+                tracing::info!("{address} is the engine's: a router told of its prefix");
+                Ok(())
+            }
+            AddressNews::Taken => {
+                tracing::warn!("another host has {address}, which was made of a router's prefix: another one is made");
+                Ok(())
+            }
+            AddressNews::Lost => {
+                self.let_in_questions(address, false);
+                steer.disown(address.into())
+            }
+        }
+    }
+
+    fn let_in(&self, group: IpAddress, let_in: bool) {
+        let Some(filter) = self.filter.as_ref().filter(|_| group.is_multicast()) else { return };
+        let mac = Mac::of_group(group);
+        let changed = if let_in { filter.add(mac) } else { filter.remove(mac) };
+        if let Err(error) = changed {
+            tracing::warn!("the NIC may not let in what is sent to {group}: {error}");
+        }
+    }
+
     fn use_of(&self, group: IpAddress, kernel: &[(String, IpAddress)]) -> GroupUse {
         let is_kernels = kernel.iter().any(|(interface, known)| *interface == self.interface && *known == group);
         if is_kernels || is_everybodys(group) { GroupUse::Copy } else { GroupUse::Redirect }
-    }
-}
-
-/// Lets in or out what is sent to an address that the engine gained or lost.
-pub(super) fn change_address(address: IpAddress, news: AddressNews, steer: &mut Steer) -> Result<(), SteerError> {
-    match news {
-        AddressNews::Probed => steer.own(address.into()),
-        AddressNews::Settled => {
-            tracing::info!("{address} is the engine's: a router told of its prefix");
-            Ok(())
-        }
-        AddressNews::Taken => {
-            tracing::warn!("another host has {address}, which was made of a router's prefix: another one is made");
-            Ok(())
-        }
-        AddressNews::Lost => steer.disown(address.into()),
     }
 }
 

@@ -46,6 +46,10 @@ pub fn receive(
     neighbors: &mut Neighbors,
     now: Instant,
 ) -> Verdict {
+    // Somebody who has an address of ours says so in advertisements. What else comes from it teaches nothing.
+    if addresses.state(source.into()).is_some() && !matches!(message, Message::Advertisement(_)) {
+        return Verdict::Drop(DropReason::NdpNotForUs);
+    }
     match message {
         Message::Solicitation(asked) => solicited(asked, source, from, ours, addresses, neighbors, now),
         Message::Advertisement(told) => advertised(told, from, ours, addresses, neighbors, now),
@@ -196,6 +200,13 @@ mod tests {
         let mut probing = Host::new(Probing::Lead);
         let expected = Verdict::Conflict(OURS, PEER_MAC, Conflict::Duplicate);
         assert_eq!(probing.receive(tells(OURS, PEER_MAC), OURS), expected);
+    }
+
+    #[test]
+    fn a_question_from_our_own_address_is_neither_answered_nor_learned_from() {
+        let mut host = Host::new(Probing::Off);
+        assert_eq!(host.receive(asks(OURS, Some(PEER_MAC)), OURS), Verdict::Drop(DropReason::NdpNotForUs));
+        assert_eq!(host.mac(OURS), None);
     }
 
     #[test]

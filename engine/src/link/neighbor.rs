@@ -271,6 +271,12 @@ impl Neighbors {
         self.searches.has_found()
     }
 
+    /// Chunks of the frames that wait.
+    #[must_use]
+    pub fn waiting_chunks(&self) -> u32 {
+        self.searches.waiting_chunks()
+    }
+
     /// Frames that wait for a neighbor, or for being sent now that it is found.
     #[must_use]
     pub fn waiting(&self) -> u32 {

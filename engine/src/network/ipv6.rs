@@ -43,13 +43,21 @@ pub fn accept(
     if to_everybody && !is_group {
         return Err(DropReason::Ipv6LinkBroadcast);
     }
-    // RFC 4862, section 5.4.2: who probes for an address sends from the unspecified one, to a group.
-    let probes = source.is_unspecified() && is_group;
-    if probes || (is_valid_source(source) && addresses.may_send(source.into())) {
+    // RFC 4862, section 5.4.2: who probes for an address sends from the unspecified one, to a group. Section 5.4.4: who
+    // has one of ours says so from it, to all nodes. Nothing but neighbor discovery may come from either.
+    let probes_or_claims = is_group && is_of_discovery(source, addresses);
+    if probes_or_claims || (is_valid_source(source) && addresses.may_send(source.into())) {
         Ok(())
     } else {
         Err(DropReason::Ipv6SourceInvalid)
     }
+}
+
+/// Whether an address is one that nothing but messages of neighbor discovery come from: nobody's, or one of ours.
+#[inline]
+#[must_use]
+pub fn is_of_discovery(source: Ipv6Addr, addresses: &Addresses) -> bool {
+    source.is_unspecified() || addresses.state(source.into()).is_some()
 }
 
 /// Whether a packet is for us alone and from somebody who can be answered.
@@ -101,6 +109,14 @@ mod tests {
     fn a_tentative_address_gets_nothing_but_its_group_does() {
         assert_eq!(verdict(Probing::Lead, "fd00::1", "fd00::2", false), Err(DropReason::AddressTentative));
         assert_eq!(verdict(Probing::Lead, "fd00::1", "ff02::1:ff00:2", true), Ok(()));
+    }
+
+    #[test]
+    fn who_claims_our_address_is_heard_when_he_tells_all_nodes() {
+        for probing in [Probing::Off, Probing::Lead] {
+            assert_eq!(verdict(probing, "fd00::2", "ff02::1", true), Ok(()));
+        }
+        assert_eq!(verdict(Probing::Off, "fd00::2", "fd00::2", false), Err(DropReason::Ipv6SourceInvalid));
     }
 
     #[test]

@@ -4,9 +4,11 @@
 mod ethtool;
 mod facts;
 mod monitor;
+mod multicast;
 mod routes;
 
 pub use ethtool::{Spreading, TagStripping};
 pub use facts::{FactsError, LinkFacts};
 pub use monitor::{Monitor, News};
+pub use multicast::MulticastFilter;
 pub use routes::main_table;

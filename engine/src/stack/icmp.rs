@@ -3,6 +3,7 @@
 use crate::app::{App, Echo, IcmpError, IcmpMessage, Payload};
 use crate::base::{DropReason, Frame, Instant, Umem, UnsentReason};
 use crate::network::icmp::{self, ErrorKind, Message, Problem, Quoted};
+use crate::network::ipv6::is_of_discovery;
 use crate::transport::tcp::path::PathError;
 use crate::wire::ip::IpAddress;
 use crate::wire::{icmpv4, icmpv6, ipv4, ipv6};
@@ -48,7 +49,9 @@ impl<A: App> Stack<A> {
         match packet.kind() {
             icmpv6::ROUTER_SOLICITATION..=icmpv6::REDIRECT => return self.ndp(now, inbound, frame, umem),
             icmpv6::LISTENER_QUERY => return self.mld(now, &packet, inbound, umem.bytes(frame)),
-            _ if source.is_unspecified() => return Outcome::Dropped(DropReason::Ipv6SourceInvalid),
+            _ if is_of_discovery(source, &self.egress.addresses) => {
+                return Outcome::Dropped(DropReason::Ipv6SourceInvalid);
+            }
             _ => {}
         }
         match icmp::accept_v6(&packet) {

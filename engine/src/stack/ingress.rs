@@ -196,13 +196,18 @@ impl<A: App> Stack<A> {
             source: source.into(),
             destination: destination.into(),
         };
-        let upper = wire::ipv6::walk(&packet).map_err(|error| Refusal::of(error, inbound))?;
+        let is_of_discovery = ipv6::is_of_discovery(source, &self.egress.addresses);
+        let upper = match wire::ipv6::walk(&packet) {
+            Ok(upper) if is_of_discovery && upper.protocol != wire::ipv6::ICMPV6 => {
+                return Err(DropReason::Ipv6SourceInvalid.into());
+            }
+            Ok(upper) => upper,
+            Err(error) if is_of_discovery => return Err(error.reason().into()),
+            Err(error) => return Err(Refusal::of(error, inbound)),
+        };
         inbound.payload_at = ethernet.len_bytes() + upper.at;
         inbound.payload_len = packet.len_from(upper.at);
         inbound.in_fragments = upper.atomic_fragment;
-        if source.is_unspecified() && upper.protocol != wire::ipv6::ICMPV6 {
-            return Err(DropReason::Ipv6SourceInvalid.into());
-        }
         if let Some(fragment) = upper.fragment {
             return Ok(Ours::Fragment(Fragment {
                 source: inbound.source,

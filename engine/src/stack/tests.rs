@@ -3,6 +3,7 @@
 mod autoconf;
 mod groups;
 mod jumbo;
+mod ping;
 mod vlan;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -235,7 +235,7 @@ fn datagram(rng: &mut Rng, ends: &Ends, v6: bool, from: u16) -> Vec<u8> {
 
 fn v4_fragments(rng: &mut Rng, ends: &Ends, from: u16) -> Vec<Frame> {
     let message = datagram(rng, ends, false, from);
-    let at = message.len() / 2 & !7;
+    let at = (message.len() / 2) & !7;
     let mut frames: Vec<Frame> = [(0, at), (at, message.len())]
         .map(|(start, end)| {
             let more = if end < message.len() { 0x2000 } else { 0 };
@@ -317,7 +317,7 @@ fn fragment(frame: &mut Builder, next_header: u8, offset_and_more: u16) -> &mut 
 
 fn v6_fragments(rng: &mut Rng, ends: &Ends, from: u16) -> Vec<Frame> {
     let message = datagram(rng, ends, true, from);
-    let at = message.len() / 2 & !7;
+    let at = (message.len() / 2) & !7;
     let mut frames: Vec<Frame> = [(0, at), (at, message.len())]
         .map(|(start, end)| {
             let more = u16::from(end < message.len());

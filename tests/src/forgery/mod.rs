@@ -90,6 +90,13 @@ impl Packet {
         }
     }
 
+    /// Whether it comes from the link, and not by way of a gateway.
+    #[must_use]
+    pub fn is_from_neighbor(&self) -> bool {
+        ["arp request", "v6 solicitation", "v6 group solicitation", "v6 advertisement", "v6 router", "v6 redirect"]
+            .contains(&self.kind)
+    }
+
     /// Whether its frames are of IPv6.
     #[must_use]
     pub fn is_v6(&self) -> bool {
@@ -120,6 +127,9 @@ impl Frame {
 
     /// Cuts the end off.
     fn truncate(&mut self, rng: &mut Rng) -> &'static str {
+        if self.bytes.len() <= ETHERNET {
+            return self.append(rng);
+        }
         let len = rng.between(ETHERNET as u64, self.bytes.len() as u64 - 1) as usize;
         self.bytes.truncate(len);
         "truncated"

@@ -13,7 +13,7 @@ use barewire::stack::StackConfig;
 use barewire::wire::ethernet::Mac;
 
 use super::frames;
-use super::reference::{Answer, Originates, Reaction, Told, Way};
+use super::reference::{Answer, Originates, Reaction, Timing, Told, Way};
 
 /// Searches for neighbors that a stack runs at once at most.
 pub(super) const SEARCHES: usize = 64;
@@ -50,6 +50,8 @@ pub struct Answers {
     /// Neighbors that it has reason to know: it has something for them, or they wanted something.
     interesting: BTreeSet<IpAddr>,
     expected: VecDeque<Expected>,
+    /// Identifications of datagrams in fragments, by the number of the frame that they answer.
+    identifications: BTreeMap<u64, Vec<u8>>,
     digested: u64,
     turn: u64,
     missing: u64,
@@ -68,6 +70,7 @@ impl Answers {
             beliefs: BTreeMap::new(),
             interesting: BTreeSet::new(),
             expected: VecDeque::new(),
+            identifications: BTreeMap::new(),
             digested: 0,
             turn: 0,
             missing: 0,
@@ -97,12 +100,14 @@ impl Answers {
             Some(Originates::EchoReply) => self.originated[1] += 1,
             None => {}
         }
-        let Some(answer) = &reaction.answer else { return };
-        if let Way::Via(neighbor) = answer.way {
-            self.interesting.insert(neighbor);
-        }
         let (obligatory, digested, turn) = (reaction.obligatory, self.digested, self.turn);
-        self.expected.push_back(Expected { answer: answer.clone(), damaged, obligatory, digested, turn, waits: false });
+        for answer in &reaction.answers {
+            if let Way::Via(neighbor) = answer.way {
+                self.interesting.insert(neighbor);
+            }
+            let answer = answer.clone();
+            self.expected.push_back(Expected { answer, damaged, obligatory, digested, turn, waits: false });
+        }
     }
 
     fn hear(&mut self, told: Told) {
@@ -132,6 +137,11 @@ impl Answers {
             at_once.or_else(|| self.expected.iter().position(|expected| self.is_late(expected, bytes, turn)))?;
         let is_late = at_once.is_none();
         let answer = self.expected.remove(found).expect("it was found there");
+        if answer.answer.timing == Timing::Piece
+            && let Some((identification, _)) = frames::take_identification(bytes[14..].to_vec())
+        {
+            self.identifications.insert(answer.digested, identification);
+        }
         let mut rest = VecDeque::with_capacity(self.expected.len());
         for (place, mut before) in std::mem::take(&mut self.expected).into_iter().enumerate() {
             if place >= found {
@@ -140,7 +150,10 @@ impl Answers {
             }
             // What has not left in its turn, before this, waits or is lost; and neighbors' queues have an order.
             before.waits = true;
-            if self.must_be_at_once(&before) || (is_late && before.answer.way == answer.answer.way) {
+            // What does not leave at once has queues of its own.
+            let is_of_queue = before.answer.timing == answer.answer.timing && before.answer.way == answer.answer.way;
+            let is_ordered = answer.answer.timing != Timing::Sometime;
+            if self.must_be_at_once(&before) || (is_late && is_of_queue && is_ordered) {
                 self.give_up(&before);
             } else {
                 rest.push_back(before);
@@ -153,7 +166,7 @@ impl Answers {
     /// Whether a frame is an answer as it leaves in the turn of its question.
     fn is_at_once(&self, expected: &Expected, bytes: &[u8], turn: u64) -> bool {
         let Expected { answer, digested, .. } = expected;
-        if expected.waits || expected.turn != turn || !bytes.ends_with(&answer.packet) {
+        if expected.waits || answer.timing != Timing::Now || expected.turn != turn || !bytes.ends_with(&answer.packet) {
             return false;
         }
         let to = frames::mac(bytes);
@@ -171,14 +184,35 @@ impl Answers {
     fn is_late(&self, expected: &Expected, bytes: &[u8], turn: u64) -> bool {
         let Expected { answer, digested, .. } = expected;
         let Way::Via(neighbor) = answer.way else { return false };
-        if self.fixed.contains_key(&neighbor) || expected.turn > turn || !bytes.ends_with(&answer.packet) {
+        if expected.turn > turn {
             return false;
         }
         let to = frames::mac(bytes);
+        let in_frame = |tags: &[[u8; 4]]| frames::ethernet(to, self.mac, tags, answer.ethertype, &answer.packet);
+        match answer.timing {
+            Timing::Now => {}
+            Timing::Piece => return self.is_piece(expected, bytes) && self.may_go(neighbor, to, turn),
+            Timing::Sometime => {
+                let is_same = bytes == in_frame(&answer.tags) || bytes == in_frame(&[]);
+                return is_same && self.may_go(neighbor, to, turn);
+            }
+        }
+        if self.fixed.contains_key(&neighbor) || !bytes.ends_with(&answer.packet) {
+            return false;
+        }
         let is_told = |belief: &Belief| belief.digested > *digested && belief.turn <= turn;
         self.beliefs.get(&neighbor).is_some_and(|beliefs| beliefs.iter().any(is_told))
             && self.believed(neighbor, |belief| belief.turn <= turn).contains(&to)
-            && bytes == frames::ethernet(to, self.mac, &[], answer.ethertype, &answer.packet)
+            && bytes == in_frame(&[])
+    }
+
+    /// Whether it is a fragment with whatever identification, but the same in all fragments of a datagram.
+    fn is_piece(&self, expected: &Expected, bytes: &[u8]) -> bool {
+        let Expected { answer, digested, .. } = expected;
+        let in_frame = frames::ethernet(frames::mac(bytes), self.mac, &[], answer.ethertype, &[]);
+        let Some(packet) = bytes.strip_prefix(in_frame.as_slice()) else { return false };
+        let Some((identification, packet)) = frames::take_identification(packet.to_vec()) else { return false };
+        packet == answer.packet && self.identifications.get(digested).is_none_or(|known| *known == identification)
     }
 
     /// The MAC addresses that the host may have for a neighbor, at the last moment that `until` says yes to.
@@ -204,6 +238,7 @@ impl Answers {
 
     fn must_be_at_once(&self, expected: &Expected) -> bool {
         match expected.answer.way {
+            _ if expected.answer.timing != Timing::Now => false,
             Way::Straight(_) => true,
             Way::Via(neighbor) => self.fixed.contains_key(&neighbor),
         }

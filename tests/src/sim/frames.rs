@@ -17,6 +17,8 @@ pub const ICMP: u8 = 1;
 pub const TCP: u8 = 6;
 /// Protocol number of UDP.
 pub const UDP: u8 = 17;
+/// Number of IPv6's fragment header.
+pub const FRAGMENT: u8 = 44;
 /// Protocol number of ICMPv6.
 pub const ICMPV6: u8 = 58;
 
@@ -150,6 +152,41 @@ pub fn ipv6(ip: Ip, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
+/// The fragments that a packet is sent in over a link with this MTU, with an identification of zero.
+#[must_use]
+pub fn fragments(ip: Ip, payload: &[u8], mtu: usize) -> Vec<Vec<u8>> {
+    let room = if ip.source.is_ipv4() { mtu - 20 } else { mtu - 48 };
+    let mut packets = Vec::new();
+    let mut at = 0;
+    while at < payload.len() {
+        let more = payload.len() - at > room;
+        let len = if more { room / 8 * 8 } else { payload.len() - at };
+        let (offset, part) = (at as u16, &payload[at..at + len]);
+        packets.push(if ip.source.is_ipv4() {
+            ipv4(Ip { fragment: (offset / 8) | (u16::from(more) << 13), ..ip }, &[], part)
+        } else {
+            let [high, low] = (offset | u16::from(more)).to_be_bytes();
+            ipv6(Ip { protocol: FRAGMENT, ..ip }, &[&[ip.protocol, 0, high, low, 0, 0, 0, 0], part].concat())
+        });
+        at += len;
+    }
+    packets
+}
+
+/// Takes the identification out of a fragment, so that it is one of zero as those of [`fragments`] are.
+#[must_use]
+pub fn take_identification(mut packet: Vec<u8>) -> Option<(Vec<u8>, Vec<u8>)> {
+    let place = if packet.first()? >> 4 == 4 { 4..6 } else { 44..48 };
+    let identification = packet.get(place.clone())?.to_vec();
+    packet[place].fill(0);
+    if packet[0] >> 4 == 4 {
+        packet[10..12].fill(0);
+        let checksum = checksum(&packet[..20]);
+        packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+    }
+    Some((identification, packet))
+}
+
 /// The bytes of an address.
 #[must_use]
 pub fn octets(address: IpAddr) -> Vec<u8> {
@@ -236,14 +273,19 @@ pub fn icmpv6(source: Ipv6Addr, destination: Ipv6Addr, kind: u8, code: u8, rest:
     message
 }
 
-/// An ICMP message of the family that `ip` is of, in its packet.
+/// An ICMP message of the family that the addresses of `ip` are of.
 #[must_use]
-pub fn icmp_packet(ip: Ip, kind: u8, code: u8, rest: &[u8]) -> Vec<u8> {
-    let message = match (ip.source, ip.destination) {
+pub fn icmp_message(ip: Ip, kind: u8, code: u8, rest: &[u8]) -> Vec<u8> {
+    match (ip.source, ip.destination) {
         (IpAddr::V6(source), IpAddr::V6(destination)) => icmpv6(source, destination, kind, code, rest),
         _ => icmp(kind, code, rest),
-    };
-    packet(Ip { protocol: ip.icmp(), ..ip }, &message)
+    }
+}
+
+/// The same in its packet.
+#[must_use]
+pub fn icmp_packet(ip: Ip, kind: u8, code: u8, rest: &[u8]) -> Vec<u8> {
+    packet(Ip { protocol: ip.icmp(), ..ip }, &icmp_message(ip, kind, code, rest))
 }
 
 /// An ARP packet for IPv4 over Ethernet.

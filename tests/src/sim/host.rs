@@ -1,17 +1,16 @@
 //! One host of the simulation: a production [`Worker`] on a virtual NIC, watched after every turn.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use barewire::app::App;
 use barewire::base::{DropReason, Instant, Place, Umem, UmemConfig, UnsentReason};
 use barewire::stack::{Event, Stack};
-use barewire::wire::ethernet::Mac;
 use barewire::worker::Worker;
 
+use super::accord;
 use super::answers::{Answers, SEARCHES};
 use super::frames;
-use super::ndp;
 use super::nic::{Arrival, Mood, Nic, Rings, Virtual};
 use super::outages::Outages;
 use super::reference::{Reaction, Reference};
@@ -208,7 +207,7 @@ impl<D: Virtual, A: App> Host<D, A> {
         self.hear_events();
         self.check_counters();
         self.follow_frames();
-        if self.worker.stack().waiting() == 0 && !self.is_busy() {
+        if self.worker.stack().queued_chunks() == 0 && !self.is_busy() {
             self.answers.settle();
         }
     }
@@ -299,9 +298,10 @@ impl<D: Virtual, A: App> Host<D, A> {
     fn check_chunks(&mut self) {
         let (name, (received, out)) = (self.name, self.worker.in_bursts());
         let [fill, transmit] = self.worker.device_mut().nic().chunks();
-        let (umem, waiting) = (self.worker.umem(), self.worker.stack().waiting());
+        let (umem, stack) = (self.worker.umem(), self.worker.stack());
+        let waiting = stack.waiting();
         let held = (Place::Held, received + out);
-        let queued = (Place::Queue, waiting as usize);
+        let queued = (Place::Queue, stack.queued_chunks() as usize);
         let free = (Place::Free, umem.free_chunks() as usize);
         let mut total = 0;
         for (place, chunks) in [fill, transmit, held, queued, free] {
@@ -319,11 +319,13 @@ impl<D: Virtual, A: App> Host<D, A> {
         let device = self.worker.device_mut().nic().counters_now();
         let handed = self.worker.device_mut().nic().handed();
         let waiting = u64::from(self.worker.stack().waiting());
+        let fragments = u64::from(self.worker.stack().fragments());
         let counters = self.worker.stack().counters();
         assert_eq!(handed, received, "{name}: frames handed over, and those not digested");
         assert_eq!(device.received, counters.received + received as u64, "{name}: frames from the device");
         let dropped: u64 = counters.drops.iter().sum();
-        assert_eq!(counters.received, counters.delivered + dropped, "{name}: received = delivered + drops");
+        let accounted = counters.delivered + dropped + fragments;
+        assert_eq!(counters.received, accounted, "{name}: received = delivered + drops + fragments held");
         let unsent: u64 = counters.unsent.iter().sum();
         let accounted = device.transmitted + waiting + out as u64 + unsent;
         assert_eq!(counters.originated, accounted, "{name}: originated = transmitted + waiting + burst + unsent");
@@ -346,63 +348,21 @@ impl<D: Virtual, A: App> Host<D, A> {
     }
 
     /// Whether a frame asks, or tells, about an address: about one of the host's own, or about one that it has something
-    /// for. Such a frame has to be right to the last byte.
+    /// for; or tells of the groups that its addresses are asked for at. Such a frame has to be right to the last byte.
     fn is_about_neighbor(&self, frame: &[u8], turn: u64) -> bool {
-        let right = match frame[12..14] {
-            [0x08, 0x06] => self.arp_questions(frame),
-            [0x86, 0xdd] if frame[20] == frames::ICMPV6 && matches!(frame[54], 135 | 136) => self.ndp_messages(frame),
-            _ => return false,
+        if accord::is_report(frame) {
+            assert!(accord::is_own_report(frame, &self.reference), "{}: a wrong report:\n{frame:02x?}", self.name);
+            return true;
+        }
+        let Some((neighbor, right)) = accord::questions(frame, &self.reference) else { return false };
+        let to = frames::mac(frame);
+        let may_ask = neighbor.is_none_or(|neighbor| self.answers.may_ask(neighbor));
+        let is_right = |(neighbor, bytes): &(Option<IpAddr>, Vec<u8>)| {
+            bytes == frame && neighbor.is_none_or(|neighbor| self.answers.may_go(neighbor, to, turn))
         };
-        let (name, to) = (self.name, frames::mac(frame));
-        let is_right = |(way, bytes): &(Option<IpAddr>, Vec<u8>)| {
-            bytes == frame && way.is_none_or(|neighbor| self.answers.may_go(neighbor, to, turn))
-        };
-        assert!(right.iter().any(is_right), "{name}: asks or tells what it should not:\n{frame:02x?}");
+        let fine = may_ask && right.iter().any(is_right);
+        assert!(fine, "{}: asks or tells what it should not:\n{frame:02x?}", self.name);
         true
-    }
-
-    /// What a host may send by ARP about the address that a frame is about: who has to be where it is sent to, if that
-    /// is not everybody, and the frame.
-    fn arp_questions(&self, frame: &[u8]) -> Vec<(Option<IpAddr>, Vec<u8>)> {
-        let mac = self.reference.config().mac;
-        let target = Ipv4Addr::new(frame[38], frame[39], frame[40], frame[41]);
-        let ask =
-            |to, from| frames::ethernet(to, mac, &[], frames::ARP, &frames::arp(1, (mac, from), (Mac::ZERO, target)));
-        if self.reference.owns(target) {
-            // RFC 5227: probes, and announcements.
-            return [Ipv4Addr::UNSPECIFIED, target].map(|from| (None, ask(Mac::BROADCAST, from))).to_vec();
-        }
-        let own = self.reference.config().addresses.iter();
-        let from = own.filter(|net| net.contains(&IpAddr::V4(target))).find_map(|net| match net.addr() {
-            IpAddr::V4(own) => Some(own),
-            IpAddr::V6(_) => None,
-        });
-        let Some(from) = from.filter(|_| self.answers.may_ask(target.into())) else { return Vec::new() };
-        vec![(None, ask(Mac::BROADCAST, from)), (Some(target.into()), ask(frames::mac(frame), from))]
-    }
-
-    /// The same by neighbor discovery.
-    fn ndp_messages(&self, frame: &[u8]) -> Vec<(Option<IpAddr>, Vec<u8>)> {
-        let mac = self.reference.config().mac;
-        let Some(target) = frame.get(62..78).and_then(|bytes| bytes.first_chunk::<16>()) else { return Vec::new() };
-        let target = Ipv6Addr::from(*target);
-        let in_frame = |to, packet: &[u8]| frames::ethernet(to, mac, &[], frames::IPV6, packet);
-        let (group, all) = (ndp::solicited_node(target), ndp::ALL_NODES);
-        if self.reference.owns(target) {
-            let probe = ndp::question(Ipv6Addr::UNSPECIFIED, group, target, None);
-            let news = ndp::news(target, all, target, ndp::OVERRIDE, mac);
-            return [(group, probe), (all, news)]
-                .map(|(to, packet)| (None, in_frame(ndp::group_mac(to), &packet)))
-                .to_vec();
-        }
-        let own = self.reference.config().addresses.iter();
-        let from = own.filter(|net| net.contains(&IpAddr::V6(target))).find_map(|net| match net.addr() {
-            IpAddr::V6(own) => Some(own),
-            IpAddr::V4(_) => None,
-        });
-        let Some(from) = from.filter(|_| self.answers.may_ask(target.into())) else { return Vec::new() };
-        let ask = |to, destination| in_frame(to, &ndp::question(from, destination, target, Some(mac)));
-        vec![(None, ask(ndp::group_mac(group), group)), (Some(target.into()), ask(frames::mac(frame), target))]
     }
 
     /// Frames dropped for a reason.

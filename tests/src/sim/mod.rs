@@ -12,8 +12,10 @@
 //! counted once. Every frame that leaves must parse and be either one that the reference expects as an answer
 //! or one that the application wrote. When the faults stop, everything has to arrive again.
 
+mod accord;
 mod answers;
 mod client;
+mod folk;
 mod forge;
 pub mod frames;
 mod host;
@@ -32,16 +34,17 @@ mod wire;
 
 pub use answers::Answers;
 pub use client::{Client, Traffic};
+pub use folk::Folk;
 pub use forge::draw_frame;
 pub use host::{Digested, Emission, Host, HostPlan};
 pub use nic::{Mood, Nic, Rings, Virtual};
 pub use outages::Outages;
-pub use reference::{Answer, Reaction, Reference, Told, Way};
+pub use reference::{Answer, Originates, Reaction, Reference, Timing, Told, Way};
 pub use rng::{Rng, hash};
 pub use run::{Outcome, Simulation};
 pub use scenario::{
-    CLIENT, CLIENT_MAC, ClockFaults, PORT, REMOTE, SERVER, SERVER_MAC, STRANGER, STRANGER_MAC, Scenario, Strangers,
-    sound_host, stack_config,
+    CLIENT, CLIENT_MAC, CLIENT_V6, ClockFaults, PORT, REMOTE, REMOTE_V6, SERVER, SERVER_MAC, SERVER_V6, STRANGER,
+    STRANGER_MAC, STRANGER_V6, Scenario, Strangers, sound_host, stack_config,
 };
 pub use seeds::{attempt, run_seed, run_tcp_seed};
 pub use strict::check as check_strictly;

@@ -26,6 +26,17 @@ pub enum Way {
     Via(IpAddr),
 }
 
+/// When an answer leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timing {
+    /// At once, if its neighbor is known.
+    Now,
+    /// With the fragments of a datagram, of which the identification is not known, as soon as there is room.
+    Piece,
+    /// At some time.
+    Sometime,
+}
+
 /// What a host has to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -39,6 +50,8 @@ pub struct Answer {
     pub from: Mac,
     /// To whom.
     pub way: Way,
+    /// When.
+    pub timing: Timing,
 }
 
 /// What a host counts as sent when it makes an answer, whatever becomes of that.
@@ -68,8 +81,8 @@ pub struct Told {
 pub struct Reaction {
     /// Give this datagram to its application: who sent it, where to, and where in the frame the payload is.
     pub delivery: Option<(SocketAddr, SocketAddr, Range<usize>)>,
-    /// Send this.
-    pub answer: Option<Answer>,
+    /// Send this: one answer, in one packet or in fragments.
+    pub answers: Vec<Answer>,
     /// Whether it must be sent; otherwise it may be, but need not.
     pub obligatory: bool,
     /// What it counts then, even if there is no way for it.
@@ -81,8 +94,8 @@ pub struct Reaction {
 }
 
 impl Reaction {
-    fn may(answer: Answer) -> Self {
-        Self { answer: Some(answer), ..Self::default() }
+    fn may(answers: Vec<Answer>) -> Self {
+        Self { answers, ..Self::default() }
     }
 
     fn told(address: impl Into<IpAddr>, mac: Mac, overrides: bool, introduces: bool) -> Self {
@@ -93,16 +106,11 @@ impl Reaction {
     }
 
     /// With an answer that must be sent if there is a way for it, and counts as this in any case.
-    fn with(mut self, originates: Originates, packet: Option<Packet>) -> Self {
-        let Some(Packet { answer }) = packet else { return self };
-        (self.originates, self.obligatory, self.answer) = (Some(originates), answer.is_some(), answer);
-        self
+    fn with(self, originates: Originates, answers: Vec<Answer>) -> Self {
+        // A datagram of which one fragment cannot be sent is not sent at all, and counted as one.
+        let obligatory = answers.len() == 1;
+        Self { originates: Some(originates), obligatory, answers, ..self }
     }
-}
-
-/// A packet that is not too long to be sent, if there is a way for it.
-struct Packet {
-    answer: Option<Answer>,
 }
 
 /// A received frame, taken apart as far as an answer goes back the way that it came.
@@ -198,7 +206,7 @@ impl Reference {
         let mut reaction = Reaction::told(sender, sender_mac, true, is_question && !sender.is_unspecified());
         if is_question {
             let packet = frames::arp(2, (self.config.mac, target), (sender_mac, sender));
-            reaction.answer = Some(received.answer(frames::ARP, packet, Way::Straight(received.from)));
+            reaction.answers.push(received.answer(frames::ARP, packet, Way::Straight(received.from)));
         }
         reaction
     }
@@ -211,7 +219,7 @@ impl Reference {
             return None;
         }
         let packet = &packet[..total_len];
-        if frames::sum(&packet[..header_len]) != 0xffff || be16(packet, 6)? & 0x3fff != 0 {
+        if frames::sum(&packet[..header_len]) != 0xffff {
             return None;
         }
         let address = |at: usize| Ipv4Addr::new(packet[at], packet[at + 1], packet[at + 2], packet[at + 3]);
@@ -220,14 +228,20 @@ impl Reference {
             return None;
         }
         let ip = Ip { traffic_class: packet[1], ..Ip::new(packet[9], source, destination) };
+        let fragment = be16(packet, 6)? & 0x3fff;
+        if fragment != 0 {
+            // RFC 1122, section 3.3.2: an ICMP Time Exceeded message if the time runs out, and the first fragment is there.
+            let first = fragment & 0x1fff == 0;
+            return first.then(|| sometime(self.error(received, ip, (11, 1), packet)));
+        }
         let payload = &packet[header_len..];
         match ip.protocol {
             frames::UDP => match self.udp(received, ip, payload, received.at + header_len)? {
-                Service::Closed => Some(self.unreachable(received, ip, 3, packet)),
+                Service::Closed => Some(self.error(received, ip, (3, 3), packet)),
                 Service::Open(reaction) => Some(reaction),
             },
             frames::ICMP => self.icmp(received, ip, payload),
-            _ => Some(self.unreachable(received, ip, 2, packet)),
+            _ => Some(self.error(received, ip, (3, 2), packet)),
         }
     }
 
@@ -273,31 +287,39 @@ impl Reference {
             delivery: Some(((ip.source, from).into(), (ip.destination, to).into(), at + 8..at + len)),
             ..Reaction::default()
         };
-        let (true, false, Some(ours)) = (self.echoes && from != 0, ANSWERING_PORTS.contains(&from), self.end(ip))
-        else {
+        // All members of a group would answer one datagram to it.
+        let answers = self.echoes && from != 0 && !ANSWERING_PORTS.contains(&from) && self.owns(ip.destination);
+        if !answers {
             return Some(Service::Open(reaction));
-        };
+        }
+        let ours = ip.destination;
         let reply = frames::udp((ours, to), (ip.source, from), &segment[8..], frames::UdpChecksum::Right);
         let packet = self.answer(received, ip, ours, frames::UDP, &reply);
         Some(Service::Open(reaction.with(Originates::Datagram, packet)))
     }
 
     /// An ICMP error about a datagram: how many there may be is the rate limit's business.
-    fn unreachable(&self, received: &Received<'_>, ip: Ip, code: u8, packet: &[u8]) -> Reaction {
+    fn error(&self, received: &Received<'_>, ip: Ip, (kind, code): (u8, u8), packet: &[u8]) -> Reaction {
         let quoted = packet.len().min(ICMP_ERROR_LEN - 20 - 8);
-        let error = frames::icmp(3, code, &[&[0; 4], &packet[..quoted]].concat());
-        let packet = self.answer(received, ip, ip.destination, frames::ICMP, &error);
-        packet.and_then(|packet| packet.answer).map(Reaction::may).unwrap_or_default()
+        let error = frames::icmp(kind, code, &[&[0; 4], &packet[..quoted]].concat());
+        Reaction::may(self.answer(received, ip, ip.destination, frames::ICMP, &error))
     }
 
-    /// What carries an IP payload from `ours` back to where a packet came from; `None` if it is too long.
-    fn answer(&self, received: &Received<'_>, ip: Ip, ours: IpAddr, protocol: u8, payload: &[u8]) -> Option<Packet> {
+    /// What carries an IP payload from `ours` back to where a packet came from: nothing if there is no way, fragments if it
+    /// is too long for one packet.
+    fn answer(&self, received: &Received<'_>, ip: Ip, ours: IpAddr, protocol: u8, payload: &[u8]) -> Vec<Answer> {
+        let Some(way) = self.next_hop(ip.source).map(Way::Via) else { return Vec::new() };
         let header = Ip::new(protocol, ours, ip.source);
         let back = Ip { traffic_class: ip.traffic_class & 0xfc, flow_label: ip.flow_label, ..header };
+        let mtu = usize::from(self.config.mtu);
         let packet = frames::packet(back, payload);
-        let way = self.next_hop(ip.source).map(Way::Via);
-        let fits = packet.len() <= usize::from(self.config.mtu);
-        fits.then(|| Packet { answer: way.map(|way| received.answer(ip.ethertype(), packet, way)) })
+        if packet.len() <= mtu {
+            return vec![received.answer(ip.ethertype(), packet, way)];
+        }
+        let pieces = frames::fragments(back, payload, mtu).into_iter();
+        let piece =
+            |packet| Answer { timing: Timing::Piece, tags: Vec::new(), ..received.answer(ip.ethertype(), packet, way) };
+        pieces.map(piece).collect()
     }
 
     /// The neighbor that packets to an address go to.
@@ -343,8 +365,14 @@ enum Service {
 
 impl Received<'_> {
     fn answer(&self, ethertype: u16, packet: Vec<u8>, way: Way) -> Answer {
-        Answer { ethertype, packet, tags: self.tags.clone(), from: self.from, way }
+        Answer { ethertype, packet, tags: self.tags.clone(), from: self.from, way, timing: Timing::Now }
     }
+}
+
+/// What is done only if the rest of a datagram does not come.
+fn sometime(mut reaction: Reaction) -> Reaction {
+    reaction.answers.iter_mut().for_each(|answer| answer.timing = Timing::Sometime);
+    reaction
 }
 
 fn is_group(mac: Mac) -> bool {

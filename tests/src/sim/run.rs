@@ -1,6 +1,7 @@
 //! The run of a simulation: step by step while there are faults, and then until everything is well again.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,14 +10,16 @@ use barewire::base::{DropReason, Instant, UnsentReason};
 use barewire::wire::ethernet::Mac;
 
 use super::client::{Client, Delivery, Traffic, key};
+use super::folk::lie;
 use super::forge::draw_frame;
 use super::frames;
 use super::host::{Digested, Emission, Host};
+use super::ndp;
 use super::nic::{Nic, Virtual};
 use super::pcap::Records;
 use super::reference::Reference;
 use super::rng::{Rng, hash};
-use super::scenario::{CLIENT_MAC, SERVER_MAC, STRANGER, STRANGER_MAC, Scenario, first_v4};
+use super::scenario::{CLIENT_MAC, SERVER_MAC, STRANGER, STRANGER_MAC, Scenario};
 use super::wire::{Lane, LaneCounters, Transmission};
 
 /// Steps of the part with faults at most: enough for most scenarios to send all they have.
@@ -96,6 +99,8 @@ pub struct Simulation<D, A: App> {
     pub to_client: Lane,
     /// The virtual clock.
     pub now: Instant,
+    /// Frames that the server sent, until somebody takes them, if they are to be kept.
+    pub sent: Option<Vec<Vec<u8>>>,
     rng: Rng,
     calm: bool,
     steps: u64,
@@ -136,6 +141,7 @@ impl<D: Virtual, A: App> Simulation<D, A> {
             to_client: Lane::new(scenario.to_client, rng.fork()),
             scenario,
             now,
+            sent: None,
             rng,
             calm: false,
             steps: 0,
@@ -227,7 +233,7 @@ impl<D: Virtual, A: App> Simulation<D, A> {
         const GAP: Duration = Duration::from_micros(100);
         self.come_to_rest();
         let mtu = self.scenario.client.mtu.min(self.scenario.server.mtu);
-        let max_len = u64::from(mtu) - 28;
+        let max_len = u64::from(mtu) - if self.scenario.target.is_ipv4() { 28 } else { 48 };
         let (accepted, answered) = self.app().totals();
         let delay = self.scenario.to_server.delay_ns + self.scenario.to_client.delay_ns;
         let end = self.now + Duration::from_nanos(delay) + GAP * COUNT as u32 + SLACK;
@@ -244,7 +250,8 @@ impl<D: Virtual, A: App> Simulation<D, A> {
 
     /// Whether nothing is under way: in a burst, in a NIC, on the wire, or waiting for a neighbor.
     fn is_at_rest(&mut self) -> bool {
-        let waiting = self.client.worker().stack().waiting() + self.server.worker().stack().waiting();
+        let hosts = [self.client.worker().stack().queued_chunks(), self.server.worker().stack().queued_chunks()];
+        let waiting = hosts[0] + hosts[1];
         let settled = |ready, duplicate| ready || duplicate;
         waiting == 0
             && self.to_server.in_flight() + self.to_client.in_flight() == 0
@@ -299,22 +306,36 @@ impl<D: Virtual, A: App> Simulation<D, A> {
 
     /// Strangers put their frames on the wire.
     fn disturb(&mut self) {
-        let strangers = self.scenario.strangers;
-        if self.calm || strangers.frames + strangers.claims == 0 {
+        let (strangers, lies) = (self.scenario.strangers, self.scenario.folk.lies);
+        if self.calm || strangers.frames + strangers.claims + lies == 0 {
             return;
         }
         let to_server = self.rng.chance(500);
-        let config = if to_server { &self.scenario.server } else { &self.scenario.client };
+        let (config, peer) = if to_server {
+            (&self.scenario.server, &self.scenario.client)
+        } else {
+            (&self.scenario.client, &self.scenario.server)
+        };
         let lane = if to_server { &mut self.to_server } else { &mut self.to_client };
-        let address = first_v4(config);
+        let address = config.addresses[0].addr();
         if self.rng.chance(strangers.frames) {
             lane.forge(draw_frame(&mut self.rng, config.mac, address), self.now);
         }
+        if self.rng.chance(lies) {
+            lane.forge(lie(&mut self.rng, config.mac, peer.addresses[0].addr()), self.now);
+        }
         if self.rng.chance(strangers.claims) {
-            let claim = frames::arp(self.rng.between(1, 2) as u16, (STRANGER_MAC, address), (Mac::ZERO, STRANGER));
-            let claim = frames::ethernet(Mac::BROADCAST, STRANGER_MAC, &[], frames::ARP, &claim);
+            let claim = claim(&mut self.rng, address);
             self.to_server.forge(claim.clone(), self.now);
             self.to_client.forge(claim, self.now);
+        }
+    }
+
+    /// Others on the link see a frame of a host, and may answer.
+    fn call_folk(&mut self, frame: &[u8], host: Mac) {
+        if let Some(answer) = self.scenario.folk.answer(frame, host, self.now, &mut self.rng) {
+            let lane = if host == SERVER_MAC { &mut self.to_server } else { &mut self.to_client };
+            lane.forge(answer, self.now);
         }
     }
 
@@ -327,6 +348,10 @@ impl<D: Virtual, A: App> Simulation<D, A> {
                 Emission::Own { .. } => panic!("the server sent a frame that answers nothing:\n{bytes:02x?}"),
             };
             self.note(3, &bytes, true);
+            if let Some(sent) = &mut self.sent {
+                sent.push(bytes.clone());
+            }
+            self.call_folk(&bytes, SERVER_MAC);
             self.to_client.send(Transmission { bytes, damaged }, self.now);
         }
     }
@@ -352,19 +377,21 @@ impl<D: Virtual, A: App> Simulation<D, A> {
                 assert!(goes_right, "a datagram to another MAC address than its neighbor's:\n{bytes:02x?}");
             }
             self.note(4, &bytes, true);
+            self.call_folk(&bytes, CLIENT_MAC);
             self.to_server.send(Transmission { bytes, damaged }, self.now);
         }
     }
 
     /// Checks that the client's application wrote the datagram, and that it was not on the wire already.
     fn check_datagram(&mut self, frame: &[u8]) {
-        let std::net::SocketAddr::V4(target) = self.scenario.target else { panic!("the server has an IPv4 address") };
-        let source = first_v4(&self.scenario.client);
-        let port = u16::from_be_bytes([frame[34], frame[35]]);
-        let header = frames::Ip::new(frames::UDP, source, *target.ip());
-        let payload = &frame[42..];
-        let datagram = frames::udp((source, port), (*target.ip(), target.port()), payload, frames::UdpChecksum::Right);
-        assert_eq!(frame[14..], frames::ipv4(header, &[], &datagram), "a frame that the client's app did not write");
+        let target = self.scenario.target;
+        let source = self.scenario.client.addresses[0].addr();
+        let header_len = 14 + if target.is_ipv4() { 20 } else { 40 };
+        let port = u16::from_be_bytes([frame[header_len], frame[header_len + 1]]);
+        let header = frames::Ip::new(frames::UDP, source, target.ip());
+        let payload = &frame[header_len + 8..];
+        let datagram = frames::udp((source, port), (target.ip(), target.port()), payload, frames::UdpChecksum::Right);
+        assert_eq!(frame[14..], frames::packet(header, &datagram), "a frame that the client's app did not write");
         let sent = self.client.worker_mut().stack_mut().app_mut().sent.get_mut(&key(port, payload));
         let sent = sent.expect("the client's app wrote the payload");
         sent.on_wire += 1;
@@ -402,6 +429,20 @@ impl<D: Virtual, A: App> Simulation<D, A> {
             unsent: std::array::from_fn(|i| client.unsent[i] + server.unsent[i]),
             wire,
             dropped_by_nic: self.client.dropped_by_nic + self.server.dropped_by_nic,
+        }
+    }
+}
+
+/// A frame in which a stranger says that an address is its own.
+fn claim(rng: &mut Rng, address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => {
+            let claim = frames::arp(rng.between(1, 2) as u16, (STRANGER_MAC, address), (Mac::ZERO, STRANGER));
+            frames::ethernet(Mac::BROADCAST, STRANGER_MAC, &[], frames::ARP, &claim)
+        }
+        IpAddr::V6(address) => {
+            let claim = ndp::news(address, ndp::ALL_NODES, address, ndp::OVERRIDE, STRANGER_MAC);
+            frames::ethernet(ndp::group_mac(ndp::ALL_NODES), STRANGER_MAC, &[], frames::IPV6, &claim)
         }
     }
 }

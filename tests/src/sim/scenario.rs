@@ -1,6 +1,7 @@
 //! What a simulation is made of: two hosts, two lanes, a clock, traffic. All of it can be drawn from a seed.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use barewire::base::{ChunkSize, UmemConfig};
 use barewire::link::address::Probing;
@@ -11,6 +12,7 @@ use barewire::transport::udp::ChecksumPolicy;
 use barewire::wire::ethernet::Mac;
 
 use super::client::{FIRST_PORT, PORTS, Traffic};
+use super::folk::Folk;
 use super::host::HostPlan;
 use super::nic::Rings;
 use super::outages::Outages;
@@ -31,6 +33,14 @@ pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 pub const REMOTE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
 /// Address of somebody else on the link.
 pub const STRANGER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 0x77);
+/// The same addresses of IPv6, and those that are valid on the link only.
+pub const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+/// See [`CLIENT_V6`].
+pub const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+/// See [`CLIENT_V6`].
+pub const REMOTE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
+/// See [`CLIENT_V6`].
+pub const STRANGER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x77);
 /// Port of the echo service.
 pub const PORT: u16 = 7;
 
@@ -83,14 +93,21 @@ pub struct Scenario {
     pub clock: ClockFaults,
     /// Others on the wire.
     pub strangers: Strangers,
+    /// Others who are asked for, and who say where others are.
+    pub folk: Folk,
     /// What the client sends while there are faults.
     pub traffic: Traffic,
 }
 
-/// The configuration of a host with one address on a /24.
+/// The configuration of a host with one address on a /24, or on a /64.
+///
+/// # Panics
+/// Never.
 #[must_use]
-pub fn stack_config(mac: Mac, address: Ipv4Addr, ports: impl Iterator<Item = u16>) -> StackConfig {
-    let net = format!("{address}/24").parse().expect("an address and its prefix length");
+pub fn stack_config(mac: Mac, address: impl Into<IpAddr>, ports: impl Iterator<Item = u16>) -> StackConfig {
+    let address = address.into();
+    let len = if address.is_ipv4() { 24 } else { 64 };
+    let net = format!("{address}/{len}").parse().expect("an address and its prefix length");
     StackConfig {
         mac,
         mtu: 1500,
@@ -106,21 +123,16 @@ pub fn stack_config(mac: Mac, address: Ipv4Addr, ports: impl Iterator<Item = u16
         checksum: ChecksumPolicy::Verify,
         tcp: None,
         own_queue: None,
-        reassembly: ReassemblyConfig::default(),
         marking: barewire::stack::Marking::default(),
+        // So short that what is left of datagrams goes while a simulation rests.
+        reassembly: ReassemblyConfig {
+            timeout_v4: Duration::from_secs(2),
+            timeout_v6: Duration::from_secs(3),
+            ..ReassemblyConfig::default()
+        },
         neighbors: NeighborConfig { entries: 64, queue: 16, ..NeighborConfig::default() },
         secret: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
     }
-}
-
-/// The first IPv4 address of a host.
-///
-/// # Panics
-/// If it has none.
-#[must_use]
-pub(super) fn first_v4(config: &StackConfig) -> Ipv4Addr {
-    let mut addresses = config.addresses.iter().map(|net| net.addr());
-    addresses.find_map(|address| if let IpAddr::V4(v4) = address { Some(v4) } else { None }).expect("a host of IPv4")
 }
 
 /// A machine without faults.
@@ -153,15 +165,44 @@ impl Scenario {
             to_client: wire,
             clock: ClockFaults::default(),
             strangers: Strangers::default(),
+            folk: Folk::default(),
             traffic: Traffic { datagrams: 100, gap_ns: 100 * US, min_len: 0, max_len: 1472 },
         }
     }
 
-    /// A simulation drawn from a seed: about a third of all faults is in each.
+    /// The same by IPv6.
+    #[must_use]
+    pub fn sound_v6(seed: u64) -> Self {
+        let mut scenario = Self::sound(seed);
+        scenario.speak_v6();
+        scenario
+    }
+
+    /// Gives the hosts addresses of IPv6 in place of those of IPv4.
+    fn speak_v6(&mut self) {
+        self.client.addresses = stack_config(CLIENT_MAC, CLIENT_V6, std::iter::empty()).addresses;
+        self.server.addresses = stack_config(SERVER_MAC, SERVER_V6, std::iter::empty()).addresses;
+        self.target = (SERVER_V6, PORT).into();
+        self.traffic.max_len = self.traffic.max_len.min(1452);
+    }
+
+    /// Gives the hosts addresses that are valid on the link only, besides those that they have.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn link_local(&mut self) {
+        for (last, config) in [(1, &mut self.client), (2, &mut self.server)] {
+            config.addresses.push(format!("fe80::{last}/64").parse().expect("an address and its prefix length"));
+            // Two addresses become ready at different times, which the reference does not follow.
+            config.probing = Probing::Off;
+        }
+    }
+
+    /// A simulation drawn from a seed: about a third of all faults is in each, and every other one speaks IPv6.
     #[must_use]
     pub fn drawn(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        let mut scenario = Self::sound(seed);
+        let mut scenario = if rng.chance(500) { Self::sound_v6(seed) } else { Self::sound(seed) };
         scenario.client_plan = draw_host(&mut rng);
         scenario.server_plan = draw_host(&mut rng);
         scenario.to_server = draw_faults(&mut rng);
@@ -173,6 +214,7 @@ impl Scenario {
             slow_ns: rng.scale(US, 50 * MS),
         };
         scenario.strangers = Strangers { frames: sometimes(&mut rng, 300), claims: 0 };
+        scenario.folk = Folk::drawn(&mut rng);
         if rng.chance(100) {
             scenario.strangers.claims = rng.between(1, 20) as u32;
         }
@@ -189,25 +231,36 @@ impl Scenario {
         for config in [&mut self.client, &mut self.server] {
             config.checksum = rng.pick(&policies);
             config.secret = [rng.bits(), rng.bits()];
-            config.mtu = if rng.chance(250) { rng.between(576, 1500) as u16 } else { 1500 };
+            // RFC 8200, section 5: no link has less.
+            let least = if config.addresses[0].addr().is_ipv4() { 576 } else { 1280 };
+            config.mtu = if rng.chance(250) { rng.between(least, 1500) as u16 } else { 1500 };
             (config.neighbors.entries, config.neighbors.queue) = (rng.scale(1, 64) as usize, rng.scale(1, 64) as u32);
             if rng.chance(250) {
                 config.probing = Probing::Lead;
             }
         }
+        // What comes in fragments the reference does not put together: only strangers get any.
+        self.server.mtu = self.server.mtu.max(self.client.mtu);
         if rng.chance(200) {
             self.gateway();
+        }
+        if self.target.is_ipv6() && rng.chance(500) {
+            self.link_local();
         }
     }
 
     /// Moves the server's service behind a gateway, which it is itself.
     pub fn gateway(&mut self) {
-        let net = format!("{REMOTE}/32").parse().expect("an address and its prefix length");
+        let (remote, server, len): (IpAddr, IpAddr, u8) = match self.target {
+            SocketAddr::V4(_) => (REMOTE.into(), SERVER.into(), 32),
+            SocketAddr::V6(_) => (REMOTE_V6.into(), SERVER_V6.into(), 128),
+        };
+        let net = format!("{remote}/{len}").parse().expect("an address and its prefix length");
         self.server.addresses.push(net);
         // Two addresses become ready at different times, which the reference does not follow.
         self.server.probing = Probing::Off;
-        self.client.gateways = vec![SERVER.into()];
-        self.target = (REMOTE, PORT).into();
+        self.client.gateways = vec![server.into()];
+        self.target = (remote, PORT).into();
     }
 }
 

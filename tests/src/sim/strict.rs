@@ -22,8 +22,11 @@ pub fn check(frame: &[u8]) -> Result<(), String> {
             let header = ip.header();
             same("bytes", header_len + usize::from(header.total_len()), frame.len())?;
             same("IPv4 checksum", header.header_checksum(), header.to_header().calc_header_checksum())?;
-            if header.is_fragmenting_payload() || header.ttl() == 0 {
-                return Err("a fragment, or without hops left".to_string());
+            if header.ttl() == 0 {
+                return Err("without hops left".to_string());
+            }
+            if header.is_fragmenting_payload() {
+                return check_fragment(header.dont_fragment(), header.more_fragments(), ip.payload().payload.len());
             }
             check_transport(header.source(), header.destination(), packet.transport.as_ref())
         }
@@ -31,8 +34,26 @@ pub fn check(frame: &[u8]) -> Result<(), String> {
             same("bytes", header_len + ARP_LEN, frame.len())?;
             same("ARP bytes", arp.slice().len(), ARP_LEN)
         }
-        other => Err(format!("neither ARP nor IPv4: {other:?}")),
+        Some(NetSlice::Ipv6(ip)) => {
+            let header = ip.header();
+            same("bytes", header_len + 40 + usize::from(header.payload_length()), frame.len())?;
+            if header.hop_limit() == 0 {
+                return Err("without hops left".to_string());
+            }
+            if ip.is_payload_fragmented() {
+                return Ok(());
+            }
+            check_transport_v6(header.source(), header.destination(), packet.transport.as_ref())
+        }
+        other => Err(format!("neither ARP nor IP: {other:?}")),
     }
+}
+
+/// RFC 791: fragments but the last carry a multiple of eight bytes. What is in them the reference knows.
+fn check_fragment(whole: bool, more: bool, len: usize) -> Result<(), String> {
+    same("a fragment that must not be one", whole, false)?;
+    same("bytes beyond a multiple of eight in a fragment", more && !len.is_multiple_of(8), false)?;
+    same("a fragment without payload", len == 0, false)
 }
 
 fn check_transport(source: [u8; 4], destination: [u8; 4], segment: Option<&TransportSlice<'_>>) -> Result<(), String> {
@@ -58,6 +79,28 @@ fn check_transport(source: [u8; 4], destination: [u8; 4], segment: Option<&Trans
             same("TCP checksum", tcp.checksum(), right.map_err(|error| error.to_string())?)
         }
         other => Err(format!("neither UDP, ICMP nor TCP: {other:?}")),
+    }
+}
+
+fn check_transport_v6(from: [u8; 16], to: [u8; 16], segment: Option<&TransportSlice<'_>>) -> Result<(), String> {
+    match segment {
+        Some(TransportSlice::Udp(udp)) => {
+            if udp.checksum() == 0 {
+                return Err("a UDP datagram without checksum".to_string());
+            }
+            let right = udp.to_header().calc_checksum_ipv6_raw(from, to, udp.payload());
+            same("UDP checksum", udp.checksum(), right.map_err(|error| error.to_string())?)
+        }
+        Some(TransportSlice::Icmpv6(icmp)) => {
+            let right = icmp.header().icmp_type.calc_checksum(from, to, icmp.payload());
+            same("ICMP checksum", icmp.checksum(), right.map_err(|error| error.to_string())?)
+        }
+        Some(TransportSlice::Tcp(tcp)) => {
+            check_tcp(tcp)?;
+            let right = tcp.to_header().calc_checksum_ipv6_raw(from, to, tcp.payload());
+            same("TCP checksum", tcp.checksum(), right.map_err(|error| error.to_string())?)
+        }
+        other => Err(format!("neither UDP, ICMPv6 nor TCP: {other:?}")),
     }
 }
 

@@ -215,7 +215,7 @@ impl Lane {
     fn loses(&mut self, bytes: &[u8]) -> bool {
         let (begins, ends) = self.faults.burst_loss;
         self.losing = if self.losing { !self.rng.chance(ends) } else { self.rng.chance(begins) };
-        let is_arp = bytes.get(12..14) == Some(&[8, 6]);
+        let is_arp = is_of_neighbors(bytes);
         self.arp_frames += u64::from(is_arp);
         let is_odd = self.faults.every_other_arp && !self.arp_frames.is_multiple_of(2);
         let is_lost_arp = is_arp && (is_odd || self.rng.chance(self.faults.arp_loss));
@@ -237,8 +237,8 @@ impl Lane {
     fn mark(&mut self, bytes: &mut [u8], now: Instant) {
         let waiting_ns = self.free_at.max(now).as_ns() - now.as_ns();
         let is_long = self.faults.marks_from > 0 && waiting_ns > self.faults.marks_from * self.faults.ns_per_byte;
-        if is_long && bytes.get(12..15) == Some(&[8, 0, 0x45]) && bytes[15] & 3 != 0 {
-            remark(bytes, bytes[15] | 3);
+        if let Some(class) = traffic_class(bytes).filter(|class| is_long && class & 3 != 0) {
+            remark(bytes, class | 3);
             self.counters.marked += 1;
         }
     }
@@ -258,7 +258,7 @@ impl Lane {
 
     fn damage(&mut self, frame: &mut Transmission) {
         let Transmission { bytes, damaged } = frame;
-        if self.rng.chance(self.faults.remarking) && bytes.get(12..15) == Some(&[8, 0, 0x45]) {
+        if self.rng.chance(self.faults.remarking) && traffic_class(bytes).is_some() {
             remark(bytes, self.rng.bits() as u8);
             self.counters.remarked += 1;
         }
@@ -292,9 +292,32 @@ impl Lane {
     }
 }
 
-/// Gives a packet other DSCP and ECN bits and mends its checksum, as a router that marks congestion does.
-pub(super) fn remark(frame: &mut [u8], traffic_class: u8) {
-    frame[15] = traffic_class;
+/// Whether a frame is of ARP, or a solicitation or an advertisement of neighbor discovery.
+fn is_of_neighbors(bytes: &[u8]) -> bool {
+    match bytes.get(12..14) {
+        Some([0x08, 0x06]) => true,
+        Some([0x86, 0xdd]) => bytes.get(20) == Some(&58) && matches!(bytes.get(54), Some(135 | 136)),
+        _ => false,
+    }
+}
+
+/// DSCP and ECN of the packet in a frame, if it has no tags and the packet no options.
+fn traffic_class(bytes: &[u8]) -> Option<u8> {
+    match *bytes.get(12..16)? {
+        [0x08, 0x00, 0x45, class] if bytes.len() >= 34 => Some(class),
+        [0x86, 0xdd, high, low] if high >> 4 == 6 => Some(high << 4 | low >> 4),
+        _ => None,
+    }
+}
+
+/// Gives a packet that has a [`traffic_class`] another one and mends its checksum, as a router that marks congestion does.
+pub(super) fn remark(frame: &mut [u8], class: u8) {
+    if frame[12..14] == [0x86, 0xdd] {
+        frame[14] = 0x60 | class >> 4;
+        frame[15] = class << 4 | frame[15] & 15;
+        return;
+    }
+    frame[15] = class;
     frame[24..26].fill(0);
     let checksum = super::frames::checksum(&frame[14..34]);
     frame[24..26].copy_from_slice(&checksum.to_be_bytes());

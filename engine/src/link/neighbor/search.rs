@@ -100,6 +100,21 @@ struct Search {
     address: IpAddress,
     progress: Progress,
     waiting: FrameQueue,
+    /// Chunks of these frames.
+    chunks: u32,
+}
+
+impl Search {
+    fn push(&mut self, frame: Frame, umem: &mut Umem) {
+        self.chunks += umem.parts(&frame);
+        self.waiting.push(umem, frame);
+    }
+
+    fn pop(&mut self, umem: &mut Umem) -> Option<Frame> {
+        let frame = self.waiting.pop(umem)?;
+        self.chunks -= umem.parts(&frame);
+        Some(frame)
+    }
 }
 
 /// Neighbors in INCOMPLETE, and those found whose frames have not been taken out yet.
@@ -129,7 +144,7 @@ impl Searches {
             Some(at) => at,
             None => {
                 let progress = Progress::Asking(Attempts::from(now));
-                let search = Search { address, progress, waiting: FrameQueue::default() };
+                let search = Search { address, progress, waiting: FrameQueue::default(), chunks: 0 };
                 if self.list.try_push(search).is_err() {
                     return Err((frame, UnsentReason::NeighborTableFull));
                 }
@@ -147,9 +162,9 @@ impl Searches {
         } else {
             None
         };
-        let pushed_out = gives_way.and_then(|search| search.waiting.pop(umem));
+        let pushed_out = gives_way.and_then(|search| search.pop(umem));
         if let Some(search) = self.list.get_mut(at) {
-            search.waiting.push(umem, frame);
+            search.push(frame, umem);
         }
         Ok(pushed_out)
     }
@@ -178,7 +193,7 @@ impl Searches {
             let at = self.list.iter().position(|search| matches!(search.progress, Progress::Found(_)))?;
             let search = self.list.get_mut(at)?;
             if let Progress::Found(mac) = search.progress
-                && let Some(frame) = search.waiting.pop(umem)
+                && let Some(frame) = search.pop(umem)
             {
                 return Some((frame, search.address, mac));
             }
@@ -194,6 +209,10 @@ impl Searches {
 
     pub(super) fn waiting(&self) -> u32 {
         self.list.iter().map(|search| search.waiting.len()).sum()
+    }
+
+    pub(super) fn waiting_chunks(&self) -> u32 {
+        self.list.iter().map(|search| search.chunks).sum()
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {

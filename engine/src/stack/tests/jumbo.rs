@@ -225,3 +225,15 @@ fn long_fragments_are_put_together_and_cut_to_fit_chunks() {
     assert_eq!(echoed[wire::udp::LEN..], text(20_000));
     assert_eq!((long.host.stack.fragments(), long.host.umem.free_chunks()), (0, CHUNKS));
 }
+
+#[test]
+fn a_long_answer_waits_for_its_neighbor_as_it_lies() {
+    let mut long = Long::new(&StackConfig { mtu: 9000, ..newcomer() });
+    let (chunks, sent) = long.turn(&udp(PEER, 4000, 7, &text(8900)));
+    assert!(sent.iter().all(|sent| sent.bytes[12..14] == [8, 6]), "it asks first");
+    assert_eq!((long.host.stack.waiting(), long.host.stack.queued_chunks()), (1, 3));
+    let (_, sent) = long.turn(&arp(wire::arp::Operation::Reply, PEER, OURS));
+    let answer = sent.iter().find(|sent| sent.bytes[12..14] == [8, 0]).unwrap();
+    assert_eq!((&answer.chunks, payload_of(answer)), (&chunks, text(8900)));
+    assert_eq!((long.host.stack.queued_chunks(), long.host.umem.free_chunks()), (0, CHUNKS));
+}

@@ -181,14 +181,15 @@ fn walk_all(packet: &Packet<'_>, start: Upper) -> Result<Upper, ChainError> {
         if walked == MAX_EXTENSIONS {
             break;
         }
+        // RFC 8200, section 4.1: if it is encountered elsewhere, Parameter Problem as for a Next Header unknown, whatever
+        // stands in its place.
+        if upper.protocol == HOP_BY_HOP && upper.at != LEN {
+            let reason = DropReason::Ipv6HopByHopMisplaced;
+            return Err(ChainError::problem(UNKNOWN_NEXT_HEADER, upper.next_header_at, reason));
+        }
         let end = end(packet, upper.protocol, upper.at).ok_or(DropReason::Ipv6ExtensionTruncated)?;
         match upper.protocol {
-            HOP_BY_HOP if upper.at == LEN => upper.router_alert = options(packet, upper.protocol, upper.at + 2, end)?,
-            // RFC 8200, section 4.1: if it is encountered elsewhere, Parameter Problem as for a Next Header unknown.
-            HOP_BY_HOP => {
-                let reason = DropReason::Ipv6HopByHopMisplaced;
-                return Err(ChainError::problem(UNKNOWN_NEXT_HEADER, upper.next_header_at, reason));
-            }
+            HOP_BY_HOP => upper.router_alert = options(packet, upper.protocol, upper.at + 2, end)?,
             DESTINATION_OPTIONS => _ = options(packet, upper.protocol, upper.at + 2, end)?,
             ROUTING => routing(packet, upper.at)?,
             _ => upper.fragment = fragment(packet, &upper, walked)?,

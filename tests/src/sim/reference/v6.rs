@@ -40,7 +40,15 @@ struct Upper {
 /// Why they lead nowhere.
 enum Stop {
     Drop,
-    Problem { code: u8, pointer: usize, even_to_group: bool },
+    /// At a fragment, which is the first one or not.
+    Fragment {
+        first: bool,
+    },
+    Problem {
+        code: u8,
+        pointer: usize,
+        even_to_group: bool,
+    },
 }
 
 impl Reference {
@@ -56,7 +64,9 @@ impl Reference {
         let is_group = destination.is_multicast();
         let is_probe = source.is_unspecified() && is_group;
         let for_us = if self.owns(destination) { ready } else { self.is_in_group(destination) };
-        if !for_us || (received.to_everybody && !is_group) || !(is_probe || self.may_send(source)) {
+        // RFC 4862, section 5.4.4: who has an address of ours says so from it.
+        let is_claim = self.owns(source) && is_group;
+        if !for_us || (received.to_everybody && !is_group) || !(is_probe || is_claim || self.may_send(source)) {
             return None;
         }
         let flow_label = u32::from_be_bytes([0, header[1] & 15, header[2], header[3]]);
@@ -65,7 +75,12 @@ impl Reference {
         let mut taken = Taken { ip, packet, to_group: received.to_everybody || is_group };
         let upper = match walk(packet) {
             Ok(upper) => upper,
-            Err(Stop::Drop) => return None,
+            Err(_) if is_claim => return None,
+            Err(Stop::Drop | Stop::Fragment { first: false }) => return None,
+            // RFC 8200, section 4.5: Time Exceeded -- Fragment Reassembly Time Exceeded.
+            Err(Stop::Fragment { first: true }) => {
+                return self.problem(received, &taken, 3, 1, 0).map(super::sometime);
+            }
             Err(Stop::Problem { code, pointer, even_to_group }) => {
                 taken.to_group &= !even_to_group;
                 return self.problem(received, &taken, 4, code, pointer as u32);
@@ -75,16 +90,11 @@ impl Reference {
         let payload = &packet[upper.at..];
         match upper.protocol {
             frames::ICMPV6 => self.icmpv6(received, &taken, payload, upper.in_fragments, ready),
-            _ if source.is_unspecified() => None,
-            frames::UDP => {
-                // An address that is being probed for is none to answer from.
-                let silent = Self { echoes: false, ..self.clone() };
-                let host = if ready { self } else { &silent };
-                match host.udp(received, taken.ip, payload, received.at + upper.at)? {
-                    Service::Closed => self.problem(received, &taken, 1, 4, 0),
-                    Service::Open(reaction) => Some(reaction),
-                }
-            }
+            _ if source.is_unspecified() || is_claim => None,
+            frames::UDP => match self.udp(received, taken.ip, payload, received.at + upper.at)? {
+                Service::Closed => self.problem(received, &taken, 1, 4, 0),
+                Service::Open(reaction) => Some(reaction),
+            },
             // RFC 4443, section 3.4: unrecognized Next Header type.
             _ => self.problem(received, &taken, 4, 1, upper.named_at as u32),
         }
@@ -105,15 +115,14 @@ impl Reference {
         }
         let quoted = packet.len().min(ICMP_ERROR_LEN - 40 - 8);
         let rest = [&parameter.to_be_bytes(), &packet[..quoted]].concat();
-        self.icmp_answer(received, *ip, kind, code, &rest).flatten().map(Reaction::may)
+        self.icmp_answer(received, *ip, kind, code, &rest).map(Reaction::may)
     }
 
-    /// An ICMPv6 message back to where a packet came from: `None` if there is no address to send it from, or no room;
-    /// nothing in it if there is no way.
-    fn icmp_answer(&self, received: &Received<'_>, ip: Ip, kind: u8, code: u8, rest: &[u8]) -> Option<Option<Answer>> {
+    /// An ICMPv6 message back to where a packet came from; `None` if there is no address to send it from.
+    fn icmp_answer(&self, received: &Received<'_>, ip: Ip, kind: u8, code: u8, rest: &[u8]) -> Option<Vec<Answer>> {
         let (Some(IpAddr::V6(ours)), IpAddr::V6(theirs)) = (self.end(ip), ip.source) else { return None };
         let message = frames::icmpv6(ours, theirs, kind, code, rest);
-        Some(self.answer(received, ip, ours.into(), frames::ICMPV6, &message)?.answer)
+        Some(self.answer(received, ip, ours.into(), frames::ICMPV6, &message))
     }
 
     fn icmpv6(
@@ -132,11 +141,11 @@ impl Reference {
         match message[0] {
             // RFC 6980, section 5: not even in one fragment.
             133..=137 if in_fragments || ip.ttl != 255 || message[1] != 0 => None,
-            ndp::SOLICITATION => self.solicitation(received, ip, message, ready),
+            ndp::SOLICITATION if !self.owns(ip.source) => self.solicitation(received, ip, message, ready),
             ndp::ADVERTISEMENT => self.advertisement(received, ip, message),
-            128 if message[1] == 0 && ready && !ip.source.is_unspecified() => {
+            128 if message[1] == 0 && ready && !ip.source.is_unspecified() && !self.owns(ip.source) => {
                 let packet = self.icmp_answer(received, ip, 129, 0, &message[4..])?;
-                Some(Reaction::default().with(Originates::EchoReply, Some(super::Packet { answer: packet })))
+                Some(Reaction::default().with(Originates::EchoReply, packet))
             }
             _ => None,
         }
@@ -160,7 +169,10 @@ impl Reference {
         let way =
             if is_probe { Some(Way::Straight(ndp::group_mac(to))) } else { self.next_hop(ip.source).map(Way::Via) };
         let told = mac.map_or_else(Reaction::default, |mac| Reaction::told(source, mac, true, true));
-        Some(Reaction { answer: way.map(|way| received.answer(frames::IPV6, packet, way)), ..told })
+        Some(Reaction {
+            answers: way.into_iter().map(|way| received.answer(frames::IPV6, packet.clone(), way)).collect(),
+            ..told
+        })
     }
 
     /// RFC 4861, sections 7.1.2 and 7.2.5.
@@ -321,7 +333,7 @@ fn fragment(packet: &[u8], at: usize, walked: usize) -> Result<(), Stop> {
     if offset == 0 && !is_chain_complete(packet, at, walked) {
         return problem(3, 0);
     }
-    Err(Stop::Drop)
+    Err(Stop::Fragment { first: offset == 0 })
 }
 
 /// Whether all headers behind the fragment header at `at` are there, up to that of what is carried (RFC 7112).

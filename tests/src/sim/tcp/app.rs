@@ -10,7 +10,7 @@ use barewire::base::Instant;
 use super::super::rng::Rng;
 use super::book::{Record, SharedBook};
 use super::manners::{Manners, Reading, Writing};
-use super::stream::{self, Flow, Side};
+use super::stream::{self, Family, Flow, Side};
 
 /// How long it waits after the stack took nothing for lack of memory or because it was not ready.
 const RETRY: Duration = Duration::from_millis(5);
@@ -20,6 +20,8 @@ const HASTY_KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// The connections that an application opens.
 #[derive(Clone, Debug)]
 pub struct Calls {
+    /// By which version of IP.
+    pub family: Family,
     /// How many.
     pub count: u32,
     /// The longest time between two.
@@ -117,7 +119,10 @@ impl Talker {
 
     fn begin(&mut self, connection: &mut impl Connection) -> usize {
         let (id, local, peer) = (connection.id(), connection.local(), connection.peer());
-        assert_eq!((local.ip(), peer.ip()), (self.side.address().into(), self.side.other().address().into()));
+        assert_eq!(
+            (local.ip(), peer.ip()),
+            [self.side, self.side.other()].map(|side| side.address_of(self.plan.family)).into()
+        );
         let flow = Flow::between(self.side, &local, &peer);
         let mut rng = Rng::new(flow.key(self.side) ^ self.seed ^ self.side as u64);
         let mut manners = Manners::drawn(&mut rng, self.plan.most);
@@ -359,7 +364,8 @@ impl App for Talker {
         self.step(now);
         while self.plan.count > 0 && self.next_call <= now {
             let port = self.rng.pick(&self.plan.ports);
-            let Ok(id) = outbox.connect(SocketAddr::from((self.side.other().address(), port))) else {
+            let Ok(id) = outbox.connect(SocketAddr::from((self.side.other().address_of(self.plan.family), port)))
+            else {
                 self.refused += 1;
                 self.next_call = now + RETRY;
                 break;

@@ -177,7 +177,7 @@ impl<D: Virtual> TcpHost<D> {
     pub fn is_empty(&mut self) -> bool {
         self.tcp().population() == (0, 0, 0)
             && self.worker.stack().app().left() == 0
-            && self.worker.stack().waiting() == 0
+            && self.worker.stack().queued_chunks() == 0
             && !self.is_busy()
     }
 
@@ -194,7 +194,8 @@ impl<D: Virtual> TcpHost<D> {
     fn check_chunks(&mut self) {
         let (name, (received, out)) = (self.side.name(), self.worker.in_bursts());
         let chunks = self.worker.device_mut().nic().chunks();
-        let (umem, waiting) = (self.worker.umem(), self.worker.stack().waiting());
+        let (umem, stack) = (self.worker.umem(), self.worker.stack());
+        let (waiting, queues) = (stack.waiting(), stack.queued_chunks());
         let (copied_held, copied_transmit) = umem.count_copied();
         for (place, there) in chunks {
             let copied = if place == Place::Transmit { copied_transmit } else { 0 };
@@ -203,7 +204,7 @@ impl<D: Virtual> TcpHost<D> {
         let held = (umem.count(Place::Held) + copied_held) as usize;
         assert_eq!(held, received + out, "{name}: chunks in Held, and frames in bursts");
         let queued = umem.count(Place::Queue);
-        assert_eq!(queued, waiting + self.tcp().held(), "{name}: chunks on queues, and those that wait or TCP holds");
+        assert_eq!(queued, queues + self.tcp().held(), "{name}: chunks on queues, and those that wait or TCP holds");
         assert_eq!(umem.count(Place::Free), umem.free_chunks(), "{name}: free chunks");
         let limits = &self.config.neighbors;
         assert!(waiting <= limits.waiting.min(SEARCHES * limits.queue), "{name}: {waiting} frames wait");
@@ -219,7 +220,9 @@ impl<D: Virtual> TcpHost<D> {
         assert_eq!(handed, received, "{name}: frames handed over, and those not digested");
         assert_eq!(device.received, counters.received + received as u64, "{name}: frames from the device");
         let dropped: u64 = counters.drops.iter().sum();
-        assert_eq!(counters.received, counters.delivered + dropped, "{name}: received = delivered + drops");
+        let held = u64::from(self.worker.stack().fragments());
+        let accounted = counters.delivered + dropped + held;
+        assert_eq!(counters.received, accounted, "{name}: received = delivered + drops + fragments held");
         let unsent: u64 = counters.unsent.iter().sum();
         let accounted = device.transmitted + waiting + out as u64 + unsent;
         assert_eq!(counters.originated, accounted, "{name}: originated = transmitted + waiting + burst + unsent");

@@ -33,4 +33,4 @@ pub use observer::{Doubts, Observer};
 pub use run::{TcpOutcome, TcpSimulation};
 pub use scenario::{HostScenario, Router, TcpScenario};
 pub use segment::Segment;
-pub use stream::{ECHO, Flow, Side, TALK, differs, write};
+pub use stream::{ECHO, Family, Flow, Side, TALK, differs, write};

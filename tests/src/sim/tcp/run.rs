@@ -10,18 +10,18 @@ use barewire::base::{DropReason, Instant, UnsentReason};
 use barewire::wire::ethernet::Mac;
 
 use super::super::forge::draw_frame;
-use super::super::frames;
+use super::super::frames::{self, Ip};
 use super::super::nic::{Nic, Virtual};
 use super::super::pcap::Records;
 use super::super::rng::{Rng, hash};
-use super::super::scenario::{STRANGER, STRANGER_MAC};
+use super::super::scenario::STRANGER_MAC;
 use super::super::wire::{Lane, Transmission};
 use super::app::Talker;
 use super::book::SharedBook;
 use super::host::TcpHost;
 use super::observer::Observer;
 use super::scenario::{Router, TcpScenario};
-use super::stream::{ECHO, Flow, Side};
+use super::stream::{ECHO, Family, Flow, Side};
 
 /// Steps of the part with faults at most.
 const FAULTY_STEPS: u64 = 6_000;
@@ -210,26 +210,27 @@ impl<D: Virtual> TcpSimulation<D> {
 
     /// Strangers put their frames on the wire: of any kind, and connection requests that nobody will complete.
     fn disturb(&mut self) {
-        let TcpScenario { strangers, flood, attacks, .. } = self.scenario;
+        let TcpScenario { family, strangers, flood, attacks, .. } = self.scenario;
         if self.calm || strangers + flood + attacks == 0 {
             return;
         }
         let to = if self.rng.chance(500) { Side::Near } else { Side::Far };
         let lane = &mut self.lanes[to.other() as usize];
         if self.rng.chance(strangers) {
-            lane.forge(draw_frame(&mut self.rng, to.mac(), to.address()), self.now);
+            lane.forge(draw_frame(&mut self.rng, to.mac(), to.address_of(family)), self.now);
         }
         if self.rng.chance(flood) {
             let port = self.rng.between(1024, 65_535) as u16;
             let syn = frames::Tcp { seq: self.rng.bits() as u32, flags: 2, window: 1000, ..frames::Tcp::default() };
-            let segment = frames::tcp((STRANGER, port), (to.address(), ECHO), &syn);
-            let packet = frames::ipv4(frames::Ip::new(frames::TCP, STRANGER, to.address()), &[], &segment);
-            lane.forge(frames::ethernet(to.mac(), STRANGER_MAC, &[], frames::IPV4, &packet), self.now);
+            let (source, destination) = (family.stranger(), to.address_of(family));
+            let segment = frames::tcp((source, port), (destination, ECHO), &syn);
+            let ip = Ip::new(frames::TCP, source, destination);
+            lane.forge(frames::frame(to.mac(), STRANGER_MAC, ip, &segment), self.now);
         }
         if self.rng.chance(attacks)
             && let Some((flow, from, reached)) = self.observer.any_flow(&mut self.rng)
         {
-            let frame = attack(&mut self.rng, flow, from, reached);
+            let frame = attack(&mut self.rng, family, flow, from, reached);
             self.lanes[from as usize].forge(frame, self.now);
         }
     }
@@ -258,10 +259,16 @@ impl<D: Virtual> TcpSimulation<D> {
             Router::Tells => mtu,
             Router::Grumbles => 0,
         };
-        let quoted = &frame[14..frame.len().min(14 + 28)];
-        let message = frames::icmp(3, 4, &[&[0, 0], &told.to_be_bytes()[..], quoted].concat());
-        let packet = frames::ipv4(frames::Ip::new(frames::ICMP, STRANGER, side.address()), &[], &message);
-        let frame = frames::ethernet(side.mac(), STRANGER_MAC, &[], frames::IPV4, &packet);
+        let family = self.scenario.family;
+        let ip = Ip::new(0, family.stranger(), side.address_of(family));
+        // RFC 4443, section 3.2: Packet Too Big always says how long it may be.
+        let (kind, code, header_len, told) = match family {
+            Family::V4 => (3, 4, 20, told),
+            Family::V6 => (2, 0, 40, mtu),
+        };
+        let quoted = &frame[14..frame.len().min(14 + header_len + 8)];
+        let packet = frames::icmp_packet(ip, kind, code, &[&[0, 0], &told.to_be_bytes()[..], quoted].concat());
+        let frame = frames::ethernet(side.mac(), STRANGER_MAC, &[], ip.ethertype(), &packet);
         self.lanes[side.other() as usize].forge(frame, self.now);
     }
 
@@ -325,11 +332,11 @@ impl<D: Virtual> TcpSimulation<D> {
 
 /// What somebody sends who knows the ends of a connection, but not its numbers: further ahead than any window reaches.
 /// Nothing of it may have an effect.
-fn attack(rng: &mut Rng, flow: Flow, from: Side, reached: u32) -> Vec<u8> {
+fn attack(rng: &mut Rng, family: Family, flow: Flow, from: Side, reached: u32) -> Vec<u8> {
     const NO_WINDOW: u64 = 1 << 21;
     let to = from.other();
     let seq = reached.wrapping_add(rng.between(NO_WINDOW, 1 << 31) as u32);
-    let (source, destination) = ((from.address(), flow.port(from)), (to.address(), flow.port(to)));
+    let (source, destination) = ((from.address_of(family), flow.port(from)), (to.address_of(family), flow.port(to)));
     let text = [0; 20];
     let flags = rng.pick(&[0x04, 0x14, 0x10, 0x11, 0x18, 0x00, 0x3f]) & !0x02;
     let options = [1, 1, 8, 10, rng.bits() as u8, 0, 0, 0, 0, 0, 0, 0];
@@ -344,14 +351,19 @@ fn attack(rng: &mut Rng, flow: Flow, from: Side, reached: u32) -> Vec<u8> {
     };
     let packet = if rng.chance(700) {
         let segment = frames::tcp(source, destination, &segment);
-        frames::ipv4(frames::Ip::new(frames::TCP, source.0, destination.0), &[], &segment)
+        frames::packet(Ip::new(frames::TCP, source.0, destination.0), &segment)
     } else {
         // An error about a segment that was never sent.
         let segment = frames::tcp(destination, source, &segment);
-        let about = frames::ipv4(frames::Ip::new(frames::TCP, destination.0, source.0), &[], &segment);
-        let (kind, code) = rng.pick(&[(3, 0), (3, 1), (3, 2), (3, 3), (3, 4), (4, 0), (11, 0), (12, 0)]);
-        let error = frames::icmp(kind, code, &[&[0, 0, 2, 0], &about[..28]].concat());
-        frames::ipv4(frames::Ip::new(frames::ICMP, STRANGER, destination.0), &[], &error)
+        let about = frames::packet(Ip::new(frames::TCP, destination.0, source.0), &segment);
+        let (kind, code) = match family {
+            Family::V4 => rng.pick(&[(3, 0), (3, 1), (3, 2), (3, 3), (3, 4), (4, 0), (11, 0), (12, 0)]),
+            Family::V6 => rng.pick(&[(1, 0), (1, 1), (1, 3), (1, 4), (2, 0), (3, 0), (4, 0), (4, 1)]),
+        };
+        let quoted = &about[..about.len() - segment.len() + 8];
+        let error = [&[0, 0, 2, 0], quoted].concat();
+        frames::icmp_packet(Ip::new(0, family.stranger(), destination.0), kind, code, &error)
     };
-    frames::ethernet(to.mac(), STRANGER_MAC, &[], frames::IPV4, &packet)
+    let ethertype = Ip::new(0, source.0, destination.0).ethertype();
+    frames::ethernet(to.mac(), STRANGER_MAC, &[], ethertype, &packet)
 }

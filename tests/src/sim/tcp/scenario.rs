@@ -18,7 +18,7 @@ use super::super::rng::Rng;
 use super::super::scenario::{ClockFaults, draw_faults, draw_outages, sometimes, sound_host, stack_config};
 use super::super::wire::Faults;
 use super::app::Calls;
-use super::stream::{ECHO, Side, TALK};
+use super::stream::{ECHO, Family, Side, TALK};
 
 const US: u64 = 1_000;
 const MS: u64 = 1_000_000;
@@ -54,6 +54,8 @@ pub struct HostScenario {
 pub struct TcpScenario {
     /// What all numbers are drawn from.
     pub seed: u64,
+    /// The version of IP that both speak.
+    pub family: Family,
     /// The hosts, near and far.
     pub hosts: [HostScenario; 2],
     /// The ways from the near host and from the far one.
@@ -75,9 +77,15 @@ impl TcpScenario {
     /// Two sound hosts on a perfect wire of 10 microseconds: connections to the echo and to the talk service.
     #[must_use]
     pub fn sound(seed: u64) -> Self {
+        Self::sound_by(Family::V4, seed)
+    }
+
+    /// The same by a version of IP.
+    #[must_use]
+    pub fn sound_by(family: Family, seed: u64) -> Self {
         let wire = Faults { delay_ns: 10 * US, detectable: true, ..Faults::default() };
         let host = |side: Side| {
-            let mut config = stack_config(side.mac(), side.address(), std::iter::empty());
+            let mut config = stack_config(side.mac(), side.address_of(family), std::iter::empty());
             config.tcp = Some(TcpConfig {
                 ports: vec![ECHO, TALK],
                 connections: 64,
@@ -89,11 +97,12 @@ impl TcpScenario {
                 guessable_numbers: Some(near_the_end(seed)),
                 ..TcpConfig::default()
             });
-            let calls = Calls { count: 4, gap_ns: 100 * US, ports: vec![ECHO, TALK], most: 50_000 };
+            let calls = Calls { family, count: 4, gap_ns: 100 * US, ports: vec![ECHO, TALK], most: 50_000 };
             HostScenario { config, plan: sound_host(), calls }
         };
         Self {
             seed,
+            family,
             hosts: Side::BOTH.map(host),
             lanes: [wire, wire],
             router: Router::Swallows,
@@ -108,8 +117,9 @@ impl TcpScenario {
     #[must_use]
     pub fn drawn(seed: u64) -> Self {
         let mut rng = Rng::new(seed ^ 0x7c9);
-        let mut scenario = Self::sound(seed);
-        scenario.lanes = [draw_lane(&mut rng), draw_lane(&mut rng)];
+        let family = rng.pick(&[Family::V4, Family::V6]);
+        let mut scenario = Self::sound_by(family, seed);
+        scenario.lanes = [draw_lane(&mut rng, family), draw_lane(&mut rng, family)];
         scenario.router = rng.pick(&[Router::Swallows, Router::Tells, Router::Grumbles]);
         scenario.clock = ClockFaults {
             jumps: sometimes(&mut rng, 10),
@@ -165,7 +175,7 @@ impl HostScenario {
         let config = &mut self.config;
         config.secret = [rng.bits(), rng.bits()];
         config.checksum = rng.pick(&[ChecksumPolicy::Verify, ChecksumPolicy::AcceptPartial]);
-        config.mtu = if rng.chance(250) { rng.between(576, 1500) as u16 } else { 1500 };
+        config.mtu = if rng.chance(250) { rng.between(least_mtu(self.calls.family), 1500) as u16 } else { 1500 };
         (config.neighbors.entries, config.neighbors.queue) = (rng.scale(1, 64) as usize, rng.scale(1, 64) as u32);
         if rng.chance(100) {
             config.probing = Probing::Lead;
@@ -186,6 +196,7 @@ impl HostScenario {
         tcp.time_wait_for = Duration::from_millis(rng.scale(10, 60_000));
         (tcp.ecn, tcp.ask_for_ecn) = (rng.chance(800), rng.chance(500));
         self.calls = Calls {
+            family: self.calls.family,
             count: if rng.chance(100) { 0 } else { table(rng, 1, 12) },
             gap_ns: rng.scale(US, 500 * MS),
             ports: rng.pick(&[&[ECHO][..], &[TALK], &[ECHO, TALK]]).to_vec(),
@@ -225,7 +236,15 @@ fn draw_host(rng: &mut Rng) -> HostPlan {
     }
 }
 
-fn draw_lane(rng: &mut Rng) -> Faults {
+/// The least MTU that a path may have, bytes (RFC 8200, section 5; of IPv4 what every path of the Internet takes).
+const fn least_mtu(family: Family) -> u64 {
+    match family {
+        Family::V4 => 576,
+        Family::V6 => 1280,
+    }
+}
+
+fn draw_lane(rng: &mut Rng, family: Family) -> Faults {
     let mut faults = Faults { detectable: true, ..draw_faults(rng) };
     // Less of everything than for datagrams: where hardly a segment gets through, little else can go wrong.
     faults.loss /= 2;
@@ -236,8 +255,7 @@ fn draw_lane(rng: &mut Rng) -> Faults {
         faults.marks_from = rng.scale(1_500, faults.queue_bytes.max(1_500));
     }
     if faults.max_frame > 0 {
-        // No less than what every path of the Internet takes.
-        faults.max_frame = rng.between(14 + 576, 1514) as usize;
+        faults.max_frame = rng.between(14 + least_mtu(family), 1514) as usize;
     }
     faults
 }

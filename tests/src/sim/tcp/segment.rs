@@ -1,6 +1,7 @@
 //! A segment as etherparse sees it.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use etherparse::{NetSlice, SlicedPacket, TcpOptionElement, TransportSlice};
 
@@ -48,11 +49,19 @@ impl<'a> Segment<'a> {
     #[must_use]
     pub fn parse(from: Side, frame: &'a [u8]) -> Option<(Flow, Self)> {
         let packet = SlicedPacket::from_ethernet(frame).ok()?;
-        let (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Tcp(tcp))) = (&packet.net, &packet.transport) else {
-            return None;
+        let Some(TransportSlice::Tcp(tcp)) = &packet.transport else { return None };
+        let (source, destination, ecn): (IpAddr, IpAddr, u8) = match &packet.net {
+            Some(NetSlice::Ipv4(ip)) => {
+                let header = ip.header();
+                (header.source_addr().into(), header.destination_addr().into(), header.ecn().into())
+            }
+            Some(NetSlice::Ipv6(ip)) => {
+                let header = ip.header();
+                (header.source_addr().into(), header.destination_addr().into(), header.traffic_class() & 3)
+            }
+            _ => return None,
         };
-        let header = ip.header();
-        let between = (header.source_addr(), header.destination_addr()) == (from.address(), from.other().address());
+        let between = from.has(source) && from.other().has(destination);
         let flow = between.then(|| Flow::seen_by(from, tcp.source_port(), tcp.destination_port()))?;
         let payload_len = tcp.payload().len();
         let at = tcp.payload().as_ptr().addr() - frame.as_ptr().addr();
@@ -66,7 +75,7 @@ impl<'a> Segment<'a> {
             cwr: tcp.cwr(),
             window: tcp.window_size(),
             options_len: tcp.options().len(),
-            ecn: u8::from(header.ecn()),
+            ecn,
             text: frame.get(at..at + payload_len)?,
             ..Self::default()
         };

@@ -1,15 +1,35 @@
 //! What is on the streams: every byte says by which connection, which way and at which place it was sent.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::super::rng::hash;
-use super::super::scenario::{CLIENT, CLIENT_MAC, SERVER, SERVER_MAC};
+use super::super::scenario::{CLIENT, CLIENT_MAC, CLIENT_V6, SERVER, SERVER_MAC, SERVER_V6, STRANGER, STRANGER_V6};
 use barewire::wire::ethernet::Mac;
 
 /// Port on which whatever comes in goes back.
 pub const ECHO: u16 = 7;
 /// Port on which both sides send what they like.
 pub const TALK: u16 = 9;
+
+/// The version of IP that the hosts speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The address of somebody else on the link.
+    #[must_use]
+    pub const fn stranger(self) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::V4(STRANGER),
+            Self::V6 => IpAddr::V6(STRANGER_V6),
+        }
+    }
+}
 
 /// One of the two hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,12 +53,22 @@ impl Side {
         }
     }
 
-    /// Its IP address.
+    /// Its IPv4 address.
     #[must_use]
     pub const fn address(self) -> Ipv4Addr {
         match self {
             Self::Near => CLIENT,
             Self::Far => SERVER,
+        }
+    }
+
+    /// Its address of a version of IP.
+    #[must_use]
+    pub const fn address_of(self, family: Family) -> IpAddr {
+        match (family, self) {
+            (Family::V4, _) => IpAddr::V4(self.address()),
+            (Family::V6, Self::Near) => IpAddr::V6(CLIENT_V6),
+            (Family::V6, Self::Far) => IpAddr::V6(SERVER_V6),
         }
     }
 
@@ -60,10 +90,10 @@ impl Side {
         }
     }
 
-    /// The one that sends from an address.
+    /// Whether it sends from this address.
     #[must_use]
-    pub fn of(address: Ipv4Addr) -> Option<Self> {
-        Self::BOTH.into_iter().find(|side| side.address() == address)
+    pub fn has(self, address: IpAddr) -> bool {
+        [Family::V4, Family::V6].into_iter().any(|family| self.address_of(family) == address)
     }
 }
 

@@ -104,6 +104,10 @@ fn hop_by_hop_options_stand_first_or_are_an_unknown_next_header() {
     let reason = DropReason::Ipv6HopByHopMisplaced;
     assert_eq!(walked(DESTINATION_OPTIONS, &chain), problem(UNKNOWN_NEXT_HEADER, FIRST as u32, reason));
     assert_eq!(walked(HOP_BY_HOP, &chain), problem(UNKNOWN_NEXT_HEADER, FIRST as u32, reason));
+    // What stands there is not looked at: it may be longer than the packet, or not be there.
+    let longer: [&[u8]; 2] = [&[HOP_BY_HOP, 0, 1, 4, 0, 0, 0, 0], &[UDP, 9]];
+    assert_eq!(walked(DESTINATION_OPTIONS, &longer), problem(UNKNOWN_NEXT_HEADER, FIRST as u32, reason));
+    assert_eq!(walked(DESTINATION_OPTIONS, &longer[..1]), problem(UNKNOWN_NEXT_HEADER, FIRST as u32, reason));
 }
 
 #[test]
