@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, exit};
 
-const PROGRAMS: [&str; 3] = ["generate", "receive", "reflect"];
+const PROGRAMS: [&str; 4] = ["generate", "multiply", "receive", "reflect"];
 
 fn main() {
     println!("cargo::rerun-if-changed=bpf");

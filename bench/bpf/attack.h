@@ -4,6 +4,7 @@
  *   FRAGMENT   of 24 bytes: every other one from anywhere, with any identification and offset; the rest from
  *              16 sources with 8 identifications each, so that datagrams grow and overlap
  *   SYN        from anywhere, with an MSS of 1,460
+ *   AS_IS      what BPF_PROG_RUN was given
  *   PASSED     an EtherType for experiments (IEEE 802, 0x88b5), which the server's XDP program passes to its
  *              kernel: what the same rate costs the generator's core, and no server
  */
@@ -19,6 +20,10 @@
 #define ATTACK_FRAGMENT 1
 #define ATTACK_SYN 2
 #define ATTACK_PASSED 3
+#define ATTACK_AS_IS 4
+
+/* Frames that are due together: to hand over few at a time costs more than to send them. A power of two. */
+#define ATTACK_BUNCH 32
 
 /* Every kind fits into the shortest frame of the generator. */
 #define ATTACK_LEN 62
@@ -101,6 +106,8 @@ static __always_inline void write_syn(__u8 *frame, const struct attack *attack)
 /* Makes an attacker's frame of ATTACK_LEN bytes or more. */
 static __always_inline void write_attack(__u8 *frame, const struct attack *attack)
 {
+	if (attack->kind == ATTACK_AS_IS)
+		return;
 	*(__u64 *)frame = attack->macs[0];
 	*(__u32 *)(frame + 8) = attack->macs[1];
 	*(__u16 *)(frame + 12) = attack->kind == ATTACK_PASSED ? bpf_htons(0x88b5) : bpf_htons(0x0800);

@@ -95,13 +95,14 @@ int generate(struct xdp_md *ctx)
 		return XDP_DROP;
 	due = p->sequence < p->limit ? due_ns(p, p->sequence, p->interval_q10, now) : NEVER;
 	if (p->attack.kind) {
-		due_attack = due_ns(p, p->attacked, p->attack.interval_q10, now);
+		due_attack = due_ns(p, p->attacked & ~(ATTACK_BUNCH - 1ULL), p->attack.interval_q10, now);
 		if (due_attack < due)
 			due = due_attack;
 	}
 	if (due == NEVER)
 		return XDP_DROP;
-	for (int turn = 0; turn < WAIT_TURNS && now < due; turn++)
+	/* Who only floods lets others have the core instead of waiting. */
+	for (int turn = 0; turn < WAIT_TURNS && now < due && p->limit; turn++)
 		now = bpf_ktime_get_ns();
 	if (now < due) {
 		p->deferred++;

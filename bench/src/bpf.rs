@@ -13,6 +13,8 @@ use crate::error::{Context, Error, Result};
 pub(crate) const GENERATE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/generate.bpf.o"));
 /// Receivers at TC ingress and at XDP.
 pub(crate) const RECEIVE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/receive.bpf.o"));
+/// Several frames of each that a socket sends.
+pub(crate) const MULTIPLY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/multiply.bpf.o"));
 /// Reflection in the driver.
 pub(crate) const REFLECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/reflect.bpf.o"));
 
@@ -44,17 +46,17 @@ pub(crate) fn program<'obj>(object: &'obj Object, name: &str) -> Result<ProgramM
         .ok_or_else(|| Error::run(format!("no BPF program {name}")))
 }
 
-/// Attaches at TC ingress by a link that goes away with this process.
+/// Attaches at TC ingress or egress, as the program says, by a link that goes away with this process.
 ///
 /// # Errors
 /// Whatever the kernel says; EINVAL before Linux 6.6.
-pub(crate) fn attach_tc_ingress(program: &ProgramMut<'_>, ifindex: i32) -> Result<Link> {
+pub(crate) fn attach_tc(program: &ProgramMut<'_>, ifindex: i32) -> Result<Link> {
     // SAFETY: the program is loaded and lives as long as `program`; null options are the defaults.
     let link =
         unsafe { libbpf_sys::bpf_program__attach_tcx(program.as_libbpf_object().as_ptr(), ifindex, std::ptr::null()) };
     let error = io::Error::last_os_error();
     let link = NonNull::new(link).ok_or_else(|| {
-        Error::run(format!("cannot attach the receiver at TC ingress ({error}): it needs root and Linux 6.6 or newer"))
+        Error::run(format!("cannot attach a program at TC ({error}): it needs root and Linux 6.6 or newer"))
     })?;
     // SAFETY: a link just made by libbpf, which nobody else owns.
     Ok(unsafe { Link::from_ptr(link) })

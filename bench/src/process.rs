@@ -150,15 +150,38 @@ impl Server {
     }
 }
 
+/// Has the calling thread run only when no other wants its core (SCHED_IDLE).
+///
+/// # Errors
+/// Whatever the kernel says.
+pub(crate) fn give_way() -> Result<()> {
+    // SAFETY: an all-zero parameter is what this policy wants.
+    let parameter: libc::sched_param = unsafe { std::mem::zeroed() };
+    // SAFETY: 0 is the calling thread, and the parameter is a local.
+    match unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameter) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()).context(|| "cannot give way to other threads".into()),
+    }
+}
+
+/// How long the calling thread has had its core.
+pub(crate) fn own_ran_ns() -> u64 {
+    schedstat(Path::new("/proc/thread-self/schedstat"), 0)
+}
+
 /// How long the calling thread has been ready to run while something else had its core.
 pub(crate) fn own_waited_ns() -> u64 {
     waited_of(Path::new("/proc/thread-self/schedstat"))
 }
 
-/// The second word of a `schedstat` file (Documentation/scheduler/sched-stats.rst); 0 if the kernel has none.
-fn waited_of(schedstat: &Path) -> u64 {
-    let text = std::fs::read_to_string(schedstat).unwrap_or_default();
-    text.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0)
+fn waited_of(file: &Path) -> u64 {
+    schedstat(file, 1)
+}
+
+/// A word of a `schedstat` file (Documentation/scheduler/sched-stats.rst): time run, time waited; 0 if the kernel has none.
+fn schedstat(file: &Path, word: usize) -> u64 {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.split_whitespace().nth(word).and_then(|word| word.parse().ok()).unwrap_or(0)
 }
 
 impl Drop for Server {

@@ -40,6 +40,25 @@ fn latency_is_ordered(report: &Value) {
 }
 
 #[test]
+fn all_three_measure_over_ipv6() {
+    let _alone = alone();
+    let net = Net::new("six");
+    let _server = net.serve_at("tcp-epoll", "[fd00:77::2]:7");
+    let short = ["--duration", "0.3", "--warmup", "0.1"];
+    let [echo, discard] = ["[fd00:77::2]:7", "[fd00:77::2]:9"];
+    let source = ["--source", "fd00:77::1"];
+    for (args, figure) in [
+        (&["tcp-rr", echo, "--connections", "8"][..], "transactions"),
+        (&[&["tcp-crr", echo][..], &source].concat(), "transactions"),
+        (&["tcp-stream", discard, "--direction", "send"], "bytes"),
+    ] {
+        let report = net.measure(&[args, &short].concat());
+        assert_eq!(report["family"], "ipv6", "{report}");
+        assert!(number(&report, figure) > 0.0, "{report}");
+    }
+}
+
+#[test]
 fn every_request_has_its_response_over_one_connection_and_over_many_of_any_size() {
     let _alone = alone();
     let net = Net::new("rr");

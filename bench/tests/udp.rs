@@ -64,6 +64,31 @@ fn every_frame_of_both_senders_is_accounted_for_with_a_valid_checksum() {
     every_frame_is_accounted_for(&net, &["--rate", "max", "--duration", "0.2"]);
 }
 
+/// The kernel counts the datagrams of each family by itself.
+fn server_counter_v6(net: &Net, name: &str) -> u64 {
+    let text = ip(&["netns", "exec", &net.server, "cat", "/proc/net/snmp6"], "");
+    let value = |line: &str| line.strip_prefix(name)?.trim().parse().ok();
+    text.lines().find_map(value).unwrap_or_else(|| panic!("no {name} in {text}"))
+}
+
+#[test]
+fn every_frame_over_ipv6_has_a_valid_checksum_and_comes_back() {
+    let net = Net::new("six");
+    let _server = net.serve_at("kernel-epoll", "[fd00:77::2]:7");
+    let at = ["udp", "--interface", "bw0", "--target", "[fd00:77::2]:7"];
+    // Fills the neighbor table, so that no datagram is sent to find the neighbor while it is counted.
+    net.measure(&[&at[..], &["--rate", "1000", "--duration", "0.1"]].concat());
+    for args in [&["--sender", "live-frames"][..], &["--sender", "kernel"], &["--size", "1514"], &["--size", "83"]] {
+        let before = server_counter_v6(&net, "Udp6InDatagrams") + server_drops(&net);
+        let report = net.measure(&[&at[..], &["--rate", "10000", "--duration", "0.5"], args].concat());
+        let arrived = server_counter_v6(&net, "Udp6InDatagrams") + server_drops(&net) - before;
+        let figures = &report["figures"];
+        assert_eq!((report["family"].as_str(), figures["sent"].as_u64()), (Some("ipv6"), Some(arrived)), "{args:?}");
+        assert!(figures["received"].as_u64() > Some(0), "{args:?}: {figures}");
+        assert_eq!(server_counter_v6(&net, "Udp6InCsumErrors"), 0, "{args:?}");
+    }
+}
+
 #[test]
 fn a_flood_outside_namespaces_made_for_it_is_refused() {
     let output = bench(&["udp", "--interface", "lo", "--target", "127.0.0.1:7"]);
@@ -86,8 +111,9 @@ fn a_flood_outside_namespaces_made_for_it_is_refused() {
 #[test]
 fn each_bad_argument_says_what_to_do_and_exits_with_2() {
     let base = ["udp", "--interface", "bw0", "--target", "10.77.0.2:7"];
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 7] = [
         (&["--size", "61"], "62"),
+        (&["--size", "8900"], "--sender kernel"),
         (&["--rate", "fast"], "max"),
         (&["--duration", "0"], "3600"),
         (&["--closed-loop"], "--sender kernel"),
@@ -96,6 +122,23 @@ fn each_bad_argument_says_what_to_do_and_exits_with_2() {
     ];
     for (args, hint) in cases {
         let output = bench(&[&base[..], args].concat());
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {error}");
+        assert!(error.contains(hint), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn each_bad_argument_of_an_attack_or_a_comparison_says_so_and_exits_with_2() {
+    let cases: [(&[&str], &str); 5] = [
+        (&["attack", "syn", "--rate", "0"], "1e7"),
+        (&["attack", "fragments", "--seconds", "0"], "60"),
+        (&["compare", "udp", "--size", "8900"], "--mtu 1500"),
+        (&["compare", "udp", "--size", "8900", "--mtu", "9000", "--only", "xdp-tx"], "longer than a page"),
+        (&["compare", "tcp", "--ipv6", "--only", "smoltcp"], "IPv4 only"),
+    ];
+    for (args, hint) in cases {
+        let output = bench(args);
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {error}");
         assert!(error.contains(hint), "{args:?}: {error}");

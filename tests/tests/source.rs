@@ -35,7 +35,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("bench/src/epoll.rs", "epoll"),
     ("bench/src/mmsg.rs", "recvmmsg and sendmmsg"),
     ("bench/src/netns.rs", "setns"),
-    ("bench/src/process.rs", "what a child process does between fork and exec"),
+    ("bench/src/process.rs", "what a child process does between fork and exec, and a scheduling policy"),
     ("bench/src/signals.rs", "signal handlers, and the clock that the BPF programs read"),
     ("bench/src/tcp/socket.rs", "connect from a chosen port without waiting, accept4, TCP_INFO"),
     ("engine/src/base/umem.rs", "the packet memory: mmap, and slices of it"),

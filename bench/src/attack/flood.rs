@@ -1,22 +1,24 @@
-//! A flood of live frames beside clients of the kernel on the same core: some each millisecond, and asleep in between.
+//! A flood of live frames beside clients of the kernel on the same core: in the time that these leave.
 //!
-//! A sender that paced itself within the kernel would take half of the core from the clients only to wait.
+//! The sender runs without end inside the kernel, at the policy for what may wait (SCHED_IDLE): whenever a client has
+//! something to do it gives way between two batches. So the clients have to wait instead of asking again and again, and
+//! the flood keeps its rate only while they leave time for it; what rate it had is told.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::bpf;
 use crate::error::{Context, Error, Result};
+use crate::signals::{self, Alarm};
 use crate::udp::frame::{self, Path};
 use crate::udp::live_frames;
-use crate::udp::trial::AttackKind;
+use crate::udp::trial::{Attack, AttackKind};
+use crate::{bpf, process};
 
-/// Between two bunches: 500 frames at 500,000 a second, which any ring takes in.
-const TICK: Duration = Duration::from_millis(1);
-/// After a stall no more than this is made up for.
-const CATCH_UP: Duration = Duration::from_millis(4);
+/// Length of a call. The due times of each begin anew, so that what a call could not send is not made up for in the next:
+/// rings would overflow with it.
+const CALL: Duration = Duration::from_millis(250);
 /// Bytes of each frame: the shortest that holds all kinds.
 const FRAME_LEN: usize = 64;
 /// Frames that the kernel takes to the server at once.
@@ -59,17 +61,17 @@ impl Drop for Flood {
 fn send(kind: AttackKind, rate_pps: f64, ifindex: u32, path: &Path, ended: &AtomicBool) -> Result<f64> {
     let object = bpf::load(bpf::GENERATE)?;
     let template = frame::request(path, FRAME_LEN);
-    live_frames::plan_attack(&object, path, kind, &template)?;
     let program = bpf::program(&object, "generate")?;
-    let start = Instant::now();
-    let mut at = start;
-    while !ended.load(Ordering::Relaxed) {
-        thread::sleep(TICK.saturating_sub(at.elapsed()));
-        let frames = (at.elapsed().min(CATCH_UP).as_secs_f64() * rate_pps) as i32;
-        at = Instant::now();
-        bpf::run_live(bpf::descriptor(&program), &template, ifindex, BATCH, frames.max(1))
+    process::give_way()?;
+    let (start, mut sent) = (Instant::now(), 0);
+    while !ended.load(Ordering::Relaxed) && !signals::stopping() {
+        let attack = Attack { kind, rate_pps: Some(rate_pps) };
+        live_frames::plan_attack(&object, path, attack, &template)?;
+        let _alarm = Alarm::after(CALL)?;
+        bpf::run_live(bpf::descriptor(&program), &template, ifindex, BATCH, i32::MAX)
             .context(|| "BPF_PROG_RUN of live frames failed".into())?;
+        let [_, _, of_call] = live_frames::counters(&object)?;
+        sent += of_call;
     }
-    let [_, _, sent] = live_frames::counters(&object)?;
     Ok(sent as f64 / start.elapsed().as_secs_f64())
 }

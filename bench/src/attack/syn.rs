@@ -1,12 +1,12 @@
 //! A SYN flood from random sources: what an established connection keeps of its goodput, and whether new ones come about.
 //!
 //! The clients are kernel sockets on the generator's core. What goes into the engine costs that core most of its time,
-//! what comes out of it little: so both directions are told, and beside each how much of its time the client had to spare.
+//! what comes out of it little: so both directions are told, and beside each how much of its core the client took.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -20,6 +20,7 @@ use crate::compare::watch::{Around, Watch};
 use crate::error::{Error, Result};
 use crate::interface::Interface;
 use crate::machine::Machine;
+use crate::process::own_ran_ns;
 use crate::progress::Progress;
 use crate::tcp::stream::{Direction, Streams};
 use crate::tcp::trial::{Outcome, Plan};
@@ -40,7 +41,8 @@ struct Measured {
     direction: Direction,
     phase: Phase,
     goodput_gbps: f64,
-    client_idle: f64,
+    /// Part of its core that the client's thread of this stream had.
+    client_busy: f64,
     flood_pps: f64,
     connects: Tally,
     /// Connection requests that the engine took in, and frames that it dropped.
@@ -74,7 +76,7 @@ pub(super) fn run(args: &FloodArgs, lab: &Lab) -> Result<()> {
         let mut measured = Vec::new();
         for (direction, port) in STREAMS {
             // Established before anything happens to it.
-            let mut stream = Streams::open(SocketAddr::new(path.target.ip(), port), direction, 1, CHUNK)?;
+            let mut stream = Streams::open(SocketAddr::new(path.target.ip(), port), direction, 1, CHUNK)?.patient();
             for phase in Phase::of_round(round) {
                 progress.start(&format!("round {}/{}  {} {}", round + 1, args.rounds, phase.name(), name(direction)));
                 let one = measure(args, lab, &client, path, &mut stream, (direction, phase))?;
@@ -125,9 +127,12 @@ fn measure(
     let flood = phase.frames(AttackKind::Syn).map(|kind| Flood::start(kind, args.rate, client.index, path));
     let attempts = Attempts::default();
     let plan = Plan { warmup: WARMUP, duration: Duration::from_secs_f64(args.seconds) };
+    let mut client_busy = 0.0;
     let outcome: Result<Outcome> = thread::scope(|scope| {
         attempts.start(scope, path.target);
+        let (began, ran_ns) = (Instant::now(), own_ran_ns());
         let outcome = stream.run(plan);
+        client_busy = (own_ran_ns() - ran_ns) as f64 / began.elapsed().as_nanos() as f64;
         attempts.end();
         outcome
     });
@@ -139,7 +144,7 @@ fn measure(
         direction,
         phase,
         goodput_gbps: outcome.goodput_gbps(),
-        client_idle: outcome.client_idle,
+        client_busy,
         flood_pps,
         connects: attempts.tally(),
         engine_received: grown("received_total"),
@@ -151,9 +156,9 @@ impl Measured {
     fn brief(&self) -> String {
         let Tally { made, succeeded, median_ms, .. } = self.connects;
         format!(
-            "{:.2} Gb/s, client idle {:.0} %, flood {:.0} k/s, {succeeded} of {made} connects, median {median_ms:.1} ms",
+            "{:.2} Gb/s, client busy {:.0} %, flood {:.0} k/s, {succeeded} of {made} connects, median {median_ms:.1} ms",
             self.goodput_gbps,
-            100.0 * self.client_idle,
+            100.0 * self.client_busy,
             self.flood_pps / 1e3
         )
     }
@@ -190,7 +195,7 @@ fn print(args: &FloodArgs, lab: &Lab, rounds: &[Vec<Measured>], around: &[Around
         rounds.len(),
         args.seconds
     );
-    let head = ["stream", "phase", "Gb/s", "of calm", "client idle %", "flood k/s", "connect median ms"];
+    let head = ["stream", "phase", "Gb/s", "of calm", "client busy %", "flood k/s", "connect median ms"];
     let cells = STREAMS.into_iter().flat_map(|(direction, _)| Phase::ALL.map(|phase| (direction, phase)));
     let rows = cells.map(|(direction, phase)| {
         let spread = |of| stats::spread(series(rounds, direction, phase, of));
@@ -199,7 +204,7 @@ fn print(args: &FloodArgs, lab: &Lab, rounds: &[Vec<Measured>], around: &[Around
             phase.name().to_owned(),
             number(spread(|one| one.goodput_gbps), 2),
             number(over_calm(rounds, direction, phase), 3),
-            number(spread(|one| 100.0 * one.client_idle), 1),
+            number(spread(|one| 100.0 * one.client_busy), 1),
             number(spread(|one| one.flood_pps / 1e3), 0),
             number(spread(|one| one.connects.median_ms), 1),
         ]

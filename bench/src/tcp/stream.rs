@@ -31,6 +31,8 @@ pub(crate) struct Streams {
     buffer: Box<[u8]>,
     /// Bytes that were read, all told.
     received: u64,
+    /// How long is waited where nothing is ready, in milliseconds; 0 is to ask again and again.
+    patience_ms: i32,
 }
 
 impl Streams {
@@ -51,7 +53,12 @@ impl Streams {
             streams.push(stream);
         }
         let buffer = (0..size).map(|i| (i * 7) as u8).collect();
-        Ok(Self { epoll, streams, direction, buffer, received: 0 })
+        Ok(Self { epoll, streams, direction, buffer, received: 0, patience_ms: 0 })
+    }
+
+    /// The same, but the core is left to others while nothing is ready.
+    pub(crate) fn patient(self) -> Self {
+        Self { patience_ms: 1, ..self }
     }
 
     /// Moves bytes for as long as the plan says. Counted are, between the end of the warm-up and the end: of
@@ -63,7 +70,7 @@ impl Streams {
         let mut window = Window::open(plan);
         let mut before = None;
         while !window.over() {
-            let count = self.epoll.wait(0);
+            let count = self.epoll.wait(self.patience_ms);
             for event in 0..count {
                 let token = self.epoll.ready(event).token;
                 self.step(token).map_err(|error| Error::run(format!("connection {token} was lost: {error}")))?;

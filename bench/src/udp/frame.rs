@@ -115,6 +115,25 @@ fn ipv4_header(ip_len: u16, source: IpAddr, target: IpAddr) -> [u8; 20] {
     ip
 }
 
+/// An ARP request (RFC 826) by which the target of `path` learns who the source is.
+pub(crate) fn introduction(path: &Path) -> Vec<u8> {
+    let mut frame = [&[0xff; 6][..], &path.source_mac].concat();
+    if let Some(vlan) = path.vlan {
+        frame.extend([0x81, 0x00]);
+        frame.extend(vlan.to_be_bytes());
+    }
+    frame.extend([0x08, 0x06, 0, 1, 0x08, 0x00, 6, 4, 0, 1]);
+    frame.extend(path.source_mac);
+    if let (IpAddr::V4(source), IpAddr::V4(target)) = (path.source.ip(), path.target.ip()) {
+        frame.extend(source.octets());
+        frame.extend([0; 6]);
+        frame.extend(target.octets());
+    }
+    // What the generator needs room for, in place of the padding of Ethernet.
+    frame.resize(64, 0);
+    frame
+}
+
 impl Path {
     const fn tag_len(&self) -> usize {
         if self.vlan.is_some() { TAG_LEN } else { 0 }

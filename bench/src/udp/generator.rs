@@ -26,6 +26,17 @@ impl Generator {
         Ok(Self::Socket(SocketFrames::open(interface, path, hook)?.into()))
     }
 
+    /// Makes the source known where no kernel answers for it: on a VLAN. What is known so is forgotten after some seconds.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub(crate) fn introduce(&self) -> Result<()> {
+        match self {
+            Self::Live(sender) => sender.introduce(),
+            Self::Socket(_) => Ok(()),
+        }
+    }
+
     /// Sends what is offered and waits for the last replies.
     ///
     /// # Errors

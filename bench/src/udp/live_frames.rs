@@ -21,6 +21,7 @@ use super::trial::{Attack, AttackKind, Offer, Outcome};
 use crate::bpf;
 use crate::error::{Context, Error, Result};
 use crate::interface::Interface;
+use crate::netns::Family;
 use crate::signals::{self, Alarm, monotonic_ns};
 
 /// Time for the first system call before the first frame is due.
@@ -63,6 +64,22 @@ impl LiveFrames {
         Ok(Self { generate, receiver, ifindex: interface.index, path, trial })
     }
 
+    /// Makes the source known where no kernel answers for it: on a VLAN.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub(crate) fn introduce(&self) -> Result<()> {
+        if self.path.vlan.is_none() {
+            return Ok(());
+        }
+        let (frame, request) =
+            (frame::introduction(&self.path), frame::request(&self.path, frame::default_len(Family::Ipv4)));
+        plan_attack(&self.generate, &self.path, Attack { kind: AttackKind::AsIs, rate_pps: None }, &request)?;
+        let program = bpf::program(&self.generate, "generate")?;
+        bpf::run_live(bpf::descriptor(&program), &frame, self.ifindex, 1, 1)
+            .context(|| "BPF_PROG_RUN of a live frame failed".into())
+    }
+
     /// Sends what is offered and waits for the last replies.
     ///
     /// # Errors
@@ -85,7 +102,7 @@ impl LiveFrames {
             attack: offer.attack,
         };
         self.set_plan(&request, &plan)?;
-        self.send(&request, offer, &plan)?;
+        self.send_all(&request, offer, &plan)?;
 
         let ended_ns = monotonic_ns();
         let [sent, deferred, attacked] = counters(&self.generate)?;
@@ -107,7 +124,7 @@ impl LiveFrames {
     }
 
     /// Runs the program until the plan's end, or until a signal asks to stop.
-    fn send(&self, request: &[u8], offer: &Offer, plan: &Plan) -> Result<()> {
+    fn send_all(&self, request: &[u8], offer: &Offer, plan: &Plan) -> Result<()> {
         let program = bpf::program(&self.generate, "generate")?;
         let _alarm = Alarm::after(LEAD + offer.duration)?;
         while !signals::stopping() && monotonic_ns() < plan.end_ns {
@@ -147,13 +164,14 @@ impl Plan {
     }
 }
 
-/// Has the sender of `object` send nothing but an attacker's frames from now on, as many as it is run for.
+/// Has the sender of `object` send nothing but an attacker's frames from now on.
 ///
 /// # Errors
 /// The kernel refused.
-pub(crate) fn plan_attack(object: &Object, path: &Path, kind: AttackKind, request: &[u8]) -> Result<()> {
-    let attack = Some(Attack { kind, rate_pps: None });
-    Plan { end_ns: u64::MAX, attack, ..Plan::default() }.hand_over(object, path, request, 0)
+pub(crate) fn plan_attack(object: &Object, path: &Path, attack: Attack, request: &[u8]) -> Result<()> {
+    let attack = Some(attack);
+    let start_ns = monotonic_ns();
+    Plan { start_ns, end_ns: u64::MAX, attack, ..Plan::default() }.hand_over(object, path, request, 0)
 }
 
 /// Requests sent, frames given back while waiting, attacker's frames sent.

@@ -71,7 +71,7 @@ impl Receiver {
         let object = bpf::load(bpf::RECEIVE)?;
         let ifindex = ifindex.cast_signed();
         let link = match hook {
-            Hook::Tc => bpf::attach_tc_ingress(&bpf::program(&object, "receive_tc")?, ifindex)?,
+            Hook::Tc => bpf::attach_tc(&bpf::program(&object, "receive_tc")?, ifindex)?,
             Hook::Xdp => bpf::attach_xdp(&bpf::program(&object, "receive_xdp")?, ifindex)?,
         };
         Ok(Self { _link: link, object })

@@ -1,15 +1,19 @@
 //! The sender of frames that are too long to be live ones: a UDP socket, with the replies received where those to live
 //! frames are.
 //!
-//! So the generator's core only sends, and the servers' replies cost the same as in any other comparison. What it can
-//! send at most is told by a trial that is generator-limited.
+//! So the generator's core only sends, and the servers' replies cost the same as in any other comparison. Even so a
+//! socket is no faster than a server: of each datagram several frames are made (bpf/multiply.bpf.c). What can be sent
+//! at most is told by a trial that is generator-limited.
 
 use std::net::UdpSocket;
 use std::os::fd::AsFd;
 
+use libbpf_rs::{Link, MapCore, MapFlags, Object};
+
 use super::frame::{self, Path, STAMP_LEN};
 use super::receiver::{Hook, Receiver};
 use super::trial::{Offer, Outcome};
+use crate::bpf;
 use crate::error::{Context, Result};
 use crate::interface::Interface;
 use crate::mmsg::{self, BATCH, Datagrams};
@@ -19,11 +23,17 @@ use crate::signals::{self, monotonic_ns};
 /// Room for a batch of the longest frames, many times over: what limits is the core.
 const BUFFER_BYTES: u32 = 16 << 20;
 
+/// Frames that are made of each datagram where throughput is measured.
+const FRAMES: u32 = 8;
+
 /// Sender and receiver on one interface.
 pub(crate) struct SocketFrames {
     socket: UdpSocket,
     outgoing: Datagrams,
     receiver: Receiver,
+    // Before the object: the link goes first.
+    _link: Link,
+    multiply: Object,
     path: Path,
     trial: u32,
 }
@@ -38,8 +48,10 @@ impl SocketFrames {
         let failed = || format!("cannot open a socket from {} to {}", path.source, path.target);
         let socket = mmsg::socket(path.source, BUFFER_BYTES).context(failed)?;
         socket.connect(path.target).context(failed)?;
+        let multiply = bpf::load(bpf::MULTIPLY)?;
+        let link = bpf::attach_tc(&bpf::program(&multiply, "multiply")?, interface.index.cast_signed())?;
         let trial = (monotonic_ns() >> 10) as u32;
-        Ok(Self { socket, outgoing: Datagrams::new(), receiver, path, trial })
+        Ok(Self { socket, outgoing: Datagrams::new(), receiver, _link: link, multiply, path, trial })
     }
 
     /// Sends what is offered by due times and waits for the last replies.
@@ -50,13 +62,20 @@ impl SocketFrames {
         self.trial = self.trial.wrapping_add(1);
         self.receiver.expect(self.trial, self.path.target.port(), 0)?;
         let payload_len = offer.frame_len - frame::headers_len(Family::of(self.path.target));
-        let interval_ns = offer.rate_pps.map_or(0.0, |rate| 1e9 / rate);
+        // For latency frames come one by one.
+        let frames = if offer.batch == 1 { 1 } else { FRAMES };
+        bpf::map(&self.multiply, "copies")?
+            .update(&[0; 4], &(frames - 1).to_ne_bytes(), MapFlags::ANY)
+            .context(|| "cannot say how many frames to make of a datagram".into())?;
+        // Between two datagrams.
+        let interval_ns = offer.rate_pps.map_or(0.0, |rate| 1e9 / rate * f64::from(frames));
         let start_ns = monotonic_ns();
         let end_ns = start_ns + offer.duration.as_nanos() as u64;
         let (mut sent, mut now) = (0, start_ns);
         while now < end_ns && !signals::stopping() {
             let due = if interval_ns > 0.0 { ((now - start_ns) as f64 / interval_ns) as u64 + 1 } else { u64::MAX };
-            let count = due.saturating_sub(sent).min(u64::from(offer.batch).min(BATCH as u64)) as usize;
+            let count =
+                due.saturating_sub(sent).min(u64::from(offer.batch.div_ceil(frames)).min(BATCH as u64)) as usize;
             for index in 0..count {
                 let sequence = sent + index as u64;
                 let due_ns = if interval_ns > 0.0 { start_ns + (sequence as f64 * interval_ns) as u64 } else { now };
@@ -70,6 +89,7 @@ impl SocketFrames {
             }
             now = monotonic_ns();
         }
+        let sent = sent * u64::from(frames);
         let tally = self.receiver.drain(sent)?;
         let send_ns = now - start_ns;
         let window_ns = send_ns.max(tally.last_ns.saturating_sub(start_ns)).max(1);

@@ -40,6 +40,8 @@ pub(crate) enum AttackKind {
     Syn = 2,
     /// No attack: frames that the server's kernel gets.
     Passed = 3,
+    /// No attack: the frame that the sender is run with.
+    AsIs = 4,
 }
 
 /// What came of it.

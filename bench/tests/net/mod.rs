@@ -10,9 +10,9 @@ pub(crate) const BENCH: &str = env!("CARGO_BIN_EXE_barewire-bench");
 
 /// Two namespaces joined by a veth; removed when dropped.
 pub(crate) struct Net {
-    /// Has 10.77.0.1.
+    /// Has 10.77.0.1 and fd00:77::1.
     pub(crate) client: String,
-    /// Has 10.77.0.2.
+    /// Has 10.77.0.2 and fd00:77::2.
     pub(crate) server: String,
 }
 
@@ -30,7 +30,10 @@ impl Net {
             "the kernel has no veth",
         );
         for (namespace, address) in [(&net.client, "10.77.0.1/24"), (&net.server, "10.77.0.2/24")] {
+            ip(&["-n", namespace, "link", "set", "bw0", "addrgenmode", "none"], "");
             ip(&["-n", namespace, "address", "add", address, "dev", "bw0"], "");
+            let address = if address.contains(".1/") { "fd00:77::1/64" } else { "fd00:77::2/64" };
+            ip(&["-n", namespace, "address", "add", address, "dev", "bw0", "nodad"], "");
             ip(&["-n", namespace, "link", "set", "bw0", "up"], "");
         }
         ip(&["netns", "exec", &net.server, "ethtool", "-K", "bw0", "gro", "on"], "is ethtool installed?");
@@ -42,8 +45,16 @@ impl Net {
     /// # Panics
     /// If it does not get ready.
     pub(crate) fn serve(&self, kind: &str) -> Served {
+        self.serve_at(kind, "10.77.0.2:7")
+    }
+
+    /// Starts one elsewhere.
+    ///
+    /// # Panics
+    /// If it does not get ready.
+    pub(crate) fn serve_at(&self, kind: &str, address: &str) -> Served {
         let mut child = Command::new("ip")
-            .args(["netns", "exec", &self.server, BENCH, "serve", kind, "--address", "10.77.0.2:7"])
+            .args(["netns", "exec", &self.server, BENCH, "serve", kind, "--address", address])
             .stdout(Stdio::piped())
             .spawn()
             .expect("ip netns exec");

@@ -83,8 +83,8 @@ impl<'lab> Bench<'lab> {
     /// It does not start, does not answer, or does not end well; or an interruption.
     pub(crate) fn measure(&mut self, kind: Kind) -> Result<Measured> {
         let server = self.lab.start(kind)?;
-        let mut sender =
-            Generator::open(&self.client, Path { vlan: kind.vlan(), ..self.path }, kind.hook(), self.frame_len)?;
+        let path = Path { vlan: kind.vlan(), ..self.path };
+        let mut sender = Generator::open(&self.client, path, kind.hook(), self.frame_len)?;
         let watch = Watch::begin(&self.lab.pair, &server);
 
         self.warm_up(kind, &mut sender)?;
@@ -123,6 +123,7 @@ impl<'lab> Bench<'lab> {
 
     fn offer(&self, sender: &mut Generator, rate_pps: f64, batch: u32) -> Result<Outcome> {
         let (duration, frame_len) = (self.trial, self.frame_len);
+        sender.introduce()?;
         let outcome = sender.run(&Offer { rate_pps: Some(rate_pps), duration, frame_len, batch, attack: None })?;
         signals::check()?;
         Ok(outcome)
@@ -130,6 +131,7 @@ impl<'lab> Bench<'lab> {
 
     fn latency(&self, sender: &mut Generator) -> Result<Option<LatencySummary>> {
         let (duration, frame_len) = (2 * self.trial, self.frame_len);
+        sender.introduce()?;
         let outcome = sender.run(&Offer {
             rate_pps: Some(latency_pps(frame_len)),
             duration,

@@ -117,6 +117,9 @@ pub(super) fn run(args: &UdpArgs) -> Result<()> {
         return Err(Error::usage(format!("`{}` knows no frames longer than a page: leave it out", kind.name())));
     }
     let kinds: Vec<Kind> = kinds.into_iter().filter(|kind| able(*kind)).collect();
+    if args.ipv6 && kinds.contains(&Kind::BarewireVlan) {
+        return Err(Error::usage("`barewire-vlan` is measured over IPv4: leave out --ipv6"));
+    }
     let programs = Programs::find(shape)?;
     if kinds.iter().any(|kind| matches!(kind, Kind::Barewire | Kind::BarewireXskRs | Kind::BarewireVlan)) {
         programs.check("barewire", "barewire")?;
