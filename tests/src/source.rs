@@ -207,7 +207,8 @@ fn collect(directory: &Path, prefix: &str, extensions: &[&str], found: &mut Vec<
     for entry in entries.map(|entry| entry.expect("a directory entry")) {
         let name = entry.file_name().to_string_lossy().into_owned();
         let (path, inner) = (entry.path(), format!("{prefix}{name}"));
-        if name.starts_with(".git") || name == "target" || path.is_symlink() {
+        // A corpus is bytes, not text.
+        if name.starts_with(".git") || ["target", "corpus"].contains(&name.as_str()) || path.is_symlink() {
             continue;
         }
         if path.is_dir() {
