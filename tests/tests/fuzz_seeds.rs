@@ -131,7 +131,7 @@ fn the_corpus_breaks_no_promise() {
                 let mut rng = Rng::new(7);
                 let packet = draw_kind(&mut rng, &ends(0), kind);
                 if let Some(input) = input_of(name, &packet, &mut rng) {
-                    fs::write(directory.join(kind.replace(' ', "-")), input).unwrap();
+                    fs::write(directory.join(format!("{}.bin", kind.replace(' ', "-"))), input).unwrap();
                 }
                 // Reassembly knows no kinds.
                 if name == "reassembly" {

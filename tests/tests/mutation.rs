@@ -29,7 +29,8 @@ const USES: u64 = 64;
 
 /// Reasons that none of these frames is dropped for.
 fn is_impossible(reason: DropReason) -> bool {
-    let never = [DropReason::FrameTooLong, DropReason::CopyNoChunk, DropReason::Ipv6NotConfigured];
+    let never =
+        [DropReason::FrameTooLong, DropReason::CopyNoChunk, DropReason::Ipv6NotConfigured, DropReason::HeadersSplit];
     never.contains(&reason) || (reason.is_of_tcp() && reason != DropReason::TcpToGroup)
 }
 

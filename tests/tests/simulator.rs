@@ -14,7 +14,7 @@ const SEEDS: u64 = 1000;
 /// Reasons that frames of a simulated host are never dropped for: its NIC makes no chains, its loader no copies, and its
 /// stack does not look into TCP.
 fn is_never_dropped(reason: DropReason) -> bool {
-    let is_of_device = matches!(reason, DropReason::FrameTooLong | DropReason::CopyNoChunk);
+    let is_of_device = matches!(reason, DropReason::FrameTooLong | DropReason::HeadersSplit | DropReason::CopyNoChunk);
     is_of_device || reason.is_of_tcp()
 }
 

@@ -271,10 +271,13 @@ fn walk(packet: &[u8]) -> Result<Upper, Stop> {
             return Err(Stop::Drop);
         }
         walked += 1;
+        // RFC 8200, section 4.1: as for a Next Header that is not known, whatever stands there.
+        if protocol == HOP_BY_HOP && at != 40 {
+            return Err(Stop::Problem { code: 1, pointer: named_at, even_to_group: false });
+        }
         let len = extension_len(packet, protocol, at).ok_or(Stop::Drop)?;
         let header = packet.get(at..at + len).ok_or(Stop::Drop)?;
         match protocol {
-            HOP_BY_HOP if at != 40 => return Err(Stop::Problem { code: 1, pointer: named_at, even_to_group: false }),
             HOP_BY_HOP | DESTINATION => options(header, at, protocol == HOP_BY_HOP)?,
             ROUTING if header[3] != 0 => return Err(Stop::Problem { code: 0, pointer: at + 2, even_to_group: false }),
             ROUTING => {}
