@@ -49,7 +49,7 @@ use crate::network::route::{Route, Routes};
 use crate::network::rss::OwnQueue;
 use crate::transport::tcp::{Tcp, TcpConfig};
 use crate::transport::udp::{ChecksumPolicy, Ports};
-use crate::wire::ethernet::{self, Mac, PlainStation, Tags, Vlan};
+use crate::wire::ethernet::{self, Mac, PlainLink, Tags, Vlan};
 use crate::wire::ip::IpAddress;
 use crate::wire::membership::Query;
 use crate::wire::ndp::RouterAdvertisement;
@@ -156,8 +156,8 @@ const NEIGHBOR_EVENTS: usize = EVENTS - 8;
 pub struct Stack<A: App> {
     app: A,
     mac: Mac,
-    /// Who plain frames are for: us, or nobody when ours are tagged.
-    plain_station: PlainStation,
+    /// What frames are like that may take the short way.
+    plain_link: PlainLink,
     vlan: Option<Vlan>,
     udp_ports: Ports,
     checksum: ChecksumPolicy,
@@ -242,7 +242,7 @@ impl<A: App> Stack<A> {
         Self {
             app,
             mac: config.mac,
-            plain_station: plain_station(config.mac, config.vlan),
+            plain_link: PlainLink::new(config.mac, config.vlan),
             vlan: config.vlan,
             udp_ports: Ports::new(config.udp_ports.iter().copied()),
             checksum: config.checksum,
@@ -283,11 +283,19 @@ impl<A: App> Stack<A> {
                 umem.prefetch(next);
             }
             self.egress.counters.received += 1;
-            if let Some(inbound) = &self.plain_segment(&frame, umem) {
+            let Some(carried) = self.plain_link.carried(umem.bytes(&frame)).filter(|_| !umem.is_chain(&frame)) else {
+                self.digest(now, frame, umem, out);
+                continue;
+            };
+            if let Some(inbound) = &self.plain_segment(carried, &frame, umem) {
                 self.tcp(now, inbound, frame, umem, out);
                 continue;
             }
-            match self.plain(now, &mut frame, umem) {
+            match self.plain(now, carried, &mut frame, umem) {
+                Some(Outcome::Answered) => {
+                    self.egress.counters.delivered += 1;
+                    self.egress.push(frame, umem, out);
+                }
                 Some(outcome) => self.conclude(now, outcome, frame, umem, out),
                 None => self.digest(now, frame, umem, out),
             }
@@ -396,7 +404,7 @@ impl<A: App> Stack<A> {
     /// Takes what is sent to another MAC address than before, and sends from it.
     pub fn set_mac(&mut self, mac: Mac) {
         (self.mac, self.egress.mac) = (mac, mac);
-        self.plain_station = plain_station(mac, self.vlan);
+        self.plain_link = PlainLink::new(mac, self.vlan);
     }
 
     /// Takes other ways out.
@@ -476,11 +484,6 @@ impl<A: App> Stack<A> {
 /// The IP payload of a frame.
 fn payload<'a>(bytes: &'a [u8], inbound: &Inbound) -> &'a [u8] {
     bytes.get(inbound.payload_at..inbound.payload_at + inbound.payload_len).unwrap_or_default()
-}
-
-/// Who plain frames, which are untagged, are for.
-fn plain_station(mac: Mac, vlan: Option<Vlan>) -> PlainStation {
-    if vlan.is_none() { PlainStation::of(mac) } else { PlainStation::NOBODY }
 }
 
 #[cfg(test)]

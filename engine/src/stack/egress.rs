@@ -397,9 +397,15 @@ impl Egress {
     /// its request, so that what spreads flows over paths treats both alike.
     #[inline]
     pub(super) fn way_back(&self, sender: IpAddress, ours: IpAddress, traffic_class: u8, flow_label: u32) -> Way {
-        let traffic_class = self.marking.dscp.map_or(traffic_class & !ECN, |dscp| dscp << 2);
+        let traffic_class = self.class_back(traffic_class);
         let hop_limit = self.marking.hop_limit;
         Way { source: ours, destination: sender, traffic_class, flow_label, hop_limit }
+    }
+
+    /// The traffic class of an answer.
+    #[inline]
+    pub(super) fn class_back(&self, traffic_class: u8) -> u8 {
+        self.marking.dscp.map_or(traffic_class & !ECN, |dscp| dscp << 2)
     }
 
     /// The way of an answer to a datagram from an address of ours: the one that it was to, unless that is a group.

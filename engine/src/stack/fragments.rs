@@ -157,7 +157,14 @@ impl Egress {
     }
 
     /// Puts fragments out, as far as there is room.
+    #[inline]
     pub(super) fn flush_outgoing(&mut self, now: Instant, umem: &mut Umem, out: &mut Burst) {
+        if !self.outgoing.is_empty() {
+            self.send_outgoing(now, umem, out);
+        }
+    }
+
+    fn send_outgoing(&mut self, now: Instant, umem: &mut Umem, out: &mut Burst) {
         while out.room() > 0
             && let Some(frame) = self.outgoing.pop(umem)
         {

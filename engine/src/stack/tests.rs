@@ -462,7 +462,10 @@ fn the_short_way_comes_to_the_same_as_the_long_way() {
         }
         let (mut by_short, by_long) = (short.frame(&bytes), long.frame(&bytes));
         let before = short.stack.counters().clone();
-        if let Some(outcome) = short.stack.plain(Instant::ZERO, &mut by_short, &mut short.umem) {
+        let carried = short.stack.plain_link.carried(short.umem.bytes(&by_short));
+        let plain_outcome =
+            carried.and_then(|carried| short.stack.plain(Instant::ZERO, carried, &mut by_short, &mut short.umem));
+        if let Some(outcome) = plain_outcome {
             plain += 1;
             let [mut short_out, mut long_out] = [Burst::new(), Burst::new()];
             short.stack.conclude(Instant::ZERO, outcome, by_short, &mut short.umem, &mut short_out);

@@ -23,14 +23,14 @@ pub enum ChecksumPolicy {
 impl ChecksumPolicy {
     /// Whether a datagram with `checksum` in its header is taken. `pseudo` is the sum of its pseudo header, to
     /// which `datagram` adds header and payload if need be.
-    #[inline]
+    #[inline(always)]
     pub fn accepts(self, checksum: u16, pseudo: Sum, datagram: impl FnOnce(Sum) -> Sum) -> bool {
         // RFC 768: an all zero transmitted checksum value means that the transmitter generated no checksum.
         checksum == 0 || self.accepts_present(checksum, pseudo, datagram)
     }
 
     /// The same for a protocol in which a checksum of zero is one like any other.
-    #[inline]
+    #[inline(always)]
     pub fn accepts_present(self, checksum: u16, pseudo: Sum, segment: impl FnOnce(Sum) -> Sum) -> bool {
         match self {
             Self::Trust => true,
@@ -45,7 +45,7 @@ impl ChecksumPolicy {
 ///
 /// RFC 8200, section 8.1: unlike IPv4, the UDP checksum is not optional; receivers must discard packets with a zero
 /// checksum.
-#[inline]
+#[inline(always)]
 pub fn accepts(
     policy: ChecksumPolicy,
     is_v4: bool,

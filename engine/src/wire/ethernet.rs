@@ -124,27 +124,51 @@ impl Tags {
     }
 }
 
-/// The station that plain frames are for. A MAC address in the form that a frame's first bytes are compared with at
-/// once, or nobody.
+/// What the frames are like that are for us and need no closer look: to our MAC address, and untagged or, where ours are
+/// tagged, with that very tag. In the form that a frame's first bytes are compared with at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PlainStation(u64);
+pub struct PlainLink {
+    destination: u64,
+    /// What stands where tags or the EtherType do, as far as the mask says.
+    tag: u64,
+    mask: u64,
+    /// Bits that the EtherType is to be shifted by there.
+    shift: u32,
+    /// Bytes of the header.
+    len: usize,
+}
 
-impl PlainStation {
-    /// No frame is for it: a bit is set where that of every frame is shifted out.
-    pub const NOBODY: Self = Self(1);
-
-    /// The station with a MAC address.
+impl PlainLink {
+    /// Frames for the station with a MAC address, untagged or of a VLAN. Of one within another none counts as plain.
     #[must_use]
-    pub const fn of(mac: Mac) -> Self {
+    pub const fn new(mac: Mac, vlan: Option<Vlan>) -> Self {
         let [a, b, c, d, e, f] = mac.0;
-        Self(u64::from_le_bytes([0, 0, a, b, c, d, e, f]))
+        let destination = u64::from_le_bytes([0, 0, a, b, c, d, e, f]);
+        let untagged = Self { destination, tag: 0, mask: 0, shift: 48, len: LEN };
+        match vlan {
+            None => untagged,
+            Some(Vlan { outer, inner: None }) => Self {
+                // Whatever the priority.
+                tag: (VLAN as u64) << 48 | (outer as u64) << 32,
+                mask: 0xffff_0fff << 32,
+                shift: 16,
+                len: LEN + TAG_LEN,
+                ..untagged
+            },
+            // A bit that every frame's is shifted out of: no frame is for it.
+            Some(_) => Self { destination: 1, ..untagged },
+        }
     }
 
-    /// Whether the frame is for it.
+    /// What a frame from one station carries, and behind how many bytes.
     #[inline]
-    const fn is_destination(self, header: &[u8; LEN]) -> bool {
-        let [a, b, c, d, e, f, g, h, ..] = *header;
-        u64::from_le_bytes([a, b, c, d, e, f, g, h]) << 16 == self.0
+    #[must_use]
+    pub fn carried(&self, frame: &[u8]) -> Option<(u16, usize)> {
+        let start = u64::from_le_bytes(*frame.first_chunk()?);
+        let types = u64::from_be_bytes(*frame.get(12..)?.first_chunk()?);
+        // The seventh byte is the first of the sender, who is no group.
+        let is_plain = start << 16 == self.destination && start >> 48 & 1 == 0 && types & self.mask == self.tag;
+        is_plain.then_some(((types >> self.shift) as u16, self.len))
     }
 }
 
@@ -224,16 +248,9 @@ pub const fn source(header: &[u8; LEN]) -> Mac {
     Mac([header[6], header[7], header[8], header[9], header[10], header[11]])
 }
 
-/// What an untagged frame from one station to `ours` carries.
+/// Makes the addresses of a frame to us those of its answer, to `to`.
 #[inline]
-#[must_use]
-pub fn plain_type(header: &[u8; LEN], ours: PlainStation) -> Option<u16> {
-    (ours.is_destination(header) && header[6] & 1 == 0).then(|| be16(header, 12))
-}
-
-/// Makes the header of an untagged frame to us that of the answer, to `to`.
-#[inline]
-pub fn turn_round(header: &mut [u8; LEN], ours: Mac, to: Mac) {
+pub fn turn_round(header: &mut [u8; 12], ours: Mac, to: Mac) {
     header[..6].copy_from_slice(&to.0);
     header[6..12].copy_from_slice(&ours.0);
 }
@@ -313,19 +330,30 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_frame_is_for_its_station_and_never_for_nobody() {
-        let mut frame = [2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1, 0x08, 0x00];
-        let ours = PlainStation::of(Mac([2, 0, 0, 0, 0, 9]));
-        assert_eq!(plain_type(&frame, ours), Some(IPV4));
+    fn a_plain_frame_is_for_its_station_from_one_station() {
+        let ours = PlainLink::new(Mac([2, 0, 0, 0, 0, 9]), None);
+        let mut frame = [&[2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1, 0x08, 0x00][..], &[0; 20]].concat();
+        assert_eq!(ours.carried(&frame), Some((IPV4, 14)));
         for at in 0..6 {
             frame[at] ^= 4;
-            assert_eq!(plain_type(&frame, ours), None, "byte {at}");
+            assert_eq!(ours.carried(&frame), None, "byte {at}");
             frame[at] ^= 4;
         }
-        for destination in [[0; 6], [0xff; 6], [1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1]] {
-            frame[..6].copy_from_slice(&destination);
-            assert_eq!(plain_type(&frame, PlainStation::of(Mac(destination))), Some(IPV4));
-            assert_eq!(plain_type(&frame, PlainStation::NOBODY), None, "{destination:?}");
+        frame[6] = 1;
+        assert_eq!(ours.carried(&frame), None, "from a group");
+    }
+
+    #[test]
+    fn on_a_vlan_a_plain_frame_has_its_tag_whatever_the_priority() {
+        let mac = Mac([0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+        let frame = |tags: &[[u8; 4]]| [tagged(tags), vec![0; 20]].concat();
+        let on = |inner| PlainLink::new(mac, Some(Vlan { outer: 0x123, inner }));
+        for priority in [0x01, 0x11, 0xf1] {
+            assert_eq!(on(None).carried(&frame(&[[0x81, 0, priority, 0x23]])), Some((IPV4, 18)));
         }
+        for tags in [&[][..], &[[0x81, 0, 1, 0x24]], &[[0x88, 0xa8, 1, 0x23]]] {
+            assert_eq!(on(None).carried(&frame(tags)), None, "{tags:?}");
+        }
+        assert_eq!(on(Some(1)).carried(&frame(&[[0x81, 0, 1, 0x23], [0x81, 0, 0, 1]])), None, "the long way");
     }
 }

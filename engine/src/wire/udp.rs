@@ -119,24 +119,26 @@ impl Header {
     /// Writes the header with its checksum; `payload` is the sum of the bytes behind it.
     #[inline]
     pub fn write(&self, out: &mut [u8; LEN], payload: Sum) {
-        let len = self.payload_len + LEN as u16;
-        let sum = payload.add_addresses([self.source.0, self.destination.0]).add_values([
-            u16::from(UDP),
-            len,
-            self.source.1,
-            self.destination.1,
-            len,
-        ]);
-        // RFC 768: if the computed checksum is zero, it is transmitted as all ones.
-        let checksum = match sum.checksum() {
-            0 => 0xffff,
-            checksum => checksum,
-        };
-        out[..2].copy_from_slice(&self.source.1.to_be_bytes());
-        out[2..4].copy_from_slice(&self.destination.1.to_be_bytes());
-        out[4..6].copy_from_slice(&len.to_be_bytes());
-        out[6..].copy_from_slice(&checksum.to_be_bytes());
+        let sum = payload.add_addresses([self.source.0, self.destination.0]);
+        write(out, (self.source.1, self.destination.1), self.payload_len, sum);
     }
+}
+
+/// Writes a header with its checksum; `sum` is that of the payload and of the addresses, and `ports` are those of sender and
+/// receiver.
+#[inline]
+pub fn write(out: &mut [u8; LEN], ports: (u16, u16), payload_len: u16, sum: Sum) {
+    let len = payload_len + LEN as u16;
+    let sum = sum.add_values([u16::from(UDP), len, ports.0, ports.1, len]);
+    // RFC 768: if the computed checksum is zero, it is transmitted as all ones.
+    let checksum = match sum.checksum() {
+        0 => 0xffff,
+        checksum => checksum,
+    };
+    out[..2].copy_from_slice(&ports.0.to_be_bytes());
+    out[2..4].copy_from_slice(&ports.1.to_be_bytes());
+    out[4..6].copy_from_slice(&len.to_be_bytes());
+    out[6..].copy_from_slice(&checksum.to_be_bytes());
 }
 
 #[cfg(test)]
