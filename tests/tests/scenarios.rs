@@ -182,6 +182,25 @@ fn whoever_comes_later_to_an_address_in_use_gives_way() {
     }
 }
 
+#[test]
+fn whoever_probes_for_an_address_that_another_has_had_for_long_gives_way() {
+    for mut scenario in by_both(1) {
+        scenario.client.addresses.clone_from(&scenario.server.addresses);
+        // Nothing tells of the owner but its answer, which is from the very address.
+        scenario.client.probing = Probing::Lead;
+        let mut simulation = simulation(scenario);
+        simulation.run_until(after(5000), |_| false);
+        assert!(simulation.client.is_duplicate() && !simulation.client.is_ready());
+        assert_eq!(simulation.server.contested, 0);
+    }
+}
+
+/// A frame in which a stranger says that it has the server's address of IPv6.
+fn claim_v6() -> Vec<u8> {
+    let news = ndp::news(SERVER_V6, ndp::ALL_NODES, SERVER_V6, ndp::OVERRIDE, STRANGER_MAC);
+    frames::ethernet(ndp::group_mac(ndp::ALL_NODES), STRANGER_MAC, &[], frames::IPV6, &news)
+}
+
 /// A frame in which a stranger says that it has the server's address.
 fn claim() -> Vec<u8> {
     let claim = frames::arp(2, (STRANGER_MAC, SERVER), (Mac::ZERO, STRANGER));
@@ -201,14 +220,17 @@ fn an_address_that_is_claimed_while_it_is_probed_for_is_never_used() {
 
 #[test]
 fn an_address_in_use_is_defended_at_most_every_ten_seconds() {
-    let mut simulation = simulation(Scenario::sound(1));
-    for second in 0..25 {
-        simulation.to_server.forge(claim(), simulation.now);
-        simulation.run_until(after(1000 * (second + 1)), |_| false);
+    for (scenario, claim) in by_both(1).into_iter().zip([claim(), claim_v6()]) {
+        let mut simulation = simulation(scenario);
+        for second in 0..25 {
+            simulation.to_server.forge(claim.clone(), simulation.now);
+            simulation.run_until(after(1000 * (second + 1)), |_| false);
+        }
+        assert_eq!(simulation.server.contested, 3, "at 0, 10 and 20 s");
+        let counters = simulation.server.worker().stack().counters();
+        assert_eq!(counters.arp_requests_originated + counters.ndp_messages_originated, 3);
+        assert_eq!(counters.address_conflicts, 25);
     }
-    assert_eq!(simulation.server.contested, 3, "at 0, 10 and 20 s");
-    assert_eq!(simulation.server.worker().stack().counters().arp_requests_originated, 3);
-    assert_eq!(simulation.server.worker().stack().counters().address_conflicts, 25);
 }
 
 /// Where the stranger is before and after a move.
