@@ -309,6 +309,9 @@ impl Tcb {
     }
 
     /// RFC 9293, section 3.10.7.4, seventh and eighth.
+    ///
+    /// A part of its one caller on the fast path, whatever else calls it.
+    #[inline(always)]
     pub(super) fn take_text(
         &mut self,
         mut frame: Frame,
