@@ -172,6 +172,7 @@ impl Tcb {
         Verdict { events: long.events, outcome, ..Verdict::taken(None) }
     }
 
+    #[inline(never)]
     fn take_part(
         &mut self,
         mut part: Frame,

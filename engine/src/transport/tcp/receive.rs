@@ -309,6 +309,9 @@ impl Tcb {
     }
 
     /// RFC 9293, section 3.10.7.4, seventh and eighth.
+    ///
+    /// A part of its one caller on the fast path, whatever else calls it.
+    #[inline(always)]
     pub(super) fn take_text(
         &mut self,
         mut frame: Frame,
@@ -350,9 +353,8 @@ impl Tcb {
         let queued_before = self.rcv.queued;
         let mut finished = self.append(frame, fin, umem);
         let filled_a_gap = !self.rcv.out_of_order.is_empty();
-        while !finished && let Some(next) = self.rcv.out_of_order.take(umem, self.rcv.nxt) {
-            let fin = umem.note_mut(&next).marks & mark::FIN != 0;
-            finished = self.append(next, fin, umem);
+        if filled_a_gap && !finished {
+            finished = self.append_what_follows(umem);
         }
         self.rcv.out_of_order.acknowledged(self.rcv.nxt);
         events.data = self.rcv.queued > queued_before;
@@ -384,14 +386,32 @@ impl Tcb {
         }
     }
 
+    /// Appends what lay behind a gap that is filled now. Whether the peer finished with it.
+    fn append_what_follows(&mut self, umem: &mut Umem) -> bool {
+        let mut finished = false;
+        while !finished && let Some(next) = self.rcv.out_of_order.take(umem, self.rcv.nxt) {
+            let fin = umem.note_mut(&next).marks & mark::FIN != 0;
+            finished = self.append(next, fin, umem);
+        }
+        finished
+    }
+
     /// Cuts off what was received before; what stays has its number on its note. Whether there is a FIN at its end;
     /// `None` if it goes beyond the window.
+    #[inline]
     fn cut_to_window(&mut self, frame: &mut Frame, segment: &Segment, umem: &mut Umem) -> Option<bool> {
         let (nxt, wnd) = (self.rcv.nxt, self.receive_window());
         if segment.seq == nxt && segment.len <= wnd && !segment.has(Flags::FIN) {
             *umem.note_mut(frame) = Note { seq: nxt.value(), sum: segment.sum, ..Note::EMPTY };
             return Some(false);
         }
+        self.cut(frame, segment, umem)
+    }
+
+    /// The same of a segment that is not simply the next one.
+    #[inline(never)]
+    fn cut(&mut self, frame: &mut Frame, segment: &Segment, umem: &mut Umem) -> Option<bool> {
+        let (nxt, wnd) = (self.rcv.nxt, self.receive_window());
         let mut seq = segment.seq;
         let mut fin = segment.has(Flags::FIN);
         let mut sum = segment.sum;
