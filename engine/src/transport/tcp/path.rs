@@ -3,9 +3,11 @@
 //! Anybody can forge an ICMP error. One counts only if it quotes a sequence number that is under way, and hardly any
 //! ends a connection: an attacker who guesses right slows it down at worst.
 
+use super::congestion::Congestion;
+use super::long::text_per_chunk;
 use super::state::State;
 use super::tcb::{Tcb, mark};
-use super::{End, Shared, Trouble};
+use super::{End, SMALLEST_MSS, Shared, Trouble, default_mss};
 use crate::base::{Instant, Umem};
 use crate::wire::seq::SeqNum;
 
@@ -152,6 +154,35 @@ impl Tcb {
         };
         (_, self.black_hole) = next;
         self.set_mss(next.0);
+    }
+
+    /// What a segment of ours may carry, by what the peer said and what the path takes.
+    ///
+    /// RFC 9293, section 3.7.1 (MUST-15, MUST-16): the default where the peer said nothing; the smaller of both, less our
+    /// options in every segment.
+    pub(super) fn set_peer_mss(&mut self, peer: Option<u16>, shared: &Shared) {
+        let config = &shared.config;
+        let peer = peer.unwrap_or(default_mss(self.tuple.remote.0.is_v4()));
+        self.snd.peer_mss = peer.max(SMALLEST_MSS).min(config.mss(&self.tuple));
+        self.snd.mss = self.snd.peer_mss - self.option_len();
+        self.spread_over_chunks();
+        // RFC 6928, section 2: the initial window is of so many segments as they are.
+        self.congestion = Congestion::new(config.algorithm, u32::from(self.snd.mss));
+    }
+
+    /// Sets what the path takes, less our options, and tells the congestion control.
+    pub(super) fn set_mss(&mut self, path: u16) {
+        let (old, new) = (self.snd.mss, path - self.option_len());
+        self.snd.mss = new;
+        self.spread_over_chunks();
+        if old != new {
+            self.congestion.on_mss_change(u32::from(old), u32::from(new));
+        }
+    }
+
+    fn spread_over_chunks(&mut self) {
+        let snd = &self.snd;
+        self.snd.per_chunk = text_per_chunk(snd.mss, u32::from(self.path_mtu()), snd.chunk_room).max(1);
     }
 
     /// Bytes that the path takes, as far as is known.
