@@ -95,6 +95,7 @@ pub struct Datagram<'a> {
     part: usize,
     len: usize,
     to_group: bool,
+    traffic_class: u8,
 }
 
 impl<'a> Datagram<'a> {
@@ -102,14 +103,33 @@ impl<'a> Datagram<'a> {
     #[must_use]
     pub fn new(source: SocketAddr, destination: SocketAddr, room: &'a mut [u8], len: usize) -> Self {
         let len = len.min(room.len());
-        Self { source, destination, room, part: len, len, to_group: false }
+        Self { source, destination, room, part: len, len, to_group: false, traffic_class: 0 }
     }
 
     /// A datagram of `len` bytes that goes on in further chunks behind the first `part` bytes of `room`.
     #[must_use]
     pub fn long(source: SocketAddr, destination: SocketAddr, room: &'a mut [u8], part: usize, len: usize) -> Self {
         let part = part.min(room.len());
-        Self { source, destination, room, part, len, to_group: false }
+        Self { source, destination, room, part, len, to_group: false, traffic_class: 0 }
+    }
+
+    /// The same, and the traffic class that it came in.
+    #[must_use]
+    pub fn in_class(self, traffic_class: u8) -> Self {
+        Self { traffic_class, ..self }
+    }
+
+    /// The Differentiated Services code point that it came with (RFC 2474), 0 to 63.
+    #[must_use]
+    pub const fn dscp(&self) -> u8 {
+        self.traffic_class >> 2
+    }
+
+    /// What it says of congestion (RFC 3168, section 5): 0 if it cannot be marked, 3 if it was marked on its way. Of a
+    /// datagram that came in fragments, 3 if any of them was marked.
+    #[must_use]
+    pub const fn ecn(&self) -> u8 {
+        self.traffic_class & 3
     }
 
     /// The same, and whether it was sent to several hosts.

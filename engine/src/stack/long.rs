@@ -64,7 +64,9 @@ impl<A: App> Stack<A> {
         self.egress.counters.udp_delivered += 1;
         let to_group = inbound.is_to_group();
         let ends = (SocketAddr::new(source.into(), from), SocketAddr::new(destination.into(), to));
-        let mut datagram = Datagram::long(ends.0, ends.1, umem.room_mut(frame), part, len).with_group(to_group);
+        let mut datagram = Datagram::long(ends.0, ends.1, umem.room_mut(frame), part, len)
+            .with_group(to_group)
+            .in_class(inbound.traffic_class);
         let Answer::Reply(answer_len) = self.app.datagram(now, &mut datagram) else { return Outcome::Delivered };
         if from == 0 {
             return self.unanswered(UnsentReason::NoReplyPort);

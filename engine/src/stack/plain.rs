@@ -177,7 +177,7 @@ impl<A: App> Stack<A> {
         self.egress.counters.udp_delivered += 1;
         let (source, destination) = (ip.source.into(), ip.destination.into());
         let ends = (SocketAddr::new(source, ports.0), SocketAddr::new(destination, ports.1));
-        let mut datagram = Datagram::new(ends.0, ends.1, room, payload_len);
+        let mut datagram = Datagram::new(ends.0, ends.1, room, payload_len).in_class(ip.traffic_class);
         let Answer::Reply(len) = self.app.datagram(now, &mut datagram) else { return Some(Outcome::Delivered) };
         let Some(answer) = room.get(..len) else {
             return Some(self.unanswered(UnsentReason::TooLong));

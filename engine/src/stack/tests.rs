@@ -25,6 +25,10 @@ const OURS_6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 const PEER_6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 const REMOTE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
+/// Bytes in front of the payload of a UDP datagram.
+const IPV4_HEADERS: usize = ethernet::LEN + wire::ipv4::LEN + wire::udp::LEN;
+const IPV6_HEADERS: usize = ethernet::LEN + wire::ipv6::LEN + wire::udp::LEN;
+
 fn config() -> StackConfig {
     StackConfig {
         mac: OUR_MAC,
@@ -378,6 +382,35 @@ fn a_datagram_to_a_silent_neighbor_is_given_up_and_counted() {
     let counters = host.stack.counters();
     assert_eq!(counters.unsent[UnsentReason::NeighborUnreachable as usize], 1);
     assert_eq!((counters.arp_requests_originated, host.umem.free_chunks()), (3, host.umem.chunks()));
+}
+
+/// Says in which class a datagram came.
+struct Witness;
+
+impl App for Witness {
+    type Session = ();
+
+    fn datagram(&mut self, _now: Instant, datagram: &mut Datagram<'_>) -> Answer {
+        let class = [datagram.dscp(), datagram.ecn()];
+        datagram.room_mut()[..2].copy_from_slice(&class);
+        Answer::Reply(2)
+    }
+}
+
+/// RFC 3168, section 5: what routers say of congestion reaches the application. Frames of these tests come with class 0xb9.
+#[test]
+fn an_application_learns_of_the_class_and_of_congestion_by_either_way() {
+    for (headers, request) in
+        [(IPV4_HEADERS, udp(PEER, 4000, 7, b"hello")), (IPV6_HEADERS, udp6(PEER_6, 4000, 7, b"hello"))]
+    {
+        let mut host = Host::new(&dual_stack(), Witness);
+        let short = host.turn(&[&request]);
+        assert_eq!(short[0].1[headers..], [0x2e, 1]);
+        let mut long_out = Burst::new();
+        let frame = host.frame(&request);
+        host.stack.digest(Instant::ZERO, frame, &mut host.umem, &mut long_out);
+        assert_eq!(drain(&mut host, long_out)[0][headers..], [0x2e, 1]);
+    }
 }
 
 /// Answers with more than it was sent.

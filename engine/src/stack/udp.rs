@@ -34,7 +34,8 @@ impl<A: App> Stack<A> {
         self.egress.counters.udp_delivered += 1;
         let room = umem.room_mut(frame);
         let ends = (SocketAddr::new(IpAddr::from(source), from), SocketAddr::new(IpAddr::from(destination), to));
-        let mut datagram = Datagram::new(ends.0, ends.1, room, len).with_group(inbound.is_to_group());
+        let mut datagram =
+            Datagram::new(ends.0, ends.1, room, len).with_group(inbound.is_to_group()).in_class(inbound.traffic_class);
         let Answer::Reply(len) = self.app.datagram(now, &mut datagram) else {
             return Outcome::Delivered;
         };
