@@ -40,7 +40,7 @@ reasons! {
         SourceMacInvalid = "source_mac_invalid",
         /// Tagged for a VLAN that is not ours.
         OtherVlan = "other_vlan",
-        /// Neither ARP nor IPv4.
+        /// None of ARP, IPv4 and IPv6.
         EtherTypeUnknown = "ethertype_unknown",
         /// IPv6, which no address is configured for.
         Ipv6NotConfigured = "ipv6_not_configured",

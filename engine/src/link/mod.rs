@@ -1,4 +1,4 @@
-//! The link: own addresses and their defence, neighbors and how they are found (ARP).
+//! The link: own addresses and their defence, neighbors and how they are found (ARP, neighbor discovery).
 //!
 //! Nothing here sends: each function says what is next as a value, and the stack does it.
 

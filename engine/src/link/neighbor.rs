@@ -16,9 +16,8 @@
 //!     given up                                                                      gone
 //! ```
 //!
-//! RFC 4861, section 7.3. Memory is fixed at the start. Replies do not come by here: they go back to the MAC address
-//! that the request came from. Each turn, the stack takes out [`next_found`](Neighbors::next_found) and acts on
-//! [`due`](Neighbors::due).
+//! RFC 4861, section 7.3. Memory is fixed at the start. Each turn, the stack takes out
+//! [`next_found`](Neighbors::next_found) and acts on [`due`](Neighbors::due).
 
 use std::time::Duration;
 
