@@ -6,7 +6,7 @@ use crate::network::icmp::{self, ErrorKind, Message, Problem, Quoted};
 use crate::network::ipv6::is_of_discovery;
 use crate::transport::tcp::path::PathError;
 use crate::wire::ip::IpAddress;
-use crate::wire::{icmpv4, icmpv6, ipv4, ipv6};
+use crate::wire::{icmpv4, icmpv6, ipv4, ipv6, ndp};
 
 use super::egress::Way;
 use super::ingress::payload;
@@ -47,7 +47,16 @@ impl<A: App> Stack<A> {
             Err(reason) => return Outcome::Dropped(reason),
         };
         match packet.kind() {
-            icmpv6::ROUTER_SOLICITATION..=icmpv6::REDIRECT => return self.ndp(now, inbound, frame, umem),
+            // RFC 6980, section 5: Neighbor Discovery in fragments, even a single one, is silently ignored.
+            icmpv6::ROUTER_SOLICITATION..=icmpv6::REDIRECT if inbound.in_fragments => {
+                return Outcome::Dropped(DropReason::NdpFragment);
+            }
+            icmpv6::ROUTER_SOLICITATION..=icmpv6::REDIRECT => {
+                return match ndp::Message::parse(&packet, inbound.hop_limit, source, destination) {
+                    Ok(message) => self.ndp(now, &message, source, inbound, frame, umem),
+                    Err(reason) => Outcome::Dropped(reason),
+                };
+            }
             icmpv6::LISTENER_QUERY => return self.mld(now, &packet, inbound, umem.bytes(frame)),
             _ if is_of_discovery(source, &self.egress.addresses) => {
                 return Outcome::Dropped(DropReason::Ipv6SourceInvalid);

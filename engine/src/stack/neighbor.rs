@@ -11,7 +11,6 @@ use crate::wire::ethernet::{self, Mac};
 use crate::wire::ip::IpAddress;
 
 use super::egress::Egress;
-use super::ingress::payload;
 use super::{Event, Inbound, NEIGHBOR_EVENTS, Outcome, Stack};
 
 impl<A: App> Stack<A> {
@@ -48,23 +47,18 @@ impl<A: App> Stack<A> {
         }
     }
 
-    pub(super) fn ndp(&mut self, now: Instant, inbound: &Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
-        let (Some(source), Some(destination)) = (inbound.source.to_v6(), inbound.destination.to_v6()) else {
-            return Outcome::Dropped(DropReason::NdpIgnored);
-        };
-        // RFC 6980, section 5: Neighbor Discovery in fragments, even a single one, is silently ignored.
-        if inbound.in_fragments {
-            return Outcome::Dropped(DropReason::NdpFragment);
-        }
-        let message = wire::icmpv6::Packet::parse(payload(umem.bytes(frame), inbound), source, destination)
-            .and_then(|packet| wire::ndp::Message::parse(&packet, inbound.hop_limit, source, destination));
-        let message = match message {
-            Ok(message) => message,
-            Err(reason) => return Outcome::Dropped(reason),
-        };
+    pub(super) fn ndp(
+        &mut self,
+        now: Instant,
+        message: &wire::ndp::Message,
+        source: Ipv6Addr,
+        inbound: &Inbound,
+        frame: &mut Frame,
+        umem: &mut Umem,
+    ) -> Outcome {
         let from = inbound.ethernet.source;
         let Egress { addresses, neighbors, .. } = &mut self.egress;
-        match ndp::receive(&message, source, from, self.mac, addresses, neighbors, now) {
+        match ndp::receive(message, source, from, self.mac, addresses, neighbors, now) {
             ndp::Verdict::Answer { target, to_all } => self.advertise(target, to_all, inbound, frame, umem),
             ndp::Verdict::Heard { address, mac, known } => {
                 if let Some(mac) = mac {
