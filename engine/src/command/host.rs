@@ -122,3 +122,17 @@ pub(super) fn identifier() -> io::Result<u16> {
 pub(super) fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
+
+/// What may be the matter when nothing is heard on an interface with several queues.
+pub(super) fn other_queue(interface: &str) -> String {
+    format!(
+        "if there was a reply, it came in on another queue than the first: {interface} has several. \
+         Try `ethtool -L {interface} combined 1`"
+    )
+}
+
+/// What came of writing to standard output, unless that was closed by somebody who has seen enough:
+/// `barewire ping ... | head`.
+pub(super) fn unless_closed(written: io::Result<()>) -> io::Result<()> {
+    written.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
+}

@@ -21,7 +21,9 @@ use barewire::config::{IdleMode, Settings};
 use barewire::engine::{Engine, EngineError};
 
 use super::fail;
-use super::host::{HostOptions, STOPPING, check_destination, identifier, seconds, told_to_stop};
+use super::host::{
+    HostOptions, STOPPING, check_destination, identifier, other_queue, seconds, told_to_stop, unless_closed,
+};
 use text::{Record, line};
 
 #[derive(clap::Args)]
@@ -135,13 +137,14 @@ fn ping(config: &PingConfig, manner: Manner, settings: &Settings) -> Result<bool
         let (app, only_queue) = (Cell::new(Some(app)), Cell::new(true));
         let make_app = |_| app.take().unwrap_or_else(|| Ping::new(config.clone()).0);
         Engine::run(settings, make_app, |ready| only_queue.set(ready.only_queue), end).await?;
-        output(written)?;
+        unless_closed(written).map_err(Error::Output)?;
         match ended {
             // Told to stop before it began.
             None => Ok(false),
             Some(Err(failure)) => Err(Error::Ping(config.destination, failure)),
             Some(Ok(statistics)) => {
-                output(conclude(config, &statistics, manner, &record.borrow()))?;
+                let written = conclude(config, &statistics, manner, &record.borrow());
+                unless_closed(written).map_err(Error::Output)?;
                 if statistics.received == 0 && statistics.errors == 0 && !only_queue.get() {
                     eprintln!("barewire: {}", other_queue(&settings.interface));
                 }
@@ -149,26 +152,6 @@ fn ping(config: &PingConfig, manner: Manner, settings: &Settings) -> Result<bool
             }
         }
     })
-}
-
-/// What may be the matter when nothing is heard on an interface with several queues.
-pub(super) fn other_queue(interface: &str) -> String {
-    format!(
-        "if there was a reply, it came in on another queue than the first: {interface} has several. \
-         Try `ethtool -L {interface} combined 1`"
-    )
-}
-
-/// Standard output may have been closed by somebody who has seen enough: `barewire ping ... | head`.
-pub(super) fn is_broken_pipe(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::BrokenPipe
-}
-
-fn output(written: io::Result<()>) -> Result<(), Error> {
-    match written {
-        Err(error) if !is_broken_pipe(&error) => Err(Error::Output(error)),
-        _ => Ok(()),
-    }
 }
 
 fn show(config: &PingConfig, event: &Event, manner: Manner, record: &mut Record) -> io::Result<()> {

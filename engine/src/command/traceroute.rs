@@ -19,8 +19,9 @@ use barewire::config::{ConfigError, IdleMode, Settings};
 use barewire::engine::{Engine, EngineError};
 
 use super::fail;
-use super::host::{HostOptions, STOPPING, check_destination, identifier, ms, seconds, told_to_stop};
-use super::ping::{is_broken_pipe, other_queue};
+use super::host::{
+    HostOptions, STOPPING, check_destination, identifier, ms, other_queue, seconds, told_to_stop, unless_closed,
+};
 
 /// Bytes of a packet, as traceroute(8) has it.
 const PACKET_LEN: u16 = 60;
@@ -141,10 +142,10 @@ fn traceroute(config: &TracerouteConfig, json: bool, settings: &Settings) -> Res
         let (app, only_queue) = (Cell::new(Some(app)), Cell::new(true));
         let make_app = |_| app.take().unwrap_or_else(|| Traceroute::new(config.clone()).0);
         if !json {
-            output(print(&header(config)))?;
+            unless_closed(print(&header(config))).map_err(Error::Output)?;
         }
         Engine::run(settings, make_app, |ready| only_queue.set(ready.only_queue), end).await?;
-        output(written)?;
+        unless_closed(written).map_err(Error::Output)?;
         match ended {
             // Told to stop before it began.
             None => Ok(false),
@@ -152,7 +153,7 @@ fn traceroute(config: &TracerouteConfig, json: bool, settings: &Settings) -> Res
             Some(Ok(Summary { reached })) => {
                 let known = known.borrow();
                 if json {
-                    output(print(&to_json(config, &known, reached)))?;
+                    unless_closed(print(&to_json(config, &known, reached))).map_err(Error::Output)?;
                 }
                 let silence = known.iter().flat_map(|hop| &hop.findings).all(|finding| *finding == Finding::Silence);
                 if silence && !only_queue.get() {
@@ -162,13 +163,6 @@ fn traceroute(config: &TracerouteConfig, json: bool, settings: &Settings) -> Res
             }
         }
     })
-}
-
-fn output(written: io::Result<()>) -> Result<(), Error> {
-    match written {
-        Err(error) if !is_broken_pipe(&error) => Err(Error::Output(error)),
-        _ => Ok(()),
-    }
 }
 
 fn print(line: &str) -> io::Result<()> {
