@@ -22,7 +22,7 @@
 struct expect {
 	__u32 trial;
 	__u16 server_port;	/* network order */
-	__u16 unused;
+	__u16 copies;		/* answers have the same sequence as others: do not tell them apart by it */
 	__u64 sample_mask;	/* latency is recorded where sequence & mask is 0 */
 };
 
@@ -31,6 +31,9 @@ struct tally {
 	__u64 stale;		/* replies of another trial */
 	__u64 last_ns;		/* arrival of the last reply */
 	__u64 max_ns;		/* longest latency, exact */
+	__u64 duplicated;	/* second answers, which `received` does not count */
+	__u64 reordered;	/* after the answer to a later request */
+	__u64 next;		/* one more than the highest sequence */
 	__u64 buckets[BUCKETS];
 };
 
@@ -47,6 +50,21 @@ struct {
 	__type(key, __u32);
 	__type(value, struct tally);
 } tally SEC(".maps");
+
+/* The low bits of one more than the sequences seen last: a second answer is known as such if fewer than this many
+ * came since the first. Small enough to stay in the cache of the server, whose core this runs on. */
+#define REMEMBERED 4096
+
+struct seen {
+	__u32 sequences[REMEMBERED];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct seen);
+} seen SEC(".maps");
 
 static __always_inline __u32 bucket_of(__u64 value)
 {
@@ -67,13 +85,35 @@ static __always_inline __u32 bucket_of(__u64 value)
 	return (bits << SUB_BITS) + ((value >> (bits - 1)) & ((1 << SUB_BITS) - 1));
 }
 
+/* Whether no answer with this sequence came before. */
+static __always_inline int is_new(struct tally *t, __u64 sequence)
+{
+	struct seen *s;
+	__u32 zero = 0, *slot;
+
+	s = bpf_map_lookup_elem(&seen, &zero);
+	if (!s)
+		return 0;
+	slot = &s->sequences[sequence % REMEMBERED];
+	if (*slot == (__u32)sequence + 1) {
+		t->duplicated++;
+		return 0;
+	}
+	*slot = sequence + 1;
+	if (sequence < t->next)
+		t->reordered++;
+	else
+		t->next = sequence + 1;
+	return 1;
+}
+
 /* Whether the frame was a reply to the load generator, and so is used up. */
 static __always_inline int take(void *data, void *data_end)
 {
 	const __u8 *bytes = data, *stamp;
 	struct expect *e;
 	struct tally *t;
-	__u64 now, latency, due_ns;
+	__u64 now, latency, due_ns, sequence;
 	__u32 zero = 0, bucket;
 
 	if (bytes + HEADERS_IPV4 + STAMP_LEN > (__u8 *)data_end)
@@ -99,9 +139,12 @@ static __always_inline int take(void *data, void *data_end)
 		return 1;
 	}
 	now = bpf_ktime_get_ns();
-	t->received++;
 	t->last_ns = now;
-	if (*(__u64 *)(stamp + STAMP_SEQUENCE) & e->sample_mask)
+	sequence = *(__u64 *)(stamp + STAMP_SEQUENCE);
+	if (!e->copies && !is_new(t, sequence))
+		return 1;
+	t->received++;
+	if (sequence & e->sample_mask)
 		return 1;
 	due_ns = *(__u64 *)(stamp + STAMP_DUE);
 	latency = now > due_ns ? now - due_ns : 0;

@@ -38,12 +38,17 @@ pub(crate) struct LatencySummary {
 
 impl Latency {
     pub(crate) fn new() -> Self {
-        Self { values: histogram(), max_ns: 0 }
+        Self { values: histogram(FINE), max_ns: 0 }
+    }
+
+    /// With two significant digits: cheaper to clear.
+    pub(crate) fn coarse() -> Self {
+        Self { values: histogram(2), max_ns: 0 }
     }
 
     /// From the counts of the BPF receiver's buckets, and the exact longest latency.
     pub(crate) fn from_buckets(counts: &[u64], max_ns: u64) -> Self {
-        let mut latency = Self { values: histogram(), max_ns };
+        let mut latency = Self { values: histogram(FINE), max_ns };
         for (bucket, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
             latency.values.saturating_record_n(middle_ns(bucket), count);
         }
@@ -53,6 +58,17 @@ impl Latency {
     pub(crate) fn record(&mut self, ns: u64) {
         self.max_ns = self.max_ns.max(ns);
         self.values.saturating_record(ns.max(1));
+    }
+
+    /// The whole distribution.
+    pub(crate) fn values(&self) -> &Histogram<u64> {
+        &self.values
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.values.clear();
+        self.max_ns = 0;
     }
 
     pub(crate) fn summary(&self) -> LatencySummary {
@@ -70,9 +86,12 @@ impl Latency {
     }
 }
 
-/// 3 significant digits up to 68 s: finer than the buckets, so that it adds nothing to their error.
-fn histogram() -> Histogram<u64> {
-    match Histogram::new_with_bounds(1, 1 << MAX_BITS, 3) {
+/// Significant digits that are finer than the buckets, so that they add nothing to their error.
+const FINE: u8 = 3;
+
+/// Up to 68 s.
+fn histogram(digits: u8) -> Histogram<u64> {
+    match Histogram::new_with_bounds(1, 1 << MAX_BITS, digits) {
         Ok(histogram) => histogram,
         Err(_) => unreachable!("the bounds are constants that hdrhistogram accepts"),
     }

@@ -29,6 +29,16 @@ pub(crate) fn grown(before: &Counters, after: &Counters) -> Counters {
         .collect()
 }
 
+/// The same, place by place; places where nothing grew are left out.
+pub(crate) fn grown_by_place(
+    before: &BTreeMap<String, Counters>,
+    after: &BTreeMap<String, Counters>,
+) -> BTreeMap<String, Counters> {
+    let none = Counters::new();
+    let places = after.iter().map(|(place, now)| (place.clone(), grown(before.get(place).unwrap_or(&none), now)));
+    places.filter(|(_, counters)| !counters.is_empty()).collect()
+}
+
 /// Queue counters of an interface by `ethtool -S`, run with `prefix` (such as `ip netns exec NAME`). Empty
 /// where there is no ethtool or the driver has none.
 pub(crate) fn of_interface(prefix: &[&str], interface: &str) -> Counters {

@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Where and by what something was measured.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub cpu: String,
     pub cores: usize,
@@ -14,7 +14,7 @@ pub(crate) struct Machine {
     pub command: String,
     /// `git describe` of the checkout that the command was run in, or "unknown".
     pub commit: String,
-    pub version: &'static str,
+    pub version: String,
     /// Programs that wanted to run during the minute before: above a few tenths, others shared the cores.
     pub load_average: f64,
 }
@@ -32,7 +32,7 @@ impl Machine {
             kernel: kernel.trim().to_owned(),
             command: std::env::args().collect::<Vec<_>>().join(" "),
             commit: commit(),
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").into(),
             load_average: load.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0.0),
         }
     }

@@ -6,15 +6,19 @@
 //!  tcp-crr     a TCP echo: connections a second, each for one request
 //!  tcp-stream  a TCP discard or chargen: goodput
 //!  compare     several servers in turn, in network namespaces of its own, interleaved
+//!  diff        two results side by side
 //!  attack      the engine under floods of fragments and of SYNs, interleaved with rounds without
 //!  serve       the servers that Barewire is compared with (hidden; `compare` starts them)
 //! ```
 //!
 //! Exit code 0 is a result, 1 a failure at run time, 2 bad arguments.
 
+mod arrivals;
 mod attack;
 mod bpf;
 mod compare;
+mod course;
+mod diff;
 mod epoll;
 mod error;
 mod histogram;
@@ -23,10 +27,11 @@ mod losses;
 mod machine;
 mod mmsg;
 mod netns;
+mod options;
 mod pin;
 mod process;
 mod progress;
-mod report;
+mod result;
 mod serve;
 mod signals;
 mod tcp;
@@ -58,6 +63,8 @@ enum Cmd {
     TcpStream(tcp::StreamArgs),
     /// Compare several servers in one interleaved run, in network namespaces of its own (as root)
     Compare(compare::CompareArgs),
+    /// Show two results of `--json` side by side
+    Diff(diff::DiffArgs),
     /// What attacks leave of the engine's goodput, in network namespaces of its own (as root)
     Attack(attack::AttackArgs),
     /// A server to compare with
@@ -84,6 +91,7 @@ fn run(cli: &Cli) -> Result<()> {
         Cmd::TcpCrr(args) => tcp::run_crr(args),
         Cmd::TcpStream(args) => tcp::run_stream(args),
         Cmd::Compare(args) => compare::run(args),
+        Cmd::Diff(args) => diff::run(args),
         Cmd::Attack(args) => attack::run(args),
         Cmd::Serve(args) => serve::run(args),
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use self::net::{BENCH, Net, bench, ip};
+use self::net::{BENCH, Net, bench, ip, trial};
 
 /// Runs `udp` in the client's namespace and reads its JSON.
 fn udp(net: &Net, args: &[&str]) -> Value {
@@ -37,12 +37,12 @@ fn every_frame_is_accounted_for(net: &Net, args: &[&str]) {
     let (arrived_before, answered_before) = counters();
     let report = udp(net, args);
     let (arrived_after, answered_after) = counters();
-    let figures = &report["figures"];
+    let figures = trial(&report);
     let count = |name: &str| figures[name].as_u64().unwrap_or_else(|| panic!("no {name} in {figures}"));
-    assert!(count("sent") > 0 && count("received") > 0, "{figures}");
+    assert!(count("sent") > 0 && count("completed") > 0, "{figures}");
     assert_eq!(count("sent"), arrived_after - arrived_before, "sent and arrived: {figures}");
-    assert!(count("received") <= answered_after - answered_before, "more received than answered: {figures}");
-    assert_eq!(count("sent"), count("received") + count("lost"), "{figures}");
+    assert!(count("completed") <= answered_after - answered_before, "more received than answered: {figures}");
+    assert_eq!(count("sent"), count("completed") + count("lost"), "{figures}");
     assert_eq!(net.server_counter("Udp", "InCsumErrors"), 0, "checksums");
     let latency = &figures["latency"];
     assert!(latency["p50_ns"].as_u64().unwrap() > 0 && latency["p50_ns"].as_u64() <= latency["max_ns"].as_u64());
@@ -82,9 +82,13 @@ fn every_frame_over_ipv6_has_a_valid_checksum_and_comes_back() {
         let before = server_counter_v6(&net, "Udp6InDatagrams") + server_drops(&net);
         let report = net.measure(&[&at[..], &["--rate", "10000", "--duration", "0.5"], args].concat());
         let arrived = server_counter_v6(&net, "Udp6InDatagrams") + server_drops(&net) - before;
-        let figures = &report["figures"];
-        assert_eq!((report["family"].as_str(), figures["sent"].as_u64()), (Some("ipv6"), Some(arrived)), "{args:?}");
-        assert!(figures["received"].as_u64() > Some(0), "{args:?}: {figures}");
+        let figures = trial(&report);
+        assert_eq!(
+            (report["network"]["family"].as_str(), figures["sent"].as_u64()),
+            (Some("ipv6"), Some(arrived)),
+            "{args:?}"
+        );
+        assert!(figures["completed"].as_u64() > Some(0), "{args:?}: {figures}");
         assert_eq!(server_counter_v6(&net, "Udp6InCsumErrors"), 0, "{args:?}");
     }
 }
@@ -111,7 +115,9 @@ fn a_flood_outside_namespaces_made_for_it_is_refused() {
 #[test]
 fn each_bad_argument_says_what_to_do_and_exits_with_2() {
     let base = ["udp", "--interface", "bw0", "--target", "10.77.0.2:7"];
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 9] = [
+        (&["--arrivals", "poisson", "--rate", "1000"], "--sender kernel"),
+        (&["--arrivals", "burst", "--sender", "kernel"], "--rate"),
         (&["--size", "61"], "62"),
         (&["--size", "8900"], "--sender kernel"),
         (&["--rate", "fast"], "max"),

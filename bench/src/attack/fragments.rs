@@ -20,7 +20,7 @@ use crate::progress::Progress;
 use crate::udp::live_frames::LiveFrames;
 use crate::udp::receiver::Hook;
 use crate::udp::trial::{Attack, AttackKind, Offer, Outcome};
-use crate::{report, signals};
+use crate::{options, signals};
 
 /// Offered load, by what the engine answers without loss in calm.
 const LOADS: [f64; 2] = [0.5, 1.0];
@@ -105,7 +105,7 @@ pub(super) fn run(args: &FloodArgs, lab: &Lab) -> Result<()> {
     server.stop()?;
     print(args, lab, loss_free_pps, &rounds, &around, &ready);
     let cells = LOADS.into_iter().flat_map(|load| Phase::ALL.map(|phase| (load, phase)));
-    report::write(
+    options::write(
         args.json.as_deref(),
         &Report {
             schema: "barewire-bench-attack-fragments/1",

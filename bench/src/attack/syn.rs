@@ -26,7 +26,7 @@ use crate::tcp::stream::{Direction, Streams};
 use crate::tcp::trial::{Outcome, Plan};
 use crate::udp::frame::Path;
 use crate::udp::trial::AttackKind;
-use crate::{report, signals};
+use crate::{options, signals};
 
 const ECHO: u16 = 7;
 /// Which way the established connection's bytes go, and the port for that.
@@ -94,7 +94,7 @@ pub(super) fn run(args: &FloodArgs, lab: &Lab) -> Result<()> {
     print(args, lab, &rounds, &around, &ready);
     let (made, succeeded) = connects(&rounds, Phase::Attack);
     let cells = STREAMS.into_iter().flat_map(|(direction, _)| Phase::ALL.map(|phase| (direction, phase)));
-    report::write(
+    options::write(
         args.json.as_deref(),
         &Report {
             schema: "barewire-bench-attack-syn/1",
@@ -126,7 +126,7 @@ fn measure(
     let before = metrics(&lab.pair.server)?;
     let flood = phase.frames(AttackKind::Syn).map(|kind| Flood::start(kind, args.rate, client.index, path));
     let attempts = Attempts::default();
-    let plan = Plan { warmup: WARMUP, duration: Duration::from_secs_f64(args.seconds) };
+    let plan = Plan::closed(WARMUP, Duration::from_secs_f64(args.seconds));
     let mut client_busy = 0.0;
     let outcome: Result<Outcome> = thread::scope(|scope| {
         attempts.start(scope, path.target);

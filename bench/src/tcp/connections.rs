@@ -125,7 +125,7 @@ impl<'ports> Connections<'ports> {
     /// The server refuses, there is no port left, or the answer is not the request.
     pub(crate) fn run(&mut self, plan: Plan) -> Result<Outcome> {
         let mut window = Window::open(plan);
-        let mut transactions = Transactions::new();
+        let mut transactions = Transactions::of(&window);
         // Those before the window opens count for the question whether there is a server at all.
         let mut ever = 0;
         for index in 0..self.slots.len() {
@@ -158,7 +158,9 @@ impl<'ports> Connections<'ports> {
                 }
                 self.begin(ready.token, now_ns)?;
             }
-            window.tick(monotonic_ns(), count == 0);
+            let now_ns = monotonic_ns();
+            window.tick(now_ns, count == 0);
+            transactions.course.tick(now_ns);
         }
         let outcome = window.outcome(transactions);
         self.drain();

@@ -10,21 +10,23 @@ pub(crate) mod socket;
 pub(crate) mod stream;
 pub(crate) mod trial;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use clap::Args;
-use serde::Serialize;
 
 use self::connections::{Connections, Ports};
 use self::requests::Requests;
 use self::stream::{Direction, Streams};
-use self::trial::{Outcome, Plan, StreamFigures, TransactionFigures};
+use self::trial::{OpenLoop, Outcome, Plan, Setting};
+use crate::arrivals::ArrivalArgs;
 use crate::error::{Context, Error, Result};
 use crate::losses::{self, Counters};
-use crate::machine::Machine;
 use crate::netns::Family;
-use crate::report::{self, RunArgs};
+use crate::options::{self, RunArgs};
+use crate::result::figures::{Figure, Figures};
+use crate::result::{BackEnd, Document, Network, Round, Unit};
 use crate::{netns, pin};
 
 /// Longest time to the answer to a SYN when connections are opened that stay.
@@ -50,7 +52,9 @@ const RR_EXAMPLES: &str = "Examples:
   Latency over one connection, from inside the namespace `bw-client`:
     ip netns exec bw-client barewire-bench tcp-rr 10.77.0.2:7
   The rate over 64 connections, over IPv6:
-    barewire-bench tcp-rr [fd00:77::2]:7 --connections 64";
+    barewire-bench tcp-rr [fd00:77::2]:7 --connections 64
+  Latency at 20,000 requests a second, due as from independent users:
+    barewire-bench tcp-rr 10.77.0.2:7 --connections 64 --rate 20000 --arrivals poisson";
 
 #[derive(Args, Debug)]
 #[command(after_help = RR_EXAMPLES)]
@@ -63,6 +67,11 @@ pub(crate) struct RrArgs {
     /// Bytes of a request, and of its response
     #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1048576))]
     size: u32,
+    /// Requests a second, due by the clock [default: each connection asks again when it has its answer]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    rate: Option<u32>,
+    #[command(flatten)]
+    arrivals: ArrivalArgs,
 }
 
 const CRR_EXAMPLES: &str = "Examples:
@@ -113,44 +122,24 @@ pub(crate) struct StreamArgs {
     size: u32,
 }
 
-/// What `--json` writes.
-#[derive(Debug, Serialize)]
-struct Report<'a, F> {
-    schema: &'static str,
-    machine: Machine,
-    target: SocketAddr,
-    family: Family,
-    connections: u32,
-    size_bytes: u32,
-    direction: Option<Direction>,
-    /// Source ports that were passed over because TIME-WAIT still had them.
-    ports_skipped: Option<u64>,
-    figures: &'a F,
-    /// Counters that grew while it ran, by the place they were read in.
-    losses: &'a Places,
-}
-
-/// Places where it shows that segments were lost or connections failed.
-#[derive(Debug, Default, Serialize)]
-struct Places {
-    kernel_tcp: Counters,
-    server_metrics: Counters,
-}
-
 /// Runs `tcp-rr`.
 ///
 /// # Errors
 /// Bad arguments, or a server that does not answer.
 pub(crate) fn run_rr(args: &RrArgs) -> Result<()> {
-    let RrArgs { common, connections, size } = args;
+    let RrArgs { common, connections, size, rate, arrivals } = args;
+    let open_loop = rate.map(|rate| OpenLoop { arrivals: arrivals.open_loop(), rate_per_s: rate.into() });
+    let plan = Plan { open_loop, ..common.plan()? };
     let (outcome, losses) =
-        common.measure(|plan| Requests::open(common.target, *connections as usize, *size as usize)?.run(plan))?;
-    let figures = outcome.transaction_figures();
-    print_transactions("requests", &figures, &format!("{connections} connections, {size} B"));
-    report::print_latency(&figures.latency, "from sending to the last byte of the response");
-    print_losses(&losses);
-    let report = common.report("barewire-bench-tcp-rr/1", *connections, *size, &figures, &losses);
-    common.run.write(&report)
+        common.measure(|| Requests::open(common.target, *connections as usize, *size as usize)?.run(plan))?;
+    let paced = open_loop.map_or(String::new(), |o| format!(", {}", o.arrivals.describe(Some(o.rate_per_s))));
+    print_transactions("requests", &outcome, &format!("{connections} connections, {size} B{paced}"));
+    let from =
+        if open_loop.is_some() { "from the intended time" } else { "from sending to the last byte of the response" };
+    options::print_latency(&outcome.latency.summary(), from);
+    options::print_open_loop(outcome.from_sending.as_ref(), outcome.adherence.as_ref());
+    options::print_losses(&losses);
+    common.write("tcp-rr", &plan, &outcome, common.setting(Unit::Requests, *connections, *size), losses)
 }
 
 /// Runs `tcp-crr`.
@@ -159,20 +148,25 @@ pub(crate) fn run_rr(args: &RrArgs) -> Result<()> {
 /// Bad arguments, a server that does not answer, or no port left.
 pub(crate) fn run_crr(args: &CrrArgs) -> Result<()> {
     let CrrArgs { common, connections, size, source } = args;
-    let mut ports_skipped = 0;
-    let (outcome, losses) = common.measure(|plan| {
-        let mut ports = Ports::of(source, common.target)?;
-        let outcome = Connections::new(common.target, &mut ports, *connections as usize, *size as usize)?.run(plan)?;
-        ports_skipped = ports.skipped;
-        Ok(outcome)
-    })?;
-    let figures = outcome.transaction_figures();
-    print_transactions("connects", &figures, &format!("{connections} connections at a time, {size} B on each"));
-    report::print_latency(&figures.latency, "from connecting to the server's FIN");
-    println!("failed    {:>12}     connections", figures.failed);
-    print_losses(&losses);
-    let report = common.report("barewire-bench-tcp-crr/1", *connections, *size, &figures, &losses);
-    common.run.write(&Report { ports_skipped: Some(ports_skipped), ..report })
+    let plan = common.plan()?;
+    let (outcome, mut losses) = common
+        .measure(|| {
+            let mut ports = Ports::of(source, common.target)?;
+            let outcome =
+                Connections::new(common.target, &mut ports, *connections as usize, *size as usize)?.run(plan)?;
+            Ok((outcome, ports.skipped))
+        })
+        .map(|((outcome, skipped), mut losses)| {
+            // Not a loss, but what the client had to go round: ports that TIME-WAIT still had.
+            losses.insert("client".into(), Counters::from([("ports_skipped".into(), skipped)]));
+            (outcome, losses)
+        })?;
+    print_transactions("connects", &outcome, &format!("{connections} connections at a time, {size} B on each"));
+    options::print_latency(&outcome.latency.summary(), "from connecting to the server's FIN");
+    println!("failed    {:>12}     connections", outcome.failed);
+    losses.retain(|_, counters| counters.values().any(|value| *value > 0));
+    options::print_losses(&losses);
+    common.write("tcp-crr", &plan, &outcome, common.setting(Unit::Connections, *connections, *size), losses)
 }
 
 /// Runs `tcp-stream`.
@@ -181,84 +175,100 @@ pub(crate) fn run_crr(args: &CrrArgs) -> Result<()> {
 /// Bad arguments, or a server that does not accept or closes.
 pub(crate) fn run_stream(args: &StreamArgs) -> Result<()> {
     let StreamArgs { common, direction, connections, size } = args;
+    let plan = common.plan()?;
     let (outcome, losses) = common
-        .measure(|plan| Streams::open(common.target, *direction, *connections as usize, *size as usize)?.run(plan))?;
-    let figures: StreamFigures = outcome.stream_figures();
+        .measure(|| Streams::open(common.target, *direction, *connections as usize, *size as usize)?.run(plan))?;
     println!(
         "goodput   {:>12.3} Gb/s   {} bytes of payload in {:.2} s, {connections} connections",
-        figures.goodput_gbps, figures.bytes, figures.seconds
+        outcome.goodput_gbps(),
+        outcome.bytes,
+        outcome.seconds
     );
-    print_client(figures.client_idle, figures.client_limited);
-    print_losses(&losses);
-    let report = common.report("barewire-bench-tcp-stream/1", *connections, *size, &figures, &losses);
-    common.run.write(&Report { direction: Some(*direction), ..report })
+    print_client(&outcome);
+    options::print_losses(&losses);
+    let measure = match direction {
+        Direction::Send => "tcp-stream-send",
+        Direction::Receive => "tcp-stream-receive",
+    };
+    common.write(measure, &plan, &outcome, common.setting(Unit::Chunks, *connections, *size), losses)
 }
 
+/// Counters that grew, by place.
+type Losses = BTreeMap<String, Counters>;
+
 impl Common {
-    /// Checks everything, measures, and says which counters grew meanwhile.
-    fn measure(&self, run: impl FnOnce(Plan) -> Result<Outcome>) -> Result<(Outcome, Places)> {
-        report::check_duration(self.duration)?;
+    /// A closed loop of the length asked for.
+    ///
+    /// # Errors
+    /// A length that is none.
+    fn plan(&self) -> Result<Plan> {
+        options::check_duration(self.duration)?;
         if !(0.0..=3600.0).contains(&self.warmup) {
             return Err(Error::usage("--warmup: from 0 to 3600"));
         }
+        Ok(Plan::closed(Duration::from_secs_f64(self.warmup), Duration::from_secs_f64(self.duration)))
+    }
+
+    /// Pins this thread, measures, and says which counters grew meanwhile.
+    fn measure<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<(T, Losses)> {
         pin::to_core(self.run.core)?;
         netns::check_target(self.run.i_own_this_target)?;
-        let seconds = Duration::from_secs_f64;
         let before = self.places()?;
-        let outcome = run(Plan { warmup: seconds(self.warmup), duration: seconds(self.duration) })?;
+        let outcome = run()?;
         let after = self.places()?;
-        let grown = Places {
-            kernel_tcp: losses::grown(&before.kernel_tcp, &after.kernel_tcp),
-            server_metrics: losses::grown(&before.server_metrics, &after.server_metrics),
-        };
-        Ok((outcome, grown))
+        Ok((outcome, losses::grown_by_place(&before, &after)))
     }
 
-    fn places(&self) -> Result<Places> {
-        Ok(Places { kernel_tcp: losses::of_kernel_tcp(), server_metrics: self.run.server_metrics()? })
+    /// Places where it shows that segments were lost or connections failed.
+    fn places(&self) -> Result<Losses> {
+        let kernel = ("kernel TCP".to_owned(), losses::of_kernel_tcp());
+        Ok(BTreeMap::from([kernel, ("server".to_owned(), self.run.server_metrics()?)]))
     }
 
-    fn report<'a, F>(
-        &self,
-        schema: &'static str,
-        connections: u32,
-        size_bytes: u32,
-        figures: &'a F,
-        losses: &'a Places,
-    ) -> Report<'a, F> {
-        Report {
-            schema,
-            machine: Machine::describe(),
-            target: self.target,
+    fn setting(&self, unit: Unit, connections: u32, size_bytes: u32) -> Setting {
+        Setting { back_end: BackEnd::Kernel, unit, connections, size_bytes }
+    }
+
+    /// Writes the result, if a file was asked for.
+    fn write(&self, measure: &str, plan: &Plan, outcome: &Outcome, setting: Setting, losses: Losses) -> Result<()> {
+        let network = Network {
+            description: "as given".into(),
             family: Family::of(self.target),
-            connections,
-            size_bytes,
-            direction: None,
-            ports_skipped: None,
-            figures,
-            losses,
-        }
+            mtu: None,
+            interface: None,
+            target: Some(self.target),
+        };
+        let trial = outcome.trial(measure, setting, plan);
+        let round = Round { figures: figures(outcome, setting.unit), trials: vec![trial], losses, ..Round::default() };
+        Document::single(measure, network, round).write(self.run.json.as_deref())
     }
 }
 
-fn print_transactions(what: &str, figures: &TransactionFigures, how: &str) {
-    let TransactionFigures { rate_per_s, transactions, seconds, .. } = figures;
-    println!("{what:<9} {rate_per_s:>12.0}/s   {transactions} in {seconds:.2} s, {how}");
-    print_client(figures.client_idle, figures.client_limited);
+/// What is told of a trial.
+fn figures(outcome: &Outcome, unit: Unit) -> Figures {
+    let limited = outcome.limited();
+    if unit == Unit::Chunks {
+        return Figures::from([("goodput".into(), Figure::higher(Some(outcome.goodput_gbps()), "Gb/s", limited))]);
+    }
+    let latency = outcome.latency.summary();
+    let us = |ns: u64| (latency.samples > 0).then_some(ns as f64 / 1000.0);
+    Figures::from([
+        ("rate".into(), Figure::higher(Some(outcome.rate_per_s() / 1000.0), "k/s", limited)),
+        ("p50".into(), Figure::lower(us(latency.p50_ns), "us", limited)),
+        ("p99".into(), Figure::lower(us(latency.p99_ns), "us", limited)),
+    ])
 }
 
-fn print_client(idle: f64, limited: bool) {
-    println!("client    {:>12.1} %   of its time with nothing to do", idle * 100.0);
-    if limited {
+fn print_transactions(what: &str, outcome: &Outcome, how: &str) {
+    let Outcome { transactions, seconds, .. } = outcome;
+    println!("{what:<9} {:>12.0}/s   {transactions} in {seconds:.2} s, {how}", outcome.rate_per_s());
+    print_client(outcome);
+}
+
+fn print_client(outcome: &Outcome) {
+    println!("client    {:>12.1} %   of its time with nothing to do", outcome.client_idle * 100.0);
+    if outcome.client_limited() {
         println!("client-limited: its core had no time to spare, so a faster server may not show");
-    }
-}
-
-fn print_losses(losses: &Places) {
-    for (place, counters) in [("kernel TCP", &losses.kernel_tcp), ("server", &losses.server_metrics)] {
-        for (name, growth) in counters {
-            println!("            {growth:>10}     {place}: {name}");
-        }
     }
 }
 

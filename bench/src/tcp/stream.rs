@@ -68,25 +68,31 @@ impl Streams {
     /// A connection ends.
     pub(crate) fn run(&mut self, plan: Plan) -> Result<Outcome> {
         let mut window = Window::open(plan);
+        let mut transactions = Transactions::of(&window);
         let mut before = None;
         while !window.over() {
             let count = self.epoll.wait(self.patience_ms);
             for event in 0..count {
                 let token = self.epoll.ready(event).token;
-                self.step(token).map_err(|error| Error::run(format!("connection {token} was lost: {error}")))?;
+                let moved =
+                    self.step(token).map_err(|error| Error::run(format!("connection {token} was lost: {error}")))?;
+                if window.begun() {
+                    transactions.course.moved(moved);
+                }
             }
-            window.tick(monotonic_ns(), count == 0);
+            let now_ns = monotonic_ns();
+            window.tick(now_ns, count == 0);
+            transactions.course.tick(now_ns);
             if before.is_none() && window.begun() {
                 before = Some(self.moved()?);
             }
         }
-        let mut transactions = Transactions::new();
         transactions.bytes = self.moved()? - before.unwrap_or(0);
         Ok(window.outcome(transactions))
     }
 
-    /// One read or write, so that all connections get their turn.
-    fn step(&mut self, index: usize) -> io::Result<()> {
+    /// One read or write, so that all connections get their turn. The bytes that it moved.
+    fn step(&mut self, index: usize) -> io::Result<u64> {
         let moved = match self.direction {
             Direction::Send => self.streams[index].write(&self.buffer),
             Direction::Receive => self.streams[index].read(&mut self.buffer),
@@ -95,9 +101,9 @@ impl Streams {
             Ok(0) => Err(io::Error::new(ErrorKind::UnexpectedEof, "the server closed it")),
             Ok(count) => {
                 self.received += if self.direction == Direction::Receive { count as u64 } else { 0 };
-                Ok(())
+                Ok(count as u64)
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(()),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(0),
             Err(error) => Err(error),
         }
     }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-
-use crate::histogram::{Latency, LatencySummary};
+use crate::arrivals::{Adherence, Arrivals, Schedule};
+use crate::course::Course;
+use crate::histogram::Latency;
+use crate::result::{BackEnd, Distribution, Slice, Timestamps, Trial, Unit};
 use crate::signals::{self, monotonic_ns};
 
 /// A client that had less than this part of its time to spare measured itself as much as the server.
@@ -17,11 +18,35 @@ pub(crate) struct Plan {
     pub warmup: Duration,
     /// What counts.
     pub duration: Duration,
+    /// Requests go by this clock; `None` is a closed loop.
+    pub open_loop: Option<OpenLoop>,
+}
+
+/// Requests that are due by the clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpenLoop {
+    pub arrivals: Arrivals,
+    pub rate_per_s: f64,
+}
+
+impl Plan {
+    /// A closed loop.
+    pub(crate) const fn closed(warmup: Duration, duration: Duration) -> Self {
+        Self { warmup, duration, open_loop: None }
+    }
+
+    /// The due times from now on, warm-up included, if there are any.
+    pub(crate) fn schedule(&self, window: &Window) -> Option<Schedule> {
+        let OpenLoop { arrivals, rate_per_s } = self.open_loop?;
+        let length_ns = window.until_ns - window.began_ns;
+        Some(Schedule::new(arrivals, rate_per_s, window.began_ns, length_ns).warm_from(window.from_ns))
+    }
 }
 
 /// The part of a trial that counts, and what of it the client spent asking in vain whether anything is ready.
 #[derive(Debug)]
 pub(crate) struct Window {
+    began_ns: u64,
     from_ns: u64,
     until_ns: u64,
     last_ns: u64,
@@ -36,7 +61,8 @@ impl Window {
 
     fn at(now_ns: u64, plan: Plan) -> Self {
         let from_ns = now_ns + plan.warmup.as_nanos() as u64;
-        Self { from_ns, until_ns: from_ns + plan.duration.as_nanos() as u64, last_ns: now_ns, idle_ns: 0 }
+        let until_ns = from_ns + plan.duration.as_nanos() as u64;
+        Self { began_ns: now_ns, from_ns, until_ns, last_ns: now_ns, idle_ns: 0 }
     }
 
     /// Takes note of the time; nothing was ready since the last note if `idle`.
@@ -62,6 +88,16 @@ impl Window {
         self.last_ns >= self.until_ns || signals::stopping()
     }
 
+    /// How long ago it ended, by the last note of the time.
+    pub(crate) fn since_end_ns(&self) -> u64 {
+        self.last_ns.saturating_sub(self.until_ns)
+    }
+
+    /// From the beginning of the warm-up to the last note of the time.
+    pub(crate) fn ran_ns(&self) -> u64 {
+        self.last_ns.min(self.until_ns) - self.began_ns
+    }
+
     /// How long it counted so far.
     pub(crate) fn seconds(&self) -> f64 {
         Duration::from_nanos(self.last_ns.min(self.until_ns).saturating_sub(self.from_ns)).as_secs_f64()
@@ -71,8 +107,34 @@ impl Window {
     pub(crate) fn outcome(&self, transactions: Transactions) -> Outcome {
         let seconds = self.seconds();
         let idle = if seconds > 0.0 { self.idle_ns as f64 / 1e9 / seconds } else { 0.0 };
-        let Transactions { done, failed, bytes, latency } = transactions;
-        Outcome { seconds, transactions: done, failed, bytes, client_idle: idle, latency }
+        let Transactions { done, failed, bytes, latency, from_sending, course } = transactions;
+        Outcome {
+            seconds,
+            sent: done,
+            transactions: done,
+            failed,
+            bytes,
+            client_idle: idle,
+            latency,
+            from_sending,
+            adherence: None,
+            slices: course.finish(self.last_ns),
+        }
+    }
+
+    /// The same for an open loop with `due` requests, the last answer to which came at `last_ns`: an answer that
+    /// came after the end makes the time longer that its rate is told for.
+    pub(crate) fn outcome_of_open_loop(
+        &self,
+        transactions: Transactions,
+        due: u64,
+        last_ns: u64,
+        adherence: Adherence,
+    ) -> Outcome {
+        let late_ns = last_ns.saturating_sub(self.until_ns);
+        let outcome = self.outcome(transactions);
+        let seconds = outcome.seconds + Duration::from_nanos(late_ns).as_secs_f64();
+        Outcome { seconds, sent: due, adherence: Some(adherence), ..outcome }
     }
 }
 
@@ -85,17 +147,28 @@ pub(crate) struct Transactions {
     /// Payload of a stream.
     pub bytes: u64,
     pub latency: Latency,
+    /// In an open loop, from the moment of sending.
+    from_sending: Option<Latency>,
+    pub course: Course,
 }
 
 impl Transactions {
-    pub(crate) fn new() -> Self {
-        Self { done: 0, failed: 0, bytes: 0, latency: Latency::new() }
+    pub(crate) fn of(window: &Window) -> Self {
+        let course = Course::new(window.from_ns, window.until_ns);
+        Self { done: 0, failed: 0, bytes: 0, latency: Latency::new(), from_sending: None, course }
     }
 
     /// A transaction that began at `begun_ns` is complete.
     pub(crate) fn record(&mut self, begun_ns: u64, now_ns: u64) {
         self.done += 1;
         self.latency.record(now_ns - begun_ns);
+        self.course.record(now_ns - begun_ns);
+    }
+
+    /// One is complete that was due before it could be sent.
+    pub(crate) fn record_due(&mut self, due_ns: u64, sent_ns: u64, now_ns: u64) {
+        self.record(due_ns, now_ns);
+        self.from_sending.get_or_insert_with(Latency::new).record(now_ns - sent_ns);
     }
 }
 
@@ -104,37 +177,27 @@ impl Transactions {
 pub(crate) struct Outcome {
     /// How long was counted.
     pub seconds: f64,
+    /// Requests of which an answer was due.
+    pub sent: u64,
     pub transactions: u64,
     pub failed: u64,
     pub bytes: u64,
     /// Part of the time in which nothing was ready for the client.
     pub client_idle: f64,
+    /// From the due time, in a closed loop from sending.
     pub latency: Latency,
+    pub from_sending: Option<Latency>,
+    pub adherence: Option<Adherence>,
+    pub slices: Vec<Slice>,
 }
 
-/// The figures of request/response and of connections, as they are printed and written.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct TransactionFigures {
-    pub transactions: u64,
-    pub rate_per_s: f64,
-    pub failed: u64,
-    pub seconds: f64,
-    /// Part of the time in which nothing was ready for the client.
-    pub client_idle: f64,
-    /// Nearly none: the client's core was the limit, or nearly so.
-    pub client_limited: bool,
-    pub latency: LatencySummary,
-}
-
-/// The figures of a stream.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct StreamFigures {
-    pub bytes: u64,
-    /// Payload, in 10^9 bits a second.
-    pub goodput_gbps: f64,
-    pub seconds: f64,
-    pub client_idle: f64,
-    pub client_limited: bool,
+/// What a trial was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setting {
+    pub back_end: BackEnd,
+    pub unit: Unit,
+    pub connections: u32,
+    pub size_bytes: u32,
 }
 
 impl Outcome {
@@ -151,25 +214,41 @@ impl Outcome {
         self.client_idle < SPARE
     }
 
-    pub(crate) fn transaction_figures(&self) -> TransactionFigures {
-        TransactionFigures {
-            transactions: self.transactions,
-            rate_per_s: self.rate_per_s(),
-            failed: self.failed,
-            seconds: self.seconds,
-            client_idle: self.client_idle,
-            client_limited: self.client_limited(),
-            latency: self.latency.summary(),
-        }
+    /// The client may have been the limit: it had no time to spare, or did not keep its schedule.
+    pub(crate) fn limited(&self) -> bool {
+        self.adherence.map_or(self.client_limited(), |adherence| !adherence.kept)
     }
 
-    pub(crate) fn stream_figures(&self) -> StreamFigures {
-        StreamFigures {
-            bytes: self.bytes,
-            goodput_gbps: self.goodput_gbps(),
+    /// The trial as it is written.
+    pub(crate) fn trial(&self, measure: &str, setting: Setting, plan: &Plan) -> Trial {
+        let Setting { back_end, unit, connections, size_bytes } = setting;
+        Trial {
+            measure: measure.into(),
+            back_end,
+            arrivals: plan
+                .open_loop
+                .map_or(Arrivals::Closed { outstanding: connections.into() }, |open_loop| open_loop.arrivals),
+            connections: Some(connections),
+            size_bytes,
+            unit,
+            asked_per_s: plan.open_loop.map(|open_loop| open_loop.rate_per_s),
             seconds: self.seconds,
-            client_idle: self.client_idle,
-            client_limited: self.client_limited(),
+            sent: self.sent,
+            completed: self.transactions,
+            completed_per_s: self.rate_per_s(),
+            bytes: self.bytes,
+            lost: self.sent.saturating_sub(self.transactions),
+            duplicated: 0,
+            reordered: 0,
+            stale: 0,
+            failed: self.failed,
+            idle: Some(self.client_idle),
+            limited: self.limited(),
+            adherence: self.adherence,
+            timestamps: Timestamps::Program,
+            latency: Distribution::of(&self.latency),
+            latency_from_sending: self.from_sending.as_ref().and_then(Distribution::of),
+            slices: self.slices.clone(),
         }
     }
 }
@@ -179,7 +258,7 @@ mod tests {
     use super::*;
 
     fn window() -> Window {
-        Window::at(1000, Plan { warmup: Duration::from_nanos(500), duration: Duration::from_nanos(1000) })
+        Window::at(1000, Plan::closed(Duration::from_nanos(500), Duration::from_nanos(1000)))
     }
 
     #[test]
@@ -200,21 +279,21 @@ mod tests {
         window.tick(1700, false);
         window.tick(1750, true);
         window.tick(2600, false);
-        let outcome = window.outcome(Transactions::new());
+        let outcome = window.outcome(Transactions::of(&window));
         assert!((outcome.client_idle - 0.15).abs() < 1e-9, "{}", outcome.client_idle);
         assert!(!outcome.client_limited());
     }
 
     #[test]
     fn a_client_without_time_to_spare_is_limited_and_rates_are_of_the_counted_time() {
-        let mut window = Window::at(0, Plan { warmup: Duration::ZERO, duration: Duration::from_secs(2) });
+        let mut window = Window::at(0, Plan::closed(Duration::ZERO, Duration::from_secs(2)));
         window.tick(2_000_000_000, false);
-        let mut transactions = Transactions::new();
+        let mut transactions = Transactions::of(&window);
         transactions.record(5, 25);
         transactions.bytes = 1_000_000_000;
         let outcome = window.outcome(transactions);
         assert!(outcome.client_limited());
         assert_eq!((outcome.rate_per_s(), outcome.goodput_gbps()), (0.5, 4.0));
-        assert_eq!(outcome.transaction_figures().latency.p50_ns, 20);
+        assert_eq!(outcome.latency.summary().p50_ns, 20);
     }
 }

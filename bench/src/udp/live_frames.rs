@@ -89,7 +89,7 @@ impl LiveFrames {
         // The receiver works on the server's core. Timing each reply costs a clock reading there, so a
         // throughput trial times one in 16.
         let sample_mask = if offer.batch == 1 { 0 } else { 15 };
-        self.receiver.expect(self.trial, self.path.target.port(), sample_mask)?;
+        self.receiver.expect(self.trial, self.path.target.port(), sample_mask, false)?;
 
         let request = frame::request(&self.path, offer.frame_len);
         let start_ns = monotonic_ns() + LEAD.as_nanos() as u64;
@@ -105,7 +105,7 @@ impl LiveFrames {
         self.send_all(&request, offer, &plan)?;
 
         let ended_ns = monotonic_ns();
-        let [sent, deferred, attacked] = counters(&self.generate)?;
+        let [sent, _deferred, attacked] = counters(&self.generate)?;
         let tally = self.receiver.drain(sent)?;
         let send_ns =
             if signals::stopping() { ended_ns.min(plan.end_ns) - start_ns.min(ended_ns) } else { duration_ns };
@@ -114,12 +114,16 @@ impl LiveFrames {
             asked_pps: offer.rate_pps,
             sent,
             received: tally.received,
+            duplicated: tally.duplicated,
+            reordered: tally.reordered,
             stale: tally.stale,
-            deferred,
             attacked,
             seconds: send_ns as f64 / 1e9,
             goodput_pps: tally.received as f64 * 1e9 / window_ns as f64,
             latency: tally.latency,
+            from_sending: None,
+            adherence: None,
+            slices: Vec::new(),
         })
     }
 

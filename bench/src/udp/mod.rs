@@ -4,35 +4,36 @@ pub(crate) mod frame;
 pub(crate) mod generator;
 pub(crate) mod live_frames;
 pub(crate) mod receiver;
+mod sequences;
 pub(crate) mod socket_frames;
 pub(crate) mod sockets;
 pub(crate) mod trial;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use serde::Serialize;
 
 use self::frame::Path;
 use self::live_frames::LiveFrames;
 use self::receiver::Hook;
-use self::sockets::{Loop, Sockets};
-use self::trial::{Figures, Offer, Outcome};
+use self::sockets::Sockets;
+use self::trial::{Offer, Outcome};
+use crate::arrivals::{ArrivalArgs, Arrivals};
 use crate::error::{Error, Result};
 use crate::interface::Interface;
 use crate::losses::{self, Counters};
-use crate::machine::Machine;
 use crate::netns::Family;
-use crate::report::{self, RunArgs};
+use crate::options::{self, RunArgs};
+use crate::result::{BackEnd, Document, Network, Nic, Round};
 use crate::{netns, pin, signals};
 
 /// Source port of requests: outside the ephemeral range, so that no other socket's replies are taken for ours.
 pub(crate) const SOURCE_PORT: u16 = 9007;
 
 /// What sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Sender {
     /// A BPF program run over live frames in the kernel: several million a second from one core
     LiveFrames,
@@ -86,6 +87,8 @@ pub(crate) struct UdpArgs {
     #[arg(long, value_name = "N", default_value_t = 1, requires = "closed_loop",
           value_parser = clap::value_parser!(u64).range(1..=65536))]
     window: u64,
+    #[command(flatten)]
+    arrivals: ArrivalArgs,
     /// Bytes from the Ethernet header to the end of the payload [default: 64, over IPv6 84]
     #[arg(long, value_name = "BYTES")]
     size: Option<usize>,
@@ -106,32 +109,6 @@ pub(crate) struct UdpArgs {
     run: RunArgs,
 }
 
-/// What `--json` writes.
-#[derive(Debug, Serialize)]
-struct Report<'a> {
-    schema: &'static str,
-    machine: Machine,
-    interface: &'a str,
-    target: SocketAddr,
-    family: Family,
-    sender: Sender,
-    receiver: Option<Hook>,
-    batch: u32,
-    closed_loop_window: Option<u64>,
-    frame_len_bytes: usize,
-    figures: &'a Figures,
-    /// Counters that grew while it ran, by the place they were read in.
-    losses: &'a Places,
-}
-
-/// Places outside server and receiver where packets can be lost.
-#[derive(Debug, Default, Serialize)]
-struct Places {
-    interface: Counters,
-    kernel_udp: Counters,
-    server_metrics: Counters,
-}
-
 /// Runs the command.
 ///
 /// # Errors
@@ -141,7 +118,7 @@ pub(crate) fn run(args: &UdpArgs) -> Result<()> {
     pin::to_core(args.run.core)?;
     let interface = Interface::find(&args.interface)?;
     netns::check_target(args.run.i_own_this_target)?;
-    let offer = offer(args);
+    let (offer, arrivals) = (offer(args), arrivals(args));
     let before = places(args)?;
     let outcome = match args.sender {
         Sender::LiveFrames => {
@@ -152,19 +129,25 @@ pub(crate) fn run(args: &UdpArgs) -> Result<()> {
         Sender::Kernel => {
             let source = SocketAddr::new(interface.address_towards(args.target)?, SOURCE_PORT);
             let mut sender = Sockets::open(source, args.target)?;
-            let mode = if args.closed_loop { Loop::Closed(args.window) } else { Loop::Open };
-            measure(args, &offer, |offer| sender.run(offer, mode))?
+            measure(args, &offer, |offer| sender.run(offer, arrivals))?
         }
     };
-    let after = places(args)?;
-    let losses = Places {
-        interface: losses::grown(&before.interface, &after.interface),
-        kernel_udp: losses::grown(&before.kernel_udp, &after.kernel_udp),
-        server_metrics: losses::grown(&before.server_metrics, &after.server_metrics),
+    let losses = losses::grown_by_place(&before, &places(args)?);
+    print(args, arrivals, &outcome, &losses);
+    let network = Network {
+        description: "as given".into(),
+        family: Family::of(args.target),
+        mtu: None,
+        interface: Some(Nic::describe(&interface.name)),
+        target: Some(args.target),
     };
-    let figures = outcome.figures();
-    print(args, &offer, &figures, &losses);
-    write_json(args, &offer, &figures, &losses)
+    let back_end = match args.sender {
+        Sender::LiveFrames => BackEnd::LiveFrames,
+        Sender::Kernel => BackEnd::Kernel,
+    };
+    let trial = outcome.trial("udp", back_end, arrivals, args.frame_len());
+    let round = Round { figures: outcome.figures(), trials: vec![trial], losses, ..Round::default() };
+    Document::single("udp", network, round).write(args.run.json.as_deref())
 }
 
 /// The path of requests from an interface to a server on its link.
@@ -192,9 +175,17 @@ fn check(args: &UdpArgs) -> Result<()> {
             frame::MAX_LIVE_LEN
         )));
     }
-    report::check_duration(args.duration)?;
+    options::check_duration(args.duration)?;
     if args.closed_loop && args.sender == Sender::LiveFrames {
         return Err(Error::usage("live frames cannot wait for replies: use `--sender kernel` with --closed-loop"));
+    }
+    if args.arrivals.open_loop() != Arrivals::Constant {
+        if args.sender == Sender::LiveFrames {
+            return Err(Error::usage("live frames come at a constant rate: use `--sender kernel` with --arrivals"));
+        }
+        if args.closed_loop || args.rate.0.is_none() {
+            return Err(Error::usage("--arrivals spreads a rate over time: give it one, as with `--rate 20000`"));
+        }
     }
     Ok(())
 }
@@ -212,6 +203,14 @@ fn offer(args: &UdpArgs) -> Offer {
     }
 }
 
+fn arrivals(args: &UdpArgs) -> Arrivals {
+    match (args.closed_loop, args.rate.0) {
+        (true, _) => Arrivals::Closed { outstanding: args.window },
+        (false, None) => Arrivals::Flood,
+        (false, Some(_)) => args.arrivals.open_loop(),
+    }
+}
+
 fn measure(args: &UdpArgs, offer: &Offer, mut run: impl FnMut(&Offer) -> Result<Outcome>) -> Result<Outcome> {
     if args.warmup {
         run(&Offer { duration: Duration::from_millis(500), ..*offer })?;
@@ -220,60 +219,34 @@ fn measure(args: &UdpArgs, offer: &Offer, mut run: impl FnMut(&Offer) -> Result<
     run(offer)
 }
 
-fn places(args: &UdpArgs) -> Result<Places> {
-    Ok(Places {
-        interface: losses::of_interface(&[], &args.interface),
-        kernel_udp: losses::of_kernel_udp(),
-        server_metrics: args.run.server_metrics()?,
-    })
+/// Places outside server and receiver where packets can be lost.
+fn places(args: &UdpArgs) -> Result<BTreeMap<String, Counters>> {
+    Ok(BTreeMap::from([
+        ("interface".to_owned(), losses::of_interface(&[], &args.interface)),
+        ("kernel UDP".to_owned(), losses::of_kernel_udp()),
+        ("server".to_owned(), args.run.server_metrics()?),
+    ]))
 }
 
-fn print(args: &UdpArgs, offer: &Offer, figures: &Figures, losses: &Places) {
-    let asked = match (args.closed_loop, offer.rate_pps) {
-        (true, _) => format!("closed loop, window {}", args.window),
-        (false, Some(rate)) => format!("asked {rate:.0}/s"),
-        (false, None) => "as many as possible".into(),
-    };
+fn print(args: &UdpArgs, arrivals: Arrivals, outcome: &Outcome, losses: &BTreeMap<String, Counters>) {
+    let Outcome { sent, received, duplicated, reordered, seconds, goodput_pps, .. } = outcome;
     println!(
-        "sent      {:>12.0}/s   {} frames of {} B in {:.2} s, {asked}",
-        figures.sent_pps,
-        figures.sent,
+        "sent      {:>12.0}/s   {sent} frames of {} B in {seconds:.2} s, {}",
+        outcome.sent_pps(),
         args.frame_len(),
-        figures.seconds
+        arrivals.describe(outcome.asked_pps)
     );
-    println!("goodput   {:>12.0}/s   {} replies", figures.goodput_pps, figures.received);
-    println!("lost      {:>12}     {:.3} %", figures.lost, figures.loss_ratio * 100.0);
-    for (place, counters) in
-        [("interface", &losses.interface), ("kernel UDP", &losses.kernel_udp), ("server", &losses.server_metrics)]
-    {
-        for (name, growth) in counters {
-            println!("            {growth:>10}     {place}: {name}");
-        }
-    }
-    report::print_latency(&figures.latency, if args.closed_loop { "from sending" } else { "from the intended time" });
-    if figures.generator_limited {
+    println!("goodput   {goodput_pps:>12.0}/s   {received} answered, {duplicated} twice, {reordered} late");
+    println!("lost      {:>12}     {:.3} %", outcome.lost(), outcome.loss_ratio() * 100.0);
+    options::print_losses(losses);
+    options::print_latency(&outcome.latency.summary(), arrivals.latency_from());
+    options::print_open_loop(outcome.from_sending.as_ref(), outcome.adherence.as_ref());
+    if outcome.generator_limited() && outcome.adherence.is_none() {
         println!("generator-limited: it sent less than 90 % of the asked rate, so this says nothing of the server");
     }
-    if figures.sent > 0 && figures.received == 0 {
+    if *sent > 0 && *received == 0 {
         println!("no reply at all: does the server run, and has its end of a veth `gro on` (kernel sockets)?");
     }
-}
-
-fn write_json(args: &UdpArgs, offer: &Offer, figures: &Figures, losses: &Places) -> Result<()> {
-    args.run.write(&Report {
-        schema: "barewire-bench-udp/1",
-        machine: Machine::describe(),
-        interface: &args.interface,
-        target: args.target,
-        family: Family::of(args.target),
-        sender: args.sender,
-        receiver: (args.sender == Sender::LiveFrames).then_some(args.receiver),
-        batch: offer.batch,
-        closed_loop_window: args.closed_loop.then_some(args.window),
-        frame_len_bytes: args.frame_len(),
-        figures,
-        losses,
-    })
 }
 
 #[cfg(test)]

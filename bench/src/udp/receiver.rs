@@ -38,7 +38,12 @@ pub(crate) enum Hook {
 /// What the BPF program counted since the last [`Receiver::expect`].
 #[derive(Debug)]
 pub(crate) struct Tally {
+    /// Requests that were answered.
     pub received: u64,
+    /// Second replies to a request.
+    pub duplicated: u64,
+    /// Replies that came after the reply to a later request.
+    pub reordered: u64,
     /// Replies of an earlier trial.
     pub stale: u64,
     /// CLOCK_MONOTONIC when the last reply came; 0 if none did.
@@ -47,7 +52,9 @@ pub(crate) struct Tally {
 }
 
 /// Words before the buckets in `struct tally`.
-const TALLY_WORDS: usize = 4;
+const TALLY_WORDS: usize = 7;
+/// Bytes of `struct seen`.
+const SEEN_LEN: usize = 4096 * 4;
 
 /// Replies count as all there when none has come for this long; longer than the stalls of a virtual machine.
 const QUIET: Duration = Duration::from_millis(30);
@@ -77,18 +84,22 @@ impl Receiver {
         Ok(Self { _link: link, object })
     }
 
-    /// Starts counting the replies of a trial afresh. Latency is recorded where `sequence & sample_mask` is 0.
-    pub(crate) fn expect(&self, trial: u32, server_port: u16, sample_mask: u64) -> Result<()> {
+    /// Starts counting the replies of a trial afresh. Latency is recorded where `sequence & sample_mask` is 0; with
+    /// `copies`, several replies have the same sequence and all count.
+    pub(crate) fn expect(&self, trial: u32, server_port: u16, sample_mask: u64, copies: bool) -> Result<()> {
         let tally = bpf::map(&self.object, "tally")?;
         let cpus = libbpf_rs::num_possible_cpus().context(|| "cannot count the CPUs".into())?;
         let zeros = vec![vec![0; (TALLY_WORDS + BUCKETS) * 8]; cpus];
         tally
             .update_percpu(&[0; 4], &zeros, MapFlags::ANY)
             .context(|| "cannot clear the receiver's counters".into())?;
+        bpf::map(&self.object, "seen")?
+            .update_percpu(&[0; 4], &vec![vec![0; SEEN_LEN]; cpus], MapFlags::ANY)
+            .context(|| "cannot make the receiver forget what it has seen".into())?;
         let mut expect = Vec::with_capacity(16);
         expect.extend(trial.to_ne_bytes());
         expect.extend(server_port.to_be_bytes());
-        expect.extend([0; 2]);
+        expect.extend(u16::from(copies).to_ne_bytes());
         expect.extend(sample_mask.to_ne_bytes());
         bpf::map(&self.object, "expect")?
             .update(&[0; 4], &expect, MapFlags::ANY)
@@ -101,18 +112,24 @@ impl Receiver {
             .lookup_percpu(&[0; 4], MapFlags::ANY)
             .context(|| "cannot read the receiver's counters".into())?
             .unwrap_or_default();
-        let (mut received, mut stale, mut last_ns, mut max_ns) = (0, 0, 0, 0);
+        let (mut received, mut stale, mut last_ns, mut max_ns, mut duplicated, mut reordered) = (0, 0, 0, 0, 0, 0);
         let mut buckets = vec![0; BUCKETS];
         for bytes in per_cpu {
             let words: Vec<u64> = words(&bytes).collect();
-            let [cpu_received, cpu_stale, cpu_last_ns, cpu_max_ns, counts @ ..] = words.as_slice() else { continue };
+            let [cpu_received, cpu_stale, cpu_last_ns, cpu_max_ns, cpu_duplicated, cpu_reordered, _next, counts @ ..] =
+                words.as_slice()
+            else {
+                continue;
+            };
             received += cpu_received;
             stale += cpu_stale;
             last_ns = last_ns.max(*cpu_last_ns);
             max_ns = max_ns.max(*cpu_max_ns);
+            duplicated += cpu_duplicated;
+            reordered += cpu_reordered;
             buckets.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
         }
-        Ok(Tally { received, stale, last_ns, latency: Latency::from_buckets(&buckets, max_ns) })
+        Ok(Tally { received, duplicated, reordered, stale, last_ns, latency: Latency::from_buckets(&buckets, max_ns) })
     }
 
     /// Waits until all replies are there or no more come, and counts them.

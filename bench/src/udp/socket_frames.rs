@@ -60,10 +60,10 @@ impl SocketFrames {
     /// The kernel refused; not an interruption, which gives the partial result.
     pub(crate) fn run(&mut self, offer: &Offer) -> Result<Outcome> {
         self.trial = self.trial.wrapping_add(1);
-        self.receiver.expect(self.trial, self.path.target.port(), 0)?;
         let payload_len = offer.frame_len - frame::headers_len(Family::of(self.path.target));
         // For latency frames come one by one.
         let frames = if offer.batch == 1 { 1 } else { FRAMES };
+        self.receiver.expect(self.trial, self.path.target.port(), 0, frames > 1)?;
         bpf::map(&self.multiply, "copies")?
             .update(&[0; 4], &(frames - 1).to_ne_bytes(), MapFlags::ANY)
             .context(|| "cannot say how many frames to make of a datagram".into())?;
@@ -97,12 +97,16 @@ impl SocketFrames {
             asked_pps: offer.rate_pps,
             sent,
             received: tally.received,
+            duplicated: tally.duplicated,
+            reordered: tally.reordered,
             stale: tally.stale,
-            deferred: 0,
             attacked: 0,
             seconds: send_ns as f64 / 1e9,
             goodput_pps: tally.received as f64 * 1e9 / window_ns as f64,
             latency: tally.latency,
+            from_sending: None,
+            adherence: None,
+            slices: Vec::new(),
         })
     }
 }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::histogram::{Latency, LatencySummary};
+use crate::arrivals::{Adherence, Arrivals};
+use crate::histogram::Latency;
+use crate::result::figures::{Figure, Figures};
+use crate::result::{BackEnd, Distribution, Slice, Timestamps, Trial, Unit};
 
 /// Below this part of the asked rate a trial measures the generator, not the server.
 const KEPT: f64 = 0.9;
@@ -49,36 +52,26 @@ pub(crate) enum AttackKind {
 pub(crate) struct Outcome {
     pub asked_pps: Option<f64>,
     pub sent: u64,
+    /// Requests that were answered.
     pub received: u64,
+    /// Second replies to a request.
+    pub duplicated: u64,
+    /// Replies that came after the reply to a later request.
+    pub reordered: u64,
     /// Replies of an earlier trial.
     pub stale: u64,
-    /// Times that the BPF sender gave a frame back because the next was not due yet; nothing was lost by it.
-    pub deferred: u64,
     /// Attacker's frames sent.
     pub attacked: u64,
     /// How long was sent.
     pub seconds: f64,
     /// Replies divided by the time from the start to the last reply (or the end of sending, if later).
     pub goodput_pps: f64,
+    /// From the due time, in a closed loop from sending.
     pub latency: Latency,
-}
-
-/// The figures of an [`Outcome`] as they are printed and written.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Figures {
-    /// `null`: as fast as possible.
-    pub asked_pps: Option<f64>,
-    pub sent_pps: f64,
-    pub goodput_pps: f64,
-    pub sent: u64,
-    pub received: u64,
-    pub lost: u64,
-    pub loss_ratio: f64,
-    pub stale: u64,
-    pub deferred: u64,
-    pub seconds: f64,
-    pub generator_limited: bool,
-    pub latency: LatencySummary,
+    /// From sending, where a socket sent by due times.
+    pub from_sending: Option<Latency>,
+    pub adherence: Option<Adherence>,
+    pub slices: Vec<Slice>,
 }
 
 impl Outcome {
@@ -88,7 +81,10 @@ impl Outcome {
 
     /// Whether the generator fell behind what it was asked for.
     pub(crate) fn generator_limited(&self) -> bool {
-        self.asked_pps.is_some_and(|asked| self.sent_pps() < KEPT * asked)
+        match self.adherence {
+            Some(adherence) => !adherence.kept,
+            None => self.asked_pps.is_some_and(|asked| self.sent_pps() < KEPT * asked),
+        }
     }
 
     pub(crate) fn lost(&self) -> u64 {
@@ -99,20 +95,46 @@ impl Outcome {
         if self.sent == 0 { 0.0 } else { self.lost() as f64 / self.sent as f64 }
     }
 
+    /// What is told of it.
     pub(crate) fn figures(&self) -> Figures {
-        Figures {
-            asked_pps: self.asked_pps,
-            sent_pps: self.sent_pps(),
-            goodput_pps: self.goodput_pps,
-            sent: self.sent,
-            received: self.received,
-            lost: self.lost(),
-            loss_ratio: self.loss_ratio(),
-            stale: self.stale,
-            deferred: self.deferred,
+        let limited = self.generator_limited();
+        let latency = self.latency.summary();
+        let us = |ns: u64| (latency.samples > 0).then_some(ns as f64 / 1000.0);
+        Figures::from([
+            ("goodput".into(), Figure::higher(Some(self.goodput_pps / 1e6), "Mpps", limited)),
+            ("loss".into(), Figure::lower(Some(self.loss_ratio() * 100.0), "%", limited)),
+            ("p50".into(), Figure::lower(us(latency.p50_ns), "us", limited)),
+            ("p99".into(), Figure::lower(us(latency.p99_ns), "us", limited)),
+        ])
+    }
+
+    /// The trial as it is written; `arrivals` is how its requests were due.
+    pub(crate) fn trial(&self, measure: &str, back_end: BackEnd, arrivals: Arrivals, frame_len: usize) -> Trial {
+        Trial {
+            measure: measure.into(),
+            back_end,
+            arrivals,
+            connections: None,
+            size_bytes: frame_len as u32,
+            unit: Unit::Frames,
+            asked_per_s: self.asked_pps,
             seconds: self.seconds,
-            generator_limited: self.generator_limited(),
-            latency: self.latency.summary(),
+            sent: self.sent,
+            completed: self.received,
+            completed_per_s: self.goodput_pps,
+            bytes: 0,
+            lost: self.lost(),
+            duplicated: self.duplicated,
+            reordered: self.reordered,
+            stale: self.stale,
+            failed: 0,
+            idle: None,
+            limited: self.generator_limited(),
+            adherence: self.adherence,
+            timestamps: if back_end == BackEnd::LiveFrames { Timestamps::Interface } else { Timestamps::Program },
+            latency: Distribution::of(&self.latency),
+            latency_from_sending: self.from_sending.as_ref().and_then(Distribution::of),
+            slices: self.slices.clone(),
         }
     }
 }
@@ -126,12 +148,16 @@ mod tests {
             asked_pps,
             sent,
             received,
+            duplicated: 0,
+            reordered: 0,
             stale: 0,
-            deferred: 0,
             attacked: 0,
             seconds: 0.5,
             goodput_pps: 0.0,
             latency: Latency::new(),
+            from_sending: None,
+            adherence: None,
+            slices: Vec::new(),
         }
     }
 
@@ -144,8 +170,9 @@ mod tests {
 
     #[test]
     fn loss_is_what_was_sent_and_did_not_come_back() {
-        let figures = outcome(None, 200, 150).figures();
-        assert_eq!((figures.lost, figures.loss_ratio, figures.sent_pps), (50, 0.25, 400.0));
+        let outcome_of_some = outcome(None, 200, 150);
+        assert_eq!((outcome_of_some.lost(), outcome_of_some.sent_pps()), (50, 400.0));
+        assert_eq!(outcome_of_some.figures()["loss"].value, Some(25.0));
         assert_eq!(outcome(None, 0, 0).loss_ratio(), 0.0);
     }
 }

@@ -128,3 +128,14 @@ pub(crate) fn ip(args: &[&str], hint: &str) -> String {
 pub(crate) fn bench(args: &[&str]) -> Output {
     Command::new(BENCH).args(args).output().unwrap()
 }
+
+/// The trial that a command for one server wrote.
+///
+/// # Panics
+/// If there is not exactly one.
+pub(crate) fn trial(document: &Value) -> &Value {
+    assert_eq!(document["schema"], "barewire-bench/2", "{document}");
+    let trials = document["servers"][0]["rounds"][0]["trials"].as_array().expect("trials");
+    assert_eq!(trials.len(), 1, "{document}");
+    &trials[0]
+}

@@ -108,7 +108,7 @@ impl<'lab> Bench<'lab> {
     pub(super) fn new(lab: &'lab Lab, measures: Vec<Measure>, size: usize, trial: Duration) -> Result<Self> {
         let sources = lab.pair.prepare_for_tcp()?;
         let ports = Ports::of(&sources, SocketAddr::new(lab.pair.shape.family.server(), ECHO))?;
-        Ok(Self { lab, measures, size, plan: Plan { warmup: trial / 4, duration: trial }, ports })
+        Ok(Self { lab, measures, size, plan: Plan::closed(trial / 4, trial), ports })
     }
 
     /// Measures one server.

@@ -19,7 +19,7 @@ use super::rounds::{self, Rounds};
 use super::{Contestant, Heading, Lab, RoundArgs};
 use crate::error::{Error, Result};
 use crate::netns::{ETHERNET_MTU, Family, Shape};
-use crate::report;
+use crate::options;
 
 const EXAMPLES: &str = "Examples:
   All servers, five rounds (about three minutes, as root):
@@ -123,6 +123,6 @@ pub(super) fn run(args: &TcpArgs) -> Result<()> {
         servers: servers.collect(),
         table: &table,
     };
-    report::write(args.rounds.json.as_deref(), &report)?;
+    options::write(args.rounds.json.as_deref(), &report)?;
     if interrupted { Err(Error::Interrupted) } else { Ok(()) }
 }

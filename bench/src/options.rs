@@ -1,13 +1,15 @@
-//! What all commands share: options, how long they run, how latency is printed, and the file that `--json` names.
+//! What all commands share: options, how long they run, and how figures are printed.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 
+use crate::arrivals::Adherence;
 use crate::error::{Context, Error, Result};
-use crate::histogram::LatencySummary;
+use crate::histogram::{Latency, LatencySummary};
 use crate::losses::{self, Counters};
 
 /// Options of every command that measures one server.
@@ -35,14 +37,6 @@ impl RunArgs {
     pub(crate) fn server_metrics(&self) -> Result<Counters> {
         Ok(self.metrics.as_deref().map(losses::of_metrics).transpose()?.unwrap_or_default())
     }
-
-    /// Writes a report, if a file was asked for.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub(crate) fn write(&self, report: &impl Serialize) -> Result<()> {
-        write(self.json.as_deref(), report)
-    }
 }
 
 /// Lengths that a measurement may have.
@@ -68,6 +62,34 @@ pub(crate) fn print_latency(latency: &LatencySummary, from: &str) {
         us(latency.max_ns),
         latency.samples
     );
+}
+
+/// From the due time and from sending, where both were recorded, and how the schedule was kept.
+pub(crate) fn print_open_loop(from_sending: Option<&Latency>, adherence: Option<&Adherence>) {
+    if let Some(latency) = from_sending {
+        print_latency(&latency.summary(), "from sending");
+    }
+    let Some(adherence) = adherence else { return };
+    let us = |ns: u64| ns as f64 / 1000.0;
+    println!(
+        "schedule  {:.2} % taken, late by p50 {:.2} us, p99 {:.2}, max {:.2}",
+        adherence.taken * 100.0,
+        us(adherence.lag_p50_ns),
+        us(adherence.lag_p99_ns),
+        us(adherence.lag_max_ns)
+    );
+    if !adherence.kept {
+        println!("schedule not kept: the generator was late or sent too little, so this says nothing of the server");
+    }
+}
+
+/// Counters that grew, by place.
+pub(crate) fn print_losses(losses: &BTreeMap<String, Counters>) {
+    for (place, counters) in losses {
+        for (name, growth) in counters {
+            println!("            {growth:>10}     {place}: {name}");
+        }
+    }
 }
 
 /// Writes a report, if a file was asked for.

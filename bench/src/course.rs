@@ -1,0 +1,153 @@
+//! The course of a trial: what was completed, and how fast, slice by slice.
+
+use std::io::IsTerminal;
+
+use indicatif::ProgressBar;
+
+use crate::histogram::Latency;
+use crate::result::Slice;
+
+/// Slices of a trial, if they are not shorter than [`SHORTEST_NS`].
+const SLICES: u64 = 50;
+/// Shorter ones show the moment rather than the course.
+const SHORTEST_NS: u64 = 100_000_000;
+/// Slices that the live view shows as a curve.
+const SHOWN: usize = 24;
+
+/// Records a trial while it goes on, and shows it on a terminal.
+#[derive(Debug)]
+pub(crate) struct Course {
+    from_ns: u64,
+    slice_ns: u64,
+    /// Beginning of the slice that is open.
+    open_ns: u64,
+    open: Latency,
+    completed: u64,
+    bytes: u64,
+    slices: Vec<Slice>,
+    view: Option<ProgressBar>,
+}
+
+impl Course {
+    /// Of what counts from `from_ns` to `until_ns`.
+    pub(crate) fn new(from_ns: u64, until_ns: u64) -> Self {
+        let duration_ns = until_ns.saturating_sub(from_ns);
+        let slice_ns = (duration_ns / SLICES).max(SHORTEST_NS);
+        let slices = Vec::with_capacity((duration_ns / slice_ns) as usize + 1);
+        let view = std::io::stderr().is_terminal().then(ProgressBar::new_spinner);
+        Self { from_ns, slice_ns, open_ns: from_ns, open: Latency::coarse(), completed: 0, bytes: 0, slices, view }
+    }
+
+    /// Something was completed.
+    pub(crate) fn record(&mut self, latency_ns: u64) {
+        self.completed += 1;
+        self.open.record(latency_ns);
+    }
+
+    /// So many bytes of a stream were moved.
+    pub(crate) fn moved(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+
+    /// Closes the slice if it is over.
+    pub(crate) fn tick(&mut self, now_ns: u64) {
+        if now_ns >= self.open_ns + self.slice_ns {
+            self.close(now_ns);
+        }
+    }
+
+    /// All slices; the last may be shorter.
+    pub(crate) fn finish(mut self, now_ns: u64) -> Vec<Slice> {
+        if self.completed + self.bytes > 0 {
+            self.close(now_ns);
+        }
+        if let Some(view) = &self.view {
+            view.finish_and_clear();
+        }
+        self.slices
+    }
+
+    fn close(&mut self, now_ns: u64) {
+        let summary = self.open.summary();
+        let seconds = now_ns.saturating_sub(self.open_ns).max(1) as f64 / 1e9;
+        self.slices.push(Slice {
+            at_seconds: (self.open_ns - self.from_ns) as f64 / 1e9,
+            seconds,
+            completed: self.completed,
+            bytes: self.bytes,
+            p50_ns: summary.p50_ns,
+            p99_ns: summary.p99_ns,
+            max_ns: summary.max_ns,
+        });
+        if let Some(view) = &self.view {
+            view.set_message(self.line());
+            view.tick();
+        }
+        (self.open_ns, self.completed, self.bytes) = (now_ns, 0, 0);
+        self.open.clear();
+    }
+
+    /// `12 s   104,000/s   p50 9.1 us   ▁▁▂▁█▁`
+    fn line(&self) -> String {
+        let Some(last) = self.slices.last() else { return String::new() };
+        let shown = &self.slices[self.slices.len().saturating_sub(SHOWN)..];
+        let medians: Vec<u64> = shown.iter().map(|slice| slice.p50_ns).collect();
+        let seconds = last.at_seconds + last.seconds;
+        if last.completed == 0 {
+            return format!("{seconds:.1} s   {:.3} Gb/s", last.bytes as f64 * 8e-9 / last.seconds);
+        }
+        format!(
+            "{seconds:.1} s   {:.0}/s   p50 {:.1} us   p99 {:.1} us   {}",
+            last.completed as f64 / last.seconds,
+            last.p50_ns as f64 / 1e3,
+            last.p99_ns as f64 / 1e3,
+            sparkline(&medians)
+        )
+    }
+}
+
+/// One character for each value, from the lowest to the highest of them.
+fn sparkline(values: &[u64]) -> String {
+    const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let (lowest, highest) = (values.iter().min().copied().unwrap_or(0), values.iter().max().copied().unwrap_or(0));
+    let level = |value: &u64| ((value - lowest) * 7 / (highest - lowest).max(1)) as usize;
+    values.iter().map(|value| LEVELS[level(value)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_follow_each_other_and_add_up() {
+        let mut course = Course::new(1_000, 1_000 + 1_000_000_000);
+        for i in 0..10u64 {
+            for _ in 0..=i {
+                course.record(1000 * (i + 1));
+            }
+            course.tick(1_000 + (i + 1) * 100_000_000);
+        }
+        let slices = course.finish(1_000_001_000);
+        assert_eq!(slices.len(), 10);
+        assert_eq!(slices.iter().map(|slice| slice.completed).sum::<u64>(), 55);
+        assert!((slices[9].at_seconds - 0.9).abs() < 1e-9 && slices[9].max_ns == 10_000, "{:?}", slices[9]);
+        assert!(slices.iter().all(|slice| (slice.seconds - 0.1).abs() < 1e-9));
+    }
+
+    #[test]
+    fn a_long_trial_has_fifty_slices_and_an_unfinished_one_is_kept() {
+        let mut course = Course::new(0, 50_000_000_000);
+        course.record(5);
+        course.tick(900_000_000);
+        course.moved(3);
+        let slices = course.finish(400_000_000);
+        assert_eq!((slices.len(), slices[0].completed, slices[0].bytes), (1, 1, 3));
+    }
+
+    #[test]
+    fn a_sparkline_spans_lowest_to_highest_and_is_flat_without_a_difference() {
+        assert_eq!(sparkline(&[10, 80, 45]), "▁█▄");
+        assert_eq!(sparkline(&[7, 7]), "▁▁");
+        assert_eq!(sparkline(&[]), "");
+    }
+}
