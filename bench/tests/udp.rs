@@ -1,5 +1,6 @@
 //! The load generator against the kernel's own UDP sockets, in network namespaces of the test's own. Needs root.
 
+#[allow(dead_code, reason = "each test program uses another part of it")]
 mod net;
 
 use std::path::PathBuf;

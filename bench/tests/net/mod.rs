@@ -103,6 +103,13 @@ impl Drop for Net {
 /// A server that is stopped by SIGTERM when dropped.
 pub(crate) struct Served(Child);
 
+impl Served {
+    /// Of the server itself: `ip netns exec` has become it.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
 impl Drop for Served {
     fn drop(&mut self) {
         let _ = Command::new("kill").arg(self.0.id().to_string()).status();

@@ -1,0 +1,123 @@
+//! Open loops: requests are due by the clock, and latency counts from there. Needs root.
+
+#[allow(dead_code, reason = "each test program uses another part of it")]
+mod net;
+
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use self::net::{Net, Served, trial};
+
+/// Both ends have a core each, the same in every test: one test at a time.
+static CORES: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    // A test that failed has told so itself.
+    CORES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const ECHO: &str = "10.77.0.2:7";
+const UDP: [&str; 7] = ["udp", "--interface", "bw0", "--target", ECHO, "--sender", "kernel"];
+
+fn count(report: &Value, name: &str) -> u64 {
+    trial(report)[name].as_u64().unwrap_or_else(|| panic!("no {name} in {report}"))
+}
+
+fn latency_ms(report: &Value, distribution: &str, quantile: &str) -> f64 {
+    let ns = trial(report)[distribution][quantile].as_u64();
+    ns.unwrap_or_else(|| panic!("no {distribution}.{quantile} in {report}")) as f64 / 1e6
+}
+
+/// Measures while the server stands still for 100 ms of every second.
+fn with_stalls(server: &Served, measure: impl FnOnce() -> Value) -> Value {
+    let over = AtomicBool::new(false);
+    let signal = |name: &str| {
+        let status = Command::new("kill").args([name, &server.pid().to_string()]).status().unwrap();
+        assert!(status.success());
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(900));
+                signal("-STOP");
+                thread::sleep(Duration::from_millis(100));
+                signal("-CONT");
+            }
+        });
+        let report = measure();
+        over.store(true, Ordering::Relaxed);
+        report
+    })
+}
+
+#[test]
+fn a_stalling_server_shows_in_the_intended_time_and_hides_from_a_closed_loop() {
+    let _alone = alone();
+    let net = Net::new("stall");
+    for (server, closed, open) in [
+        ("tcp-epoll", &["tcp-rr", ECHO][..], &["tcp-rr", ECHO, "--rate", "2000"][..]),
+        (
+            "kernel-epoll",
+            &[&UDP[..], &["--closed-loop"]].concat(),
+            &[&UDP[..], &["--rate", "2000", "--warmup"]].concat(),
+        ),
+    ] {
+        let server = net.serve(server);
+        let length = ["--duration", "2.5"];
+        let closed = with_stalls(&server, || net.measure(&[closed, &length].concat()));
+        let open = with_stalls(&server, || net.measure(&[open, &length].concat()));
+        // A tenth of all requests is due during a stall, and waits for 50 ms of it on average.
+        let intended = latency_ms(&open, "latency", "p99_ns");
+        assert!(intended > 50.0, "p99 from the intended time: {intended} ms");
+        // A closed loop sends one request into each stall, among thousands.
+        let hidden = latency_ms(&closed, "latency", "p99_ns");
+        assert!(hidden < intended / 5.0, "p99 of a closed loop: {hidden} ms, intended: {intended} ms");
+        assert!(latency_ms(&closed, "latency", "max_ns") > 50.0, "{closed}");
+        // Every request that was due is answered or told as lost.
+        assert_eq!(count(&open, "sent"), count(&open, "completed") + count(&open, "lost"), "{open}");
+        assert!((4900..=5000).contains(&count(&open, "sent")), "{open}");
+    }
+}
+
+#[test]
+fn every_arrival_process_asks_for_its_rate_over_udp_and_tcp() {
+    let _alone = alone();
+    let net = Net::new("arr");
+    let (_udp, _tcp) = (net.serve("kernel-epoll"), net.serve("tcp-epoll"));
+    let tcp = ["tcp-rr", ECHO, "--connections", "32", "--warmup", "0"];
+    for (process, expected) in [("constant", 2000), ("poisson", 2000), ("burst", 2000), ("ramp", 1000)] {
+        let arrivals = ["--rate", "4000", "--arrivals", process, "--burst", "16", "--duration", "0.5"];
+        for command in [&UDP[..], &tcp] {
+            let report = net.measure(&[command, &arrivals].concat());
+            assert_eq!(trial(&report)["arrivals"]["process"], process, "{report}");
+            // A Poisson process of 2,000 has a standard deviation of 45.
+            let sent = count(&report, "sent");
+            assert!(sent.abs_diff(expected) <= 230, "{process} of {command:?} sent {sent}");
+            let adherence = &trial(&report)["adherence"];
+            assert!(adherence["lag_p50_ns"].as_u64() <= adherence["lag_p99_ns"].as_u64(), "{report}");
+            assert_eq!(trial(&report)["limited"].as_bool(), adherence["kept"].as_bool().map(|kept| !kept));
+            let samples = |name: &str| trial(&report)[name]["samples"].as_u64();
+            assert_eq!(samples("latency"), Some(count(&report, "completed")), "{report}");
+            assert_eq!(samples("latency_from_sending"), samples("latency"), "{report}");
+            let slices = trial(&report)["slices"].as_array().unwrap();
+            let completed: u64 = slices.iter().map(|slice| slice["completed"].as_u64().unwrap()).sum();
+            assert!(completed > 0 && completed <= count(&report, "completed"), "{report}");
+        }
+    }
+}
+
+#[test]
+fn a_schedule_that_no_generator_can_keep_is_told_and_its_trial_is_limited() {
+    let _alone = alone();
+    let net = Net::new("late");
+    let _server = net.serve("kernel-epoll");
+    let report = net.measure(&[&UDP[..], &["--rate", "50000000", "--duration", "0.5"]].concat());
+    assert_eq!(trial(&report)["limited"], true, "{report}");
+    assert_eq!(trial(&report)["adherence"]["kept"], false, "{report}");
+    assert_eq!(report["servers"][0]["rounds"][0]["figures"]["goodput"]["limited"], true, "{report}");
+}
