@@ -16,6 +16,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "attack.h"
+#include "buckets.h"
 #include "checksum.h"
 #include "stamp.h"
 
@@ -49,6 +50,33 @@ struct {
 	__type(key, __u32);
 	__type(value, struct plan);
 } plan SEC(".maps");
+
+/* How late requests left, where `sequence & LAG_MASK` is 0: counting each would cost a fast sender a tenth. */
+#define LAG_MASK 15
+
+struct lag {
+	__u64 max_ns;
+	__u64 buckets[BUCKETS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct lag);
+} lag SEC(".maps");
+
+static __always_inline void note_lag(__u64 ns)
+{
+	__u32 zero = 0, bucket = bucket_of(ns);
+	struct lag *l = bpf_map_lookup_elem(&lag, &zero);
+
+	if (!l || bucket >= BUCKETS)
+		return;
+	if (ns > l->max_ns)
+		l->max_ns = ns;
+	l->buckets[bucket]++;
+}
 
 /* Makes a request whose headers have `len` bytes, which is known when this is compiled. */
 static __always_inline int request(struct xdp_md *ctx, struct plan *p, __u64 due, const int len)
@@ -113,6 +141,8 @@ int generate(struct xdp_md *ctx)
 		p->attacked++;
 		return XDP_TX;
 	}
+	if (p->interval_q10 && !(p->sequence & LAG_MASK))
+		note_lag(now - due);
 	switch (p->headers_len) {
 	case HEADERS_IPV4:
 		return request(ctx, p, due, HEADERS_IPV4);

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* The least that an echo can do: swaps addresses and ports of UDP frames to one port in the driver and
- * sends them back. The limit that every other server is held against. */
+ * sends them back. The limit that every other server is held against. Beside it the sink, which is the limit
+ * of a sender. */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
+
+#include "stamp.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -50,6 +53,31 @@ int reflect(struct xdp_md *ctx)
 	SWAP(*(__u32 *)(frame + 26), *(__u32 *)(frame + 30));
 	SWAP(*(__u16 *)(frame + 34), *(__u16 *)(frame + 36));
 	return XDP_TX;
+}
+
+/* The least that anything can do: counts UDP frames in the driver and drops them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} dropped SEC(".maps");
+
+SEC("xdp")
+int sink(struct xdp_md *ctx)
+{
+	__u8 *frame = (void *)(long)ctx->data;
+	__u32 zero = 0;
+	__u64 *count;
+
+	/* What is no UDP over IPv4 with a stamp is the kernel's, ARP above all. */
+	if (frame + HEADERS_IPV4 + STAMP_LEN > (__u8 *)(long)ctx->data_end || *(__u16 *)(frame + 12) != bpf_htons(0x0800) ||
+	    frame[23] != 17)
+		return XDP_PASS;
+	count = bpf_map_lookup_elem(&dropped, &zero);
+	if (count)
+		(*count)++;
+	return XDP_DROP;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -79,7 +79,10 @@ pub(crate) fn print_open_loop(from_sending: Option<&Latency>, adherence: Option<
         us(adherence.lag_max_ns)
     );
     if !adherence.kept {
-        println!("schedule not kept: the generator was late or sent too little, so this says nothing of the server");
+        println!("schedule not kept: the generator sent too little, so this says nothing of the server");
+    }
+    if !adherence.punctual {
+        println!("not punctual: the generator was late itself, so the latency is not the server's alone");
     }
 }
 

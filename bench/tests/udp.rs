@@ -95,6 +95,26 @@ fn every_frame_over_ipv6_has_a_valid_checksum_and_comes_back() {
 }
 
 #[test]
+fn what_live_frames_say_they_sent_is_what_the_driver_at_the_other_end_counts() {
+    let net = Net::new("sink");
+    let mut sink = net.serve_with(&["xdp-drop", "--interface", "bw0"]);
+    let sent: u64 = ["max", "50000"]
+        .map(|rate| {
+            let report = udp(&net, &["--rate", rate, "--duration", "0.3"]);
+            let figures = trial(&report);
+            let adherence = &figures["adherence"];
+            assert_eq!(adherence.is_null(), rate == "max", "{report}");
+            assert!(rate == "max" || adherence["lag_p50_ns"].as_u64() <= adherence["lag_max_ns"].as_u64(), "{report}");
+            figures["sent"].as_u64().unwrap()
+        })
+        .iter()
+        .sum();
+    let said = sink.stop();
+    let dropped: u64 = said.trim().strip_prefix("dropped ").unwrap_or_else(|| panic!("{said}")).parse().unwrap();
+    assert!(sent > 0 && dropped == sent, "sent {sent}, counted {dropped}");
+}
+
+#[test]
 fn a_flood_outside_namespaces_made_for_it_is_refused() {
     let output = bench(&["udp", "--interface", "lo", "--target", "127.0.0.1:7"]);
     let error = String::from_utf8_lossy(&output.stderr);

@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     BareAfXdp,
     /// XDP_TX reflection in the driver
     XdpTx,
+    /// Counts frames in the driver and drops them: what a sender can do at most
+    XdpDrop,
     /// TCP echo, discard and chargen, waiting with epoll
     TcpEpoll,
     /// TCP echo, discard and chargen, asking again and again
@@ -64,6 +66,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
         Kind::BareAfXdp => bare_af_xdp::serve(interface()?, args.address),
         Kind::TcpEpoll => kernel_tcp::serve(args.address, args.discard_port, args.chargen_port, Wait::Epoll),
         Kind::TcpSpin => kernel_tcp::serve(args.address, args.discard_port, args.chargen_port, Wait::Spin),
+        Kind::XdpDrop => reflect::sink(interface()?),
         Kind::XdpTx => reflect::serve(interface()?, args.address.port()),
     }
 }

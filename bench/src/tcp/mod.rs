@@ -254,8 +254,8 @@ fn figures(outcome: &Outcome, unit: Unit) -> Figures {
     let us = |ns: u64| (latency.samples > 0).then_some(ns as f64 / 1000.0);
     Figures::from([
         ("rate".into(), Figure::higher(Some(outcome.rate_per_s() / 1000.0), "k/s", limited)),
-        ("p50".into(), Figure::lower(us(latency.p50_ns), "us", limited)),
-        ("p99".into(), Figure::lower(us(latency.p99_ns), "us", limited)),
+        ("p50".into(), Figure::lower(us(latency.p50_ns), "us", outcome.late())),
+        ("p99".into(), Figure::lower(us(latency.p99_ns), "us", outcome.late())),
     ])
 }
 

@@ -219,6 +219,11 @@ impl Outcome {
         self.adherence.map_or(self.client_limited(), |adherence| !adherence.kept)
     }
 
+    /// Latency is the client's too.
+    pub(crate) fn late(&self) -> bool {
+        self.limited() || self.adherence.is_some_and(|adherence| !adherence.punctual)
+    }
+
     /// The trial as it is written.
     pub(crate) fn trial(&self, measure: &str, setting: Setting, plan: &Plan) -> Trial {
         let Setting { back_end, unit, connections, size_bytes } = setting;

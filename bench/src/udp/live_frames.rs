@@ -18,8 +18,10 @@ use libbpf_rs::{MapCore, MapFlags, Object};
 use super::frame::{self, Path};
 use super::receiver::{Hook, Receiver, words};
 use super::trial::{Attack, AttackKind, Offer, Outcome};
+use crate::arrivals::Adherence;
 use crate::bpf;
 use crate::error::{Context, Error, Result};
+use crate::histogram::{BUCKETS, Latency};
 use crate::interface::Interface;
 use crate::netns::Family;
 use crate::signals::{self, Alarm, monotonic_ns};
@@ -106,6 +108,7 @@ impl LiveFrames {
 
         let ended_ns = monotonic_ns();
         let [sent, _deferred, attacked] = counters(&self.generate)?;
+        let lag = self.lag()?;
         let tally = self.receiver.drain(sent)?;
         let send_ns =
             if signals::stopping() { ended_ns.min(plan.end_ns) - start_ns.min(ended_ns) } else { duration_ns };
@@ -122,7 +125,7 @@ impl LiveFrames {
             goodput_pps: tally.received as f64 * 1e9 / window_ns as f64,
             latency: tally.latency,
             from_sending: None,
-            adherence: None,
+            adherence: (plan.interval_q10 > 0).then(|| Adherence::of(sent as f64 / plan.due_after(send_ns), &lag)),
             slices: Vec::new(),
         })
     }
@@ -144,12 +147,31 @@ impl LiveFrames {
         Ok(())
     }
 
+    /// How late requests left in this trial.
+    fn lag(&self) -> Result<Latency> {
+        let value = bpf::map(&self.generate, "lag")?
+            .lookup(&[0; 4], MapFlags::ANY)
+            .context(|| "cannot read how late requests left".into())?
+            .unwrap_or_default();
+        let words: Vec<u64> = words(&value).collect();
+        let [max_ns, buckets @ ..] = words.as_slice() else { return Ok(Latency::new()) };
+        Ok(Latency::from_buckets(buckets, *max_ns))
+    }
+
     fn set_plan(&self, request: &[u8], plan: &Plan) -> Result<()> {
+        bpf::map(&self.generate, "lag")?
+            .update(&[0; 4], &[0; (1 + BUCKETS) * 8], MapFlags::ANY)
+            .context(|| "cannot clear the sender's counters".into())?;
         plan.hand_over(&self.generate, &self.path, request, self.trial)
     }
 }
 
 impl Plan {
+    /// Requests that were due after so long.
+    fn due_after(&self, ns: u64) -> f64 {
+        (ns as f64 * 1024.0 / self.interval_q10 as f64).min(self.limit as f64).max(1.0)
+    }
+
     /// Writes it where the sender of `object` reads it, with all counters zero.
     fn hand_over(&self, object: &Object, path: &Path, request: &[u8], trial: u32) -> Result<()> {
         let headers_len = path.headers_len();

@@ -87,6 +87,11 @@ impl Outcome {
         }
     }
 
+    /// Whether latency is the generator's too.
+    pub(crate) fn late(&self) -> bool {
+        self.generator_limited() || self.adherence.is_some_and(|adherence| !adherence.punctual)
+    }
+
     pub(crate) fn lost(&self) -> u64 {
         self.sent.saturating_sub(self.received)
     }
@@ -103,8 +108,8 @@ impl Outcome {
         Figures::from([
             ("goodput".into(), Figure::higher(Some(self.goodput_pps / 1e6), "Mpps", limited)),
             ("loss".into(), Figure::lower(Some(self.loss_ratio() * 100.0), "%", limited)),
-            ("p50".into(), Figure::lower(us(latency.p50_ns), "us", limited)),
-            ("p99".into(), Figure::lower(us(latency.p99_ns), "us", limited)),
+            ("p50".into(), Figure::lower(us(latency.p50_ns), "us", self.late())),
+            ("p99".into(), Figure::lower(us(latency.p99_ns), "us", self.late())),
         ])
     }
 

@@ -1,7 +1,7 @@
 //! Two network namespaces for a test, and the load generator in them.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Output, Stdio};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -53,15 +53,25 @@ impl Net {
     /// # Panics
     /// If it does not get ready.
     pub(crate) fn serve_at(&self, kind: &str, address: &str) -> Served {
+        self.serve_with(&[kind, "--address", address])
+    }
+
+    /// Starts one with these arguments.
+    ///
+    /// # Panics
+    /// If it does not get ready.
+    pub(crate) fn serve_with(&self, args: &[&str]) -> Served {
         let mut child = Command::new("ip")
-            .args(["netns", "exec", &self.server, BENCH, "serve", kind, "--address", address])
+            .args(["netns", "exec", &self.server, BENCH, "serve"])
+            .args(args)
             .stdout(Stdio::piped())
             .spawn()
             .expect("ip netns exec");
+        let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        output.read_line(&mut line).unwrap();
         assert!(line.starts_with("ready"), "the server said {line:?}");
-        Served(child)
+        Served { child, output }
     }
 
     /// Runs a command of the load generator in the client's namespace and reads its JSON.
@@ -101,19 +111,33 @@ impl Drop for Net {
 }
 
 /// A server that is stopped by SIGTERM when dropped.
-pub(crate) struct Served(Child);
+pub(crate) struct Served {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
 
 impl Served {
     /// Of the server itself: `ip netns exec` has become it.
     pub(crate) fn pid(&self) -> u32 {
-        self.0.id()
+        self.child.id()
+    }
+
+    /// Stops it. What it said since it was ready.
+    pub(crate) fn stop(&mut self) -> String {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+        let mut said = String::new();
+        let _ = self.output.read_to_string(&mut said);
+        said
     }
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
-        let _ = self.0.wait();
+        // Its process id may be another's once it was waited for.
+        if let Ok(None) = self.child.try_wait() {
+            self.stop();
+        }
     }
 }
 

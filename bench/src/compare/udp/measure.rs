@@ -140,7 +140,7 @@ impl<'lab> Bench<'lab> {
             attack: None,
         })?;
         signals::check()?;
-        let usable = !outcome.generator_limited() && outcome.received > 0;
+        let usable = !outcome.late() && outcome.received > 0;
         Ok(usable.then(|| outcome.latency.summary()))
     }
 }
