@@ -110,7 +110,10 @@ pub(crate) struct Schedule {
     start_ns: u64,
     interval_ns: f64,
     duration_ns: f64,
+    /// Requests taken.
     index: u64,
+    /// Requests that the generator turned to.
+    served: u64,
     /// When the next is due, from the start.
     offset_ns: f64,
     random: fastrand::Rng,
@@ -129,6 +132,7 @@ impl Schedule {
             interval_ns: 1e9 / rate_per_s,
             duration_ns: duration_ns as f64,
             index: 0,
+            served: 0,
             offset_ns: 0.0,
             random: fastrand::Rng::with_seed(seed),
             warm_ns: start_ns,
@@ -158,13 +162,18 @@ impl Schedule {
         }
         self.index += 1;
         self.step();
-        if due_ns >= self.warm_ns {
-            self.lag.record(now_ns - due_ns);
-        }
         Some(due_ns)
     }
 
-    /// Requests that were due by the end, if every one of them was taken or should have been.
+    /// The generator turned to a request that it had taken.
+    pub(crate) fn turned_to(&mut self, due_ns: u64, now_ns: u64) {
+        self.served += 1;
+        if due_ns >= self.warm_ns {
+            self.lag.record(now_ns - due_ns);
+        }
+    }
+
+    /// Requests that are due by the end.
     pub(crate) fn due_by_the_end(&self) -> u64 {
         match self.arrivals {
             Arrivals::Ramp => (self.duration_ns / self.interval_ns / 2.0) as u64,
@@ -172,13 +181,13 @@ impl Schedule {
         }
     }
 
-    /// How well it was kept. What was taken late was late because of the generator: it looks without waiting.
+    /// How well it was kept.
     pub(crate) fn adherence(&self, ran_ns: u64) -> Adherence {
         let part = (ran_ns as f64 / self.duration_ns).min(1.0);
         // A ramp interrupted at half its time has asked for a quarter.
         let part = if self.arrivals == Arrivals::Ramp { part * part } else { part };
         let due = self.due_by_the_end() as f64 * part;
-        Adherence::of(if due >= 1.0 { self.index as f64 / due } else { 1.0 }, &self.lag)
+        Adherence::of(if due >= 1.0 { self.served as f64 / due } else { 1.0 }, &self.lag)
     }
 
     /// Moves on to the next due time.
@@ -197,7 +206,7 @@ impl Schedule {
 /// How well a generator kept its schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Adherence {
-    /// Requests taken from the schedule, of those due: near 1.
+    /// Requests that the generator turned to, of those due: near 1.
     pub taken: f64,
     /// From the moment that a request was due to the moment that the generator turned to it.
     pub lag_p50_ns: u64,
@@ -274,8 +283,11 @@ mod tests {
     fn nothing_is_taken_before_it_is_due_and_what_is_late_is_told() {
         let mut schedule = Schedule::new(Arrivals::Constant, 1000.0, 0, SECOND);
         assert_eq!((schedule.take(0), schedule.take(999_999)), (Some(0), None));
+        schedule.turned_to(0, 0);
         for index in 1..1000 {
-            assert!(schedule.take(index * 1_000_000 + 500).is_some());
+            let now_ns = index * 1_000_000 + 500;
+            let due_ns = schedule.take(now_ns).unwrap();
+            schedule.turned_to(due_ns, now_ns);
         }
         let adherence = schedule.adherence(SECOND);
         assert!(adherence.kept && adherence.punctual && adherence.taken == 1.0, "{adherence:?}");
@@ -285,11 +297,13 @@ mod tests {
     #[test]
     fn a_generator_that_takes_too_few_did_not_keep_its_schedule_and_one_that_is_late_was_not_punctual() {
         let mut few = Schedule::new(Arrivals::Constant, 1000.0, 0, SECOND);
-        (0..800).for_each(|index| assert!(few.take(index * 1_000_000).is_some()));
+        (0..800).for_each(|index| few.turned_to(index * 1_000_000, index * 1_000_000));
         assert!(!few.adherence(SECOND).kept);
         assert!(few.adherence(SECOND * 8 / 10).kept, "it was interrupted, not slow");
         let mut late = Schedule::new(Arrivals::Constant, 1000.0, 0, SECOND);
-        while late.take(2 * SECOND).is_some() {}
+        while let Some(due_ns) = late.take(2 * SECOND) {
+            late.turned_to(due_ns, 2 * SECOND);
+        }
         let adherence = late.adherence(SECOND);
         assert!(adherence.kept && !adherence.punctual, "{adherence:?}");
     }

@@ -118,6 +118,7 @@ impl Requests {
             }
             let now_ns = monotonic_ns();
             while let Some(due_ns) = schedule.take(now_ns) {
+                schedule.turned_to(due_ns, now_ns);
                 due += u64::from(window.counts(due_ns));
                 waiting.push_back(due_ns);
             }

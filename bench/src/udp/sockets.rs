@@ -115,7 +115,11 @@ impl Sockets {
             stamp[12..20].copy_from_slice(&due_ns.to_ne_bytes());
         }
         let taken = self.outgoing.send(self.socket.as_fd(), count)?;
-        at.waiting.drain(..taken);
+        for due_ns in at.waiting.drain(..taken) {
+            if let Some(schedule) = &mut at.schedule {
+                schedule.turned_to(due_ns, now);
+            }
+        }
         at.sent += taken as u64;
         at.last_sent_ns = now;
         Ok(())
