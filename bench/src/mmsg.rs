@@ -3,6 +3,7 @@
 //! ```text
 //!  headers[i] --> vectors[i] --> memory[i * SLOT .. ]       pointers set once: nothing moves after `new`
 //!             \-> addresses[i]
+//!             \-> controls[i]                            the kernel's time of arrival, if the socket asks for it
 //! ```
 #![allow(unsafe_code)]
 
@@ -22,8 +23,18 @@ pub(crate) struct Datagrams {
     /// Room for addresses of either family. Only reached through the pointers in `headers`, except by tests.
     #[cfg_attr(not(test), expect(dead_code))]
     addresses: Box<[libc::sockaddr_in6]>,
+    /// Only reached through the pointers in `headers`.
+    controls: Box<[Control]>,
     headers: Box<[libc::mmsghdr]>,
 }
+
+/// Room for one control message with a time, aligned as control messages are.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Control([u8; CONTROL_LEN]);
+
+/// A control message's header and a timespec, of 16 bytes each.
+const CONTROL_LEN: usize = 32;
 
 impl Datagrams {
     pub(crate) fn new() -> Self {
@@ -40,7 +51,11 @@ impl Datagrams {
             header.msg_hdr.msg_iovlen = 1;
             header.msg_hdr.msg_name = std::ptr::from_mut(address).cast();
         }
-        Self { memory, vectors, addresses, headers }
+        let mut controls: Box<[Control]> = vec![Control([0; CONTROL_LEN]); BATCH].into();
+        for (header, control) in headers.iter_mut().zip(&mut controls) {
+            header.msg_hdr.msg_control = std::ptr::from_mut(control).cast();
+        }
+        Self { memory, vectors, addresses, controls, headers }
     }
 
     /// Receives up to `limit` datagrams without waiting; 0 if there are none.
@@ -48,10 +63,11 @@ impl Datagrams {
         let limit = limit.min(BATCH);
         for (header, vector) in self.headers.iter_mut().zip(&mut self.vectors).take(limit) {
             header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+            header.msg_hdr.msg_controllen = CONTROL_LEN as _;
             vector.iov_len = SLOT;
         }
         let flags = libc::MSG_DONTWAIT;
-        // SAFETY: `limit` headers exist; their pointers are to vectors, addresses and memory that `self`
+        // SAFETY: `limit` headers exist; their pointers are to vectors, addresses, controls and memory that `self`
         // owns, of the lengths set beside them, and no reference to any of these is alive.
         let count = unsafe {
             libc::recvmmsg(socket.as_raw_fd(), self.headers.as_mut_ptr(), limit as _, flags as _, std::ptr::null_mut())
@@ -73,6 +89,20 @@ impl Datagrams {
         for (header, vector) in self.headers.iter().zip(&mut self.vectors).take(count) {
             vector.iov_len = header.msg_len as usize;
         }
+        self.headers.iter_mut().take(count).for_each(|header| header.msg_hdr.msg_controllen = 0);
+    }
+
+    /// When the kernel received a datagram, on CLOCK_REALTIME in nanoseconds, if its socket was asked to tell.
+    pub(crate) fn arrived_ns(&self, index: usize) -> Option<u64> {
+        if self.headers[index].msg_hdr.msg_controllen < CONTROL_LEN {
+            return None;
+        }
+        let Control(bytes) = self.controls[index];
+        let word = |from: usize| bytes[from..][..8].try_into().map_or(0, u64::from_ne_bytes);
+        // cmsghdr: length 8, level 4, type 4; then seconds and nanoseconds.
+        let kind = word(8);
+        let expected = u64::from(libc::SOL_SOCKET as u32) | u64::from(libc::SCM_TIMESTAMPNS as u32) << 32;
+        (kind == expected.to_le()).then(|| word(16) * 1_000_000_000 + word(24))
     }
 
     /// The bytes of a datagram that was received.
@@ -83,6 +113,7 @@ impl Datagrams {
 
     /// Prepares a datagram of `len` bytes to a connected socket's peer, and hands out its bytes.
     pub(crate) fn prepare(&mut self, index: usize, len: usize) -> &mut [u8] {
+        self.headers[index].msg_hdr.msg_controllen = 0;
         self.headers[index].msg_hdr.msg_namelen = 0;
         self.headers[index].msg_hdr.msg_name = std::ptr::null_mut();
         self.vectors[index].iov_len = len;
@@ -117,6 +148,11 @@ pub(crate) fn socket(address: SocketAddr, buffer_bytes: u32) -> io::Result<UdpSo
     Ok(socket)
 }
 
+/// Has the kernel tell when it received each datagram.
+pub(crate) fn ask_for_arrival_times(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SO_TIMESTAMPNS, 1)
+}
+
 fn set_option(socket: BorrowedFd<'_>, option: libc::c_int, value: u32) -> io::Result<()> {
     let pointer = std::ptr::from_ref(&value).cast();
     // SAFETY: the option's value is an int of four bytes, and `value` outlives the call.
@@ -129,6 +165,7 @@ fn set_option(socket: BorrowedFd<'_>, option: libc::c_int, value: u32) -> io::Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signals;
 
     #[test]
     fn a_batch_comes_back_byte_for_byte_to_whoever_sent_it() {
@@ -154,5 +191,22 @@ mod tests {
         assert_eq!(at_client.received(3), [4; 1472]);
         assert!(at_client.received(0).is_empty());
         assert_eq!(at_client.receive(client.as_fd(), BATCH).unwrap(), 0, "nothing is left");
+        assert_eq!(at_client.arrived_ns(0), None, "nobody asked");
+    }
+
+    #[test]
+    fn the_kernel_tells_when_a_datagram_came_if_it_is_asked() {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let (server, client) = (socket(any, 1 << 20).unwrap(), socket(any, 1 << 20).unwrap());
+        ask_for_arrival_times(server.as_fd()).unwrap();
+        client.connect(server.local_addr().unwrap()).unwrap();
+        let mut datagrams = Datagrams::new();
+        let before = signals::realtime_ns();
+        for _ in 0..2 {
+            client.send(b"x").unwrap();
+            assert_eq!(datagrams.receive(server.as_fd(), BATCH).unwrap(), 1);
+            let arrived = datagrams.arrived_ns(0).unwrap();
+            assert!((before..=signals::realtime_ns()).contains(&arrived), "{arrived} after {before}");
+        }
     }
 }

@@ -174,18 +174,28 @@ pub(crate) enum Unit {
     Chunks,
 }
 
-/// Steps of a ladder, best first: where the moment of arrival comes from.
+/// Steps of a ladder, best first: where the moment of arrival comes from. A NIC's own clock is not on it: it is
+/// another one than that of the due times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Timestamps {
-    /// The NIC's clock.
-    Hardware,
     /// A BPF program at the interface, on the kernel's clock.
     Interface,
     /// The kernel's time of a datagram's arrival (SO_TIMESTAMPNS).
     Kernel,
     /// Read when the program saw the answer.
     Program,
+}
+
+impl Timestamps {
+    /// In words: until when latency counts.
+    pub(crate) const fn describe(self) -> &'static str {
+        match self {
+            Self::Interface => "the interface",
+            Self::Kernel => "the kernel's socket",
+            Self::Program => "the program",
+        }
+    }
 }
 
 impl Contender {

@@ -26,7 +26,7 @@ use crate::interface::Interface;
 use crate::losses::{self, Counters};
 use crate::netns::Family;
 use crate::options::{self, RunArgs};
-use crate::result::{BackEnd, Document, Network, Nic, Round};
+use crate::result::{BackEnd, Document, Network, Nic, Round, Timestamps};
 use crate::{netns, pin, signals};
 
 /// Source port of requests: outside the ephemeral range, so that no other socket's replies are taken for ours.
@@ -120,20 +120,22 @@ pub(crate) fn run(args: &UdpArgs) -> Result<()> {
     netns::check_target(args.run.i_own_this_target)?;
     let (offer, arrivals) = (offer(args), arrivals(args));
     let before = places(args)?;
-    let outcome = match args.sender {
+    let (outcome, back_end, timestamps) = match args.sender {
         Sender::LiveFrames => {
             let path = path(&interface, args.target)?;
             let mut sender = LiveFrames::open(&interface, path, args.receiver)?;
-            measure(args, &offer, |offer| sender.run(offer))?
+            let outcome = measure(args, &offer, |offer| sender.run(offer))?;
+            (outcome, BackEnd::LiveFrames, Timestamps::Interface)
         }
         Sender::Kernel => {
             let source = SocketAddr::new(interface.address_towards(args.target)?, SOURCE_PORT);
             let mut sender = Sockets::open(source, args.target)?;
-            measure(args, &offer, |offer| sender.run(offer, arrivals))?
+            let outcome = measure(args, &offer, |offer| sender.run(offer, arrivals))?;
+            (outcome, BackEnd::Kernel, sender.timestamps())
         }
     };
     let losses = losses::grown_by_place(&before, &places(args)?);
-    print(args, arrivals, &outcome, &losses);
+    print(args, arrivals, timestamps, &outcome, &losses);
     let network = Network {
         description: "as given".into(),
         family: Family::of(args.target),
@@ -141,11 +143,7 @@ pub(crate) fn run(args: &UdpArgs) -> Result<()> {
         interface: Some(Nic::describe(&interface.name)),
         target: Some(args.target),
     };
-    let back_end = match args.sender {
-        Sender::LiveFrames => BackEnd::LiveFrames,
-        Sender::Kernel => BackEnd::Kernel,
-    };
-    let trial = outcome.trial("udp", back_end, arrivals, args.frame_len());
+    let trial = outcome.trial("udp", (back_end, timestamps), arrivals, args.frame_len());
     let round = Round { figures: outcome.figures(), trials: vec![trial], losses, ..Round::default() };
     Document::single("udp", network, round).write(args.run.json.as_deref())
 }
@@ -228,7 +226,13 @@ fn places(args: &UdpArgs) -> Result<BTreeMap<String, Counters>> {
     ]))
 }
 
-fn print(args: &UdpArgs, arrivals: Arrivals, outcome: &Outcome, losses: &BTreeMap<String, Counters>) {
+fn print(
+    args: &UdpArgs,
+    arrivals: Arrivals,
+    timestamps: Timestamps,
+    outcome: &Outcome,
+    losses: &BTreeMap<String, Counters>,
+) {
     let Outcome { sent, received, duplicated, reordered, seconds, goodput_pps, .. } = outcome;
     println!(
         "sent      {:>12.0}/s   {sent} frames of {} B in {seconds:.2} s, {}",
@@ -239,7 +243,8 @@ fn print(args: &UdpArgs, arrivals: Arrivals, outcome: &Outcome, losses: &BTreeMa
     println!("goodput   {goodput_pps:>12.0}/s   {received} answered, {duplicated} twice, {reordered} late");
     println!("lost      {:>12}     {:.3} %", outcome.lost(), outcome.loss_ratio() * 100.0);
     options::print_losses(losses);
-    options::print_latency(&outcome.latency.summary(), arrivals.latency_from());
+    let from = format!("{} to {}", arrivals.latency_from(), timestamps.describe());
+    options::print_latency(&outcome.latency.summary(), &from);
     options::print_open_loop(outcome.from_sending.as_ref(), outcome.adherence.as_ref());
     if outcome.generator_limited() && outcome.adherence.is_none() {
         println!("generator-limited: it sent less than 90 % of the asked rate, so this says nothing of the server");

@@ -20,7 +20,8 @@ use crate::error::{Context, Result};
 use crate::histogram::Latency;
 use crate::mmsg::{self, BATCH, Datagrams};
 use crate::netns::Family;
-use crate::signals::{self, monotonic_ns};
+use crate::result::Timestamps;
+use crate::signals::{self, monotonic_ns, realtime_ns};
 
 /// Socket buffers: 8192 small datagrams, like the rings of an AF_XDP server.
 const BUFFER_BYTES: u32 = 8 << 20;
@@ -37,6 +38,8 @@ pub(crate) struct Sockets {
     target: SocketAddr,
     outgoing: Datagrams,
     incoming: Datagrams,
+    /// Whether the kernel tells when it received each reply.
+    timed: bool,
     trial: u32,
 }
 
@@ -71,7 +74,13 @@ impl Sockets {
         let socket = mmsg::socket(source, BUFFER_BYTES).context(|| format!("cannot open a socket on {source}"))?;
         socket.connect(target).context(|| format!("cannot connect to {target}"))?;
         let trial = (monotonic_ns() >> 10) as u32;
-        Ok(Self { socket, target, outgoing: Datagrams::new(), incoming: Datagrams::new(), trial })
+        let timed = mmsg::ask_for_arrival_times(socket.as_fd()).is_ok();
+        Ok(Self { socket, target, outgoing: Datagrams::new(), incoming: Datagrams::new(), timed, trial })
+    }
+
+    /// Where the moment of a reply's arrival comes from.
+    pub(crate) const fn timestamps(&self) -> Timestamps {
+        if self.timed { Timestamps::Kernel } else { Timestamps::Program }
     }
 
     /// Sends what is offered and waits for the last replies.
@@ -132,11 +141,16 @@ impl Sockets {
             return Ok(());
         }
         let now = monotonic_ns();
+        // Between the two clocks, now: one of them may be slewed or set.
+        let apart_ns = realtime_ns().wrapping_sub(now);
         for index in 0..count {
+            let arrived_ns = self.incoming.arrived_ns(index).map(|real_ns| real_ns.wrapping_sub(apart_ns));
+            // A clock that was set in between makes nonsense: nothing came later than now.
+            let arrived_ns = arrived_ns.filter(|arrived| *arrived <= now).unwrap_or(now);
             match self.incoming.received(index) {
                 reply if reply.len() >= STAMP_LEN && reply[..4] == self.trial.to_ne_bytes() => {
                     let word = |from: usize| reply[from..][..8].try_into().map_or(0, u64::from_ne_bytes);
-                    at.answered(word(4), word(12), now);
+                    at.answered(word(4), word(12), arrived_ns);
                 }
                 _ => at.stale += 1,
             }
@@ -197,7 +211,7 @@ impl Progress {
 
     /// Takes note of a reply.
     fn answered(&mut self, sequence: u64, due_ns: u64, now: u64) {
-        self.last_received_ns = now;
+        self.last_received_ns = self.last_received_ns.max(now);
         // A reply to what was never sent tells of a broken server: it is no answer.
         if sequence >= self.sent {
             self.stale += 1;

@@ -114,7 +114,13 @@ impl Outcome {
     }
 
     /// The trial as it is written; `arrivals` is how its requests were due.
-    pub(crate) fn trial(&self, measure: &str, back_end: BackEnd, arrivals: Arrivals, frame_len: usize) -> Trial {
+    pub(crate) fn trial(
+        &self,
+        measure: &str,
+        (back_end, timestamps): (BackEnd, Timestamps),
+        arrivals: Arrivals,
+        frame_len: usize,
+    ) -> Trial {
         Trial {
             measure: measure.into(),
             back_end,
@@ -136,7 +142,7 @@ impl Outcome {
             idle: None,
             limited: self.generator_limited(),
             adherence: self.adherence,
-            timestamps: if back_end == BackEnd::LiveFrames { Timestamps::Interface } else { Timestamps::Program },
+            timestamps,
             latency: Distribution::of(&self.latency),
             latency_from_sending: self.from_sending.as_ref().and_then(Distribution::of),
             slices: self.slices.clone(),
