@@ -7,6 +7,7 @@
 //!
 //! One core generates, one serves; each server runs alone, in a process of its own.
 
+pub(crate) mod bootstrap;
 pub(crate) mod columns;
 pub(crate) mod programs;
 mod rounds;

@@ -27,6 +27,26 @@ pub(crate) enum Better {
     Lower,
 }
 
+/// Names in the order of tables, each once: what is better when higher comes first, and numbers in names count as
+/// such.
+pub(crate) fn in_order<'a>(figures: impl Iterator<Item = (&'a String, &'a Figure)>) -> Vec<String> {
+    let key = |(name, figure): (&String, &Figure)| (figure.better == Better::Lower, natural(name));
+    let sorted: BTreeMap<_, _> = figures.map(|figure| (key(figure), figure.0.clone())).collect();
+    sorted.into_values().collect()
+}
+
+/// A name with numbers of one length, so that `rr-64` comes before `rr-1000`.
+fn natural(name: &str) -> String {
+    let mut text = String::new();
+    for part in name.split_inclusive(|c: char| !c.is_ascii_digit()) {
+        let digits = part.chars().take_while(char::is_ascii_digit).count();
+        let zeros = if digits > 0 { 9_usize.saturating_sub(digits) } else { 0 };
+        text.extend(std::iter::repeat_n('0', zeros));
+        text.push_str(part);
+    }
+    text
+}
+
 impl Figure {
     /// A rate or goodput.
     pub(crate) fn higher(value: Option<f64>, unit: &str, limited: bool) -> Self {
@@ -41,5 +61,19 @@ impl Figure {
     /// The value, if it may enter a ratio.
     pub(crate) fn comparable(&self) -> Option<f64> {
         self.value.filter(|_| !self.limited)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_come_before_latencies_and_numbers_by_size() {
+        let [higher, lower] = [Figure::higher(None, "k/s", false), Figure::lower(None, "us", false)];
+        let names = ["p99", "rr-1000", "p50", "rr-64", "peak", "rr-1", "rr-64"].map(String::from);
+        let figures =
+            names.iter().map(|name| (name, if name.starts_with("p5") || name == "p99" { &lower } else { &higher }));
+        assert_eq!(in_order(figures), ["peak", "rr-1", "rr-64", "rr-1000", "p50", "p99"]);
     }
 }

@@ -22,7 +22,7 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::distribution::Distribution;
-use self::figures::Figures;
+use self::figures::{Figure, Figures};
 use crate::arrivals::{Adherence, Arrivals};
 use crate::error::{Context, Error, Result};
 use crate::losses::Counters;
@@ -202,6 +202,26 @@ impl Contender {
     /// A figure by round; `None` where it could not be shown, or may not enter a ratio.
     pub(crate) fn values(&self, figure: &str) -> Vec<Option<f64>> {
         self.rounds.iter().map(|round| round.figures.get(figure)?.comparable()).collect()
+    }
+
+    /// The same, with what was limited by the generator.
+    pub(crate) fn all_values(&self, figure: &str) -> Vec<Option<f64>> {
+        self.rounds.iter().map(|round| round.figures.get(figure)?.value).collect()
+    }
+
+    /// Whether the generator was the limit in any round.
+    pub(crate) fn is_limited(&self, figure: &str) -> bool {
+        self.rounds.iter().filter_map(|round| round.figures.get(figure)).any(|figure| figure.limited)
+    }
+
+    /// The first that there is of a figure, for its unit and direction.
+    pub(crate) fn figure(&self, name: &str) -> Option<&Figure> {
+        self.rounds.iter().find_map(|round| round.figures.get(name))
+    }
+
+    /// Names of all figures, in the order of tables.
+    pub(crate) fn figure_names(&self) -> Vec<String> {
+        figures::in_order(self.rounds.iter().flat_map(|round| &round.figures))
     }
 }
 
