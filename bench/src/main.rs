@@ -32,6 +32,7 @@ mod pin;
 mod process;
 mod progress;
 mod result;
+mod search;
 mod serve;
 mod signals;
 mod tcp;

@@ -1,14 +1,12 @@
 //! What all commands share: options, how long they run, and how figures are printed.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
-use serde::Serialize;
 
 use crate::arrivals::Adherence;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::histogram::{Latency, LatencySummary};
 use crate::losses::{self, Counters};
 
@@ -93,14 +91,4 @@ pub(crate) fn print_losses(losses: &BTreeMap<String, Counters>) {
             println!("            {growth:>10}     {place}: {name}");
         }
     }
-}
-
-/// Writes a report, if a file was asked for.
-///
-/// # Errors
-/// The file cannot be written.
-pub(crate) fn write(file: Option<&Path>, report: &impl Serialize) -> Result<()> {
-    let Some(file) = file else { return Ok(()) };
-    let text = serde_json::to_string_pretty(report).context(|| "cannot write JSON".into())?;
-    fs::write(file, text + "\n").context(|| format!("cannot write {}", file.display()))
 }

@@ -183,16 +183,19 @@ fn a_comparison_of_tcp_servers_writes_every_measure_of_every_round() {
         .unwrap();
     let (text, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{error}");
-    assert!(text.contains("rr 1000 k/s") && text.contains("kernel-spin") && text.contains("commit"), "{text}");
+    assert!(text.contains("rr-1000 k/s") && text.contains("kernel-spin") && text.contains("commit"), "{text}");
     let report: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
     std::fs::remove_file(&file).unwrap();
-    assert_eq!(report["schema"], "barewire-bench-compare-tcp/1");
-    for server in ["kernel-epoll", "kernel-spin"] {
-        let rounds = report["servers"][server]["rounds"].as_array().unwrap();
+    assert_eq!((&report["schema"], &report["workload"]), (&"barewire-bench/2".into(), &"compare tcp".into()));
+    for (server, name) in report["servers"].as_array().unwrap().iter().zip(["kernel-epoll", "kernel-spin"]) {
+        assert_eq!((&server["name"], &server["baseline"]), (&name.into(), &(name == "kernel-epoll").into()));
+        let rounds = server["rounds"].as_array().unwrap();
         assert_eq!(rounds.len(), 2);
-        for measure in ["rr1", "rr64", "rr1000", "crr", "send", "receive"] {
+        for measure in ["rr-1", "rr-64", "rr-1000", "crr", "send", "receive"] {
             let figure = &rounds[1]["figures"][measure];
-            assert!(figure["rate"].as_f64().unwrap() > 0.0 && figure["failed"] == 0, "{measure} of {server}: {figure}");
+            assert!(figure["value"].as_f64().unwrap() > 0.0, "{measure} of {server}");
+            let trial = rounds[1]["trials"].as_array().unwrap().iter().find(|trial| trial["measure"] == measure);
+            assert_eq!(trial.unwrap()["failed"], 0, "{measure} of {server}");
         }
     }
 }

@@ -157,12 +157,13 @@ fn each_bad_argument_says_what_to_do_and_exits_with_2() {
 
 #[test]
 fn each_bad_argument_of_an_attack_or_a_comparison_says_so_and_exits_with_2() {
-    let cases: [(&[&str], &str); 5] = [
+    let cases: [(&[&str], &str); 6] = [
         (&["attack", "syn", "--rate", "0"], "1e7"),
         (&["attack", "fragments", "--seconds", "0"], "60"),
         (&["compare", "udp", "--size", "8900"], "--mtu 1500"),
         (&["compare", "udp", "--size", "8900", "--mtu", "9000", "--only", "xdp-tx"], "longer than a page"),
         (&["compare", "tcp", "--ipv6", "--only", "smoltcp"], "IPv4 only"),
+        (&["compare", "udp", "--only", "nginx"], "kernel-epoll"),
     ];
     for (args, hint) in cases {
         let output = bench(args);
@@ -204,10 +205,20 @@ fn a_comparison_writes_every_round_and_leaves_no_namespace() {
     assert!(text.contains("kernel-epoll") && text.contains("peak Mpps") && text.contains("commit"), "{text}");
     let report: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
     std::fs::remove_file(&file).unwrap();
-    for server in ["kernel-epoll", "xdp-tx"] {
-        let rounds = report["servers"][server]["rounds"].as_array().unwrap();
+    assert_eq!((&report["schema"], &report["workload"]), (&"barewire-bench/2".into(), &"compare udp".into()));
+    let servers = report["servers"].as_array().unwrap();
+    let names: Vec<&str> = servers.iter().map(|server| server["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["kernel-epoll", "xdp-tx"]);
+    for server in servers {
+        let rounds = server["rounds"].as_array().unwrap();
         assert_eq!(rounds.len(), 1);
-        assert!(rounds[0]["found"]["peak_pps"].as_f64().unwrap() > 0.0, "{report}");
+        assert!(rounds[0]["figures"]["peak"]["value"].as_f64().unwrap() > 0.0, "{report}");
+        assert!(rounds[0]["ready"].as_str().unwrap().starts_with("ready"), "{report}");
+        let trials = rounds[0]["trials"].as_array().unwrap();
+        let of = |name: &str| trials.iter().filter(|trial| trial["measure"] == name).count();
+        assert!(of("search") > 5 && of("overload") == 1 && of("latency") == 1 && of("warm-up") == 0, "{report}");
+        let latency = &trials.last().unwrap()["latency"];
+        assert!(latency["histogram"].as_str().unwrap().starts_with("HISTFAAA"), "{latency}");
     }
 }
 

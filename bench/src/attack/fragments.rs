@@ -6,21 +6,22 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
-
-use super::{FloodArgs, Phase, metrics, path, start_engine, sum, watching};
+use super::{FloodArgs, Phase, Phases, Told, metrics, path, start_engine, sum, watching};
+use crate::arrivals::Arrivals;
 use crate::compare::Lab;
-use crate::compare::columns::{number, print_columns, print_origin};
-use crate::compare::stats::{self, Spread};
-use crate::compare::udp::search::{self, Point};
-use crate::compare::watch::{Around, Watch};
+use crate::compare::rounds::brief;
+use crate::compare::table::Part;
+use crate::compare::watch::Watch;
 use crate::error::{Error, Result};
-use crate::machine::Machine;
+use crate::process::Server;
 use crate::progress::Progress;
+use crate::result::figures::{Figure, Figures};
+use crate::result::{BackEnd, Round};
+use crate::search::{self, Point};
+use crate::signals;
 use crate::udp::live_frames::LiveFrames;
 use crate::udp::receiver::Hook;
 use crate::udp::trial::{Attack, AttackKind, Offer, Outcome};
-use crate::{options, signals};
 
 /// Offered load, by what the engine answers without loss in calm.
 const LOADS: [f64; 2] = [0.5, 1.0];
@@ -32,164 +33,123 @@ const START_PPS: f64 = 400_000.0;
 /// What is held at most, in the engine as it is configured.
 const MOST_CHUNKS: u64 = 512;
 
-/// One phase at one load.
-#[derive(Clone, Debug, Serialize)]
-struct Measured {
-    load: f64,
-    phase: Phase,
-    offered_pps: f64,
-    goodput_pps: f64,
-    loss_ratio: f64,
-    flood_pps: f64,
-    /// Requests or flood came at less than nine tenths of their rates.
-    generator_limited: bool,
-    highest_fragment_chunks: u64,
-    /// Fragments that the engine dropped, by whatever reason.
-    fragments_dropped: u64,
-}
-
-#[derive(Serialize)]
-struct Report<'a> {
-    schema: &'static str,
-    machine: &'a Machine,
-    flood_pps: f64,
-    phase_seconds: f64,
+/// Measures the phases.
+struct Bench<'lab> {
+    args: &'lab FloodArgs,
+    lab: &'lab Lab,
+    server: Server,
+    sender: LiveFrames,
     loss_free_pps: f64,
-    rounds: &'a [Vec<Measured>],
-    around: &'a [Around],
-    /// Goodput over that in calm, by load and phase.
-    goodput_over_calm: BTreeMap<String, Option<Spread>>,
 }
 
 pub(super) fn run(args: &FloodArgs, lab: &Lab) -> Result<()> {
-    let server = start_engine(lab, &["--udp-port", "7"])?;
-    let (client, path) = path(lab, 7)?;
-    let mut sender = LiveFrames::open(&client, path, Hook::Tc)?;
-    let offer =
-        |rate, duration| Offer { rate_pps: Some(rate), duration, frame_len: FRAME_LEN, batch: 64, attack: None };
-    sender.run(&offer(START_PPS, TRIAL))?;
-    let found = search::search(START_PPS, |rate| {
-        signals::check()?;
-        sender.run(&offer(rate, TRIAL)).map(|outcome| point(&outcome))
-    })?;
-    let loss_free_pps = found.loss_free_pps.ok_or_else(|| Error::run("the engine answers no rate without loss"))?;
-
-    let duration = Duration::from_secs_f64(args.seconds);
+    let mut bench = Bench::open(args, lab)?;
+    let mut phases = Phases::new();
     let mut progress = Progress::new(u64::from(args.rounds) * LOADS.len() as u64 * 3);
-    let (mut rounds, mut around) = (Vec::new(), Vec::new());
+    let mut ended = Ok(());
     for round in 0..args.rounds {
-        let watch = Watch::begin(&lab.pair, &server);
-        let mut measured = Vec::new();
-        for (load, phase) in LOADS.into_iter().flat_map(|load| Phase::of_round(round).map(move |phase| (load, phase))) {
-            progress.start(&format!("round {}/{}  {} at {load}", round + 1, args.rounds, phase.name()));
-            let attack = phase.frames(AttackKind::Fragments).map(|kind| Attack { kind, rate_pps: Some(args.rate) });
-            let offer = Offer { attack, ..offer(load * loss_free_pps, duration) };
-            let dropped = || metrics(&lab.pair.server).map(|counters| sum(&counters, "drops", "reason=\"fragment"));
-            let before = dropped()?;
-            let (outcome, highest) = watching(&lab.pair.server, "fragment_chunks", || sender.run(&offer))?;
-            signals::check()?;
-            let one = Measured::of(load, phase, args.rate, &outcome, highest, dropped()? - before);
-            progress.done(&format!(
-                "{:.3} of {:.3} Mpps, flood {:.0} k/s, {highest} chunks held",
-                one.goodput_pps / 1e6,
-                one.offered_pps / 1e6,
-                one.flood_pps / 1e3
-            ));
-            measured.push(one);
+        match bench.round(round, &mut progress) {
+            Ok((of_phase, around)) => phases.enter(of_phase, &around),
+            Err(error) => {
+                ended = Err(error);
+                break;
+            }
         }
-        rounds.push(measured);
-        around.push(watch.end(&lab.pair, &server));
     }
     progress.finish();
-    let ready = server.ready.clone();
-    server.stop()?;
-    print(args, lab, loss_free_pps, &rounds, &around, &ready);
-    let cells = LOADS.into_iter().flat_map(|load| Phase::ALL.map(|phase| (load, phase)));
-    options::write(
-        args.json.as_deref(),
-        &Report {
-            schema: "barewire-bench-attack-fragments/1",
-            machine: &lab.machine,
-            flood_pps: args.rate,
-            phase_seconds: args.seconds,
-            loss_free_pps,
-            rounds: &rounds,
-            around: &around,
-            goodput_over_calm: cells
-                .map(|(load, phase)| (format!("{} at {load}", phase.name()), over_calm(&rounds, load, phase)))
-                .collect(),
-        },
-    )
-}
-
-impl Measured {
-    fn of(load: f64, phase: Phase, flood_pps: f64, outcome: &Outcome, highest: u64, dropped: u64) -> Self {
-        let flooded_pps = if outcome.seconds > 0.0 { outcome.attacked as f64 / outcome.seconds } else { 0.0 };
-        let behind = phase != Phase::Calm && flooded_pps < 0.9 * flood_pps;
-        Self {
-            load,
-            phase,
-            offered_pps: outcome.sent_pps(),
-            goodput_pps: outcome.goodput_pps,
-            loss_ratio: outcome.loss_ratio(),
-            flood_pps: flooded_pps,
-            generator_limited: outcome.generator_limited() || behind,
-            highest_fragment_chunks: highest,
-            fragments_dropped: dropped,
-        }
+    let loss_free_pps = bench.loss_free_pps;
+    if ended.is_ok() {
+        ended = bench.server.stop();
     }
-}
-
-fn point(outcome: &Outcome) -> Point {
-    Point {
-        offered_pps: outcome.sent_pps(),
-        goodput_pps: outcome.goodput_pps,
-        loss_ratio: outcome.loss_ratio(),
-        generator_limited: outcome.generator_limited(),
-    }
-}
-
-/// What one figure was in each round.
-fn series(rounds: &[Vec<Measured>], load: f64, phase: Phase, of: fn(&Measured) -> f64) -> Vec<Option<f64>> {
-    let found = |round: &Vec<Measured>| round.iter().find(|one| one.load == load && one.phase == phase).map(of);
-    rounds.iter().map(found).collect()
-}
-
-fn over_calm(rounds: &[Vec<Measured>], load: f64, phase: Phase) -> Option<Spread> {
-    let goodput = |phase| series(rounds, load, phase, |one| one.goodput_pps);
-    stats::ratio(&goodput(phase), &goodput(Phase::Calm))
-}
-
-fn print(args: &FloodArgs, lab: &Lab, loss_free_pps: f64, rounds: &[Vec<Measured>], around: &[Around], ready: &str) {
-    println!(
-        "Random fragments at {:.0} k/s against a UDP echo of {FRAME_LEN} B frames: median of {} rounds of {} s (range)\n",
+    let title = format!(
+        "Random fragments at {:.0} k/s against a UDP echo of {FRAME_LEN} B frames: median of {} rounds of {} s (range)",
         args.rate / 1e3,
-        rounds.len(),
+        args.rounds,
         args.seconds
     );
-    let head = ["load", "phase", "goodput Mpps", "of calm", "flood k/s", "chunks held", "fragments dropped k/s", ""];
-    let cells = LOADS.into_iter().flat_map(|load| Phase::ALL.map(|phase| (load, phase)));
-    let rows = cells.map(|(load, phase)| {
-        let spread = |of| stats::spread(series(rounds, load, phase, of));
-        let limited =
-            rounds.iter().flatten().any(|one| one.load == load && one.phase == phase && one.generator_limited);
-        let dropped = spread(|one| one.fragments_dropped as f64 / 1e3).map(|spread| spread.median / args.seconds);
-        [
-            format!("{load}"),
-            phase.name().to_owned(),
-            number(spread(|one| one.goodput_pps / 1e6), 3),
-            number(over_calm(rounds, load, phase), 3),
-            number(spread(|one| one.flood_pps / 1e3), 0),
-            number(spread(|one| one.highest_fragment_chunks as f64), 0),
-            dropped.map_or("-".into(), |dropped| format!("{dropped:.0}")),
-            if limited { "GENERATOR-LIMITED".into() } else { String::new() },
-        ]
-    });
-    print_columns(head, rows.collect());
-    let held = rounds.iter().flatten().map(|one| one.highest_fragment_chunks).max().unwrap_or(0);
-    println!("\nload 1 is {:.3} Mpps: what the engine answered without loss in calm.", loss_free_pps / 1e6);
-    println!("chunks held at most: {held} of {MOST_CHUNKS} that reassembly may hold");
-    crate::compare::columns::print_disturbed(around.iter().filter(|around| around.disturbed()).count());
-    println!("    {ready}");
-    print_origin(&lab.pair.shape.to_string(), &lab.machine);
+    let of_loads = |name: &str| LOADS.map(|load| format!("{name}-{load}"));
+    let figures = [&of_loads("goodput")[..], &of_loads("flood"), &["chunks".into(), "dropped".into()]].concat();
+    let told = Told {
+        workload: "attack fragments",
+        parts: vec![Part { title, figures }],
+        notes: vec![
+            format!("load 1 is {:.3} Mpps: what the engine answered without loss in calm.", loss_free_pps / 1e6),
+            format!("chunks: most that reassembly held at a time, of {MOST_CHUNKS} that it may hold."),
+            "dropped: fragments that the engine dropped, by whatever reason.".into(),
+        ],
+    };
+    phases.tell(lab, args, told, ended)
+}
+
+impl<'lab> Bench<'lab> {
+    /// Starts the engine and finds what it answers without loss in calm.
+    fn open(args: &'lab FloodArgs, lab: &'lab Lab) -> Result<Self> {
+        let server = start_engine(lab, &["--udp-port", "7"])?;
+        let (client, path) = path(lab, 7)?;
+        let mut sender = LiveFrames::open(&client, path, Hook::Tc)?;
+        sender.run(&offer(START_PPS, TRIAL))?;
+        let found = search::search(START_PPS, |rate| {
+            signals::check()?;
+            sender.run(&offer(rate, TRIAL)).map(|outcome| Point::of(&outcome))
+        })?;
+        let loss_free_pps = found.loss_free_pps.ok_or_else(|| Error::run("the engine answers no rate without loss"))?;
+        Ok(Self { args, lab, server, sender, loss_free_pps })
+    }
+
+    /// All phases at all loads, and what went on around them.
+    fn round(&mut self, round: u32, progress: &mut Progress) -> Result<(BTreeMap<Phase, Round>, Round)> {
+        let watch = Watch::begin(&self.lab.pair, &self.server);
+        let mut of_phase: BTreeMap<Phase, Round> = BTreeMap::new();
+        for (load, phase) in LOADS.into_iter().flat_map(|load| Phase::of_round(round).map(move |phase| (load, phase))) {
+            progress.start(&format!("round {}/{}  {} at {load}", round + 1, self.args.rounds, phase.name()));
+            let measured = self.measure(load, phase)?;
+            signals::check()?;
+            progress.done(&brief(&measured));
+            let entry = of_phase.entry(phase).or_default();
+            entry.trials.extend(measured.trials);
+            for (name, figure) in measured.figures {
+                // Of what both loads have in common, the worse is told.
+                let worse = entry.figures.get(&name).is_none_or(|other| other.value < figure.value);
+                if worse {
+                    entry.figures.insert(name, figure);
+                }
+            }
+        }
+        let mut around = Round::default();
+        watch.end(&self.lab.pair, &self.server, &mut around);
+        Ok((of_phase, around))
+    }
+
+    /// One phase at one load.
+    fn measure(&mut self, load: f64, phase: Phase) -> Result<Round> {
+        let Self { args, lab, .. } = *self;
+        let attack = phase.frames(AttackKind::Fragments).map(|kind| Attack { kind, rate_pps: Some(args.rate) });
+        let duration = Duration::from_secs_f64(args.seconds);
+        let offer = Offer { attack, ..offer(load * self.loss_free_pps, duration) };
+        let dropped = || metrics(&lab.pair.server).map(|counters| sum(&counters, "drops", "reason=\"fragment"));
+        let before = dropped()?;
+        let (outcome, chunks) = watching(&lab.pair.server, "fragment_chunks", || self.sender.run(&offer))?;
+        let dropped_ks = (dropped()? - before) as f64 / args.seconds / 1e3;
+        let figures = figures(load, &outcome, (attack, chunks, dropped_ks));
+        let measure = format!("{}-{load}", phase.name());
+        let trial = outcome.trial(&measure, BackEnd::LiveFrames, Arrivals::Constant, FRAME_LEN);
+        Ok(Round { figures, trials: vec![trial], ..Round::default() })
+    }
+}
+
+fn offer(rate_pps: f64, duration: Duration) -> Offer {
+    Offer { rate_pps: Some(rate_pps), duration, frame_len: FRAME_LEN, batch: 64, attack: None }
+}
+
+/// Limited where requests or flood came at less than nine tenths of their rates.
+fn figures(load: f64, outcome: &Outcome, (attack, chunks, dropped_ks): (Option<Attack>, u64, f64)) -> Figures {
+    let flood_pps = if outcome.seconds > 0.0 { outcome.attacked as f64 / outcome.seconds } else { 0.0 };
+    let asked_pps = attack.and_then(|attack| attack.rate_pps).unwrap_or(0.0);
+    let limited = outcome.generator_limited() || flood_pps < 0.9 * asked_pps;
+    Figures::from([
+        (format!("goodput-{load}"), Figure::higher(Some(outcome.goodput_pps / 1e6), "Mpps", limited)),
+        (format!("flood-{load}"), Figure::higher(Some(flood_pps / 1e3), "k/s", limited)),
+        ("chunks".into(), Figure::lower(Some(chunks as f64), "", false)),
+        ("dropped".into(), Figure::lower(Some(dropped_ks), "k/s", false)),
+    ])
 }

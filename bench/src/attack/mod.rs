@@ -18,24 +18,25 @@ mod flood;
 mod fragments;
 mod syn;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
-use serde::Serialize;
-
-use crate::compare::Lab;
-use crate::compare::programs::Programs;
+use crate::compare::programs::{ENGINE, Programs};
+use crate::compare::table::{self, Part};
+use crate::compare::{Lab, rounds};
 use crate::error::{Error, Result};
 use crate::interface::Interface;
 use crate::losses::{self, Counters};
 use crate::netns::{self, ETHERNET_MTU, Family, INTERFACE, Shape};
 use crate::process::Server;
+use crate::result::{Contender, Round};
 use crate::udp::SOURCE_PORT;
 use crate::udp::frame::Path;
 use crate::udp::trial::AttackKind;
+use clap::{Args, Subcommand};
 
 #[derive(Args, Debug)]
 pub(crate) struct AttackArgs {
@@ -63,14 +64,13 @@ struct FloodArgs {
     /// Length of each phase of a round
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
     seconds: f64,
-    /// Write everything, including every round's figures, to this file
+    /// Write everything, including every trial of every round, to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
 /// What goes on beside the clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Calm,
     Passed,
@@ -101,6 +101,68 @@ impl Phase {
             Self::Attack => "attack",
         }
     }
+
+    const fn description(self) -> &'static str {
+        match self {
+            Self::Calm => "the engine with its clients alone",
+            Self::Passed => "the same with frames at the flood's rate that the engine never sees",
+            Self::Attack => "the same under the flood",
+        }
+    }
+}
+
+/// What the engine showed in each phase, round by round.
+struct Phases(Vec<Contender>);
+
+impl Phases {
+    fn new() -> Self {
+        let contender = |phase: Phase| Contender {
+            name: phase.name().into(),
+            description: phase.description().into(),
+            baseline: phase == Phase::Calm,
+            rounds: Vec::new(),
+        };
+        Self(Phase::ALL.map(contender).to_vec())
+    }
+
+    /// Enters a round; `around` is what its phases have in common.
+    fn enter(&mut self, mut of_phase: BTreeMap<Phase, Round>, around: &Round) {
+        for (phase, contender) in Phase::ALL.iter().zip(&mut self.0) {
+            let Round { figures, trials, .. } = of_phase.remove(phase).unwrap_or_default();
+            contender.rounds.push(Round { figures, trials, ..around.clone() });
+        }
+    }
+
+    /// Prints and writes what was measured until `ended`.
+    ///
+    /// # Errors
+    /// What ended it, or that the file cannot be written.
+    fn tell(self, lab: &Lab, args: &FloodArgs, told: Told, ended: Result<()>) -> Result<()> {
+        let mut document = lab.document(told.workload, lab.pair.shape.to_string(), args.rounds, self.0);
+        document.interrupted = matches!(ended, Err(Error::Interrupted));
+        if rounds::any(&document.servers) {
+            let mut notes = told.notes;
+            notes.extend(document.servers.iter().filter_map(connects));
+            table::print(&document, &told.parts, &[], &notes);
+        }
+        document.write(args.json.as_deref())?;
+        rounds::end(&document.servers, ended)
+    }
+}
+
+/// How a result is told.
+struct Told {
+    workload: &'static str,
+    parts: Vec<Part>,
+    notes: Vec<String>,
+}
+
+/// New connections of a phase, all rounds told, if there were any.
+fn connects(phase: &Contender) -> Option<String> {
+    let trials = || phase.rounds.iter().flat_map(|round| &round.trials).filter(|trial| trial.measure == "connects");
+    let (made, succeeded) = trials().fold((0, 0), |(made, done), trial| (made + trial.sent, done + trial.completed));
+    let percent = 100.0 * succeeded as f64 / made as f64;
+    (made > 0).then(|| format!("{}: {succeeded} of {made} new connections succeeded ({percent:.2} %)", phase.name))
 }
 
 /// Where the engine publishes its counters, in the server's namespace.
@@ -120,7 +182,7 @@ pub(crate) fn run(args: &AttackArgs) -> Result<()> {
     }
     let shape = Shape { family: Family::Ipv4, mtu: ETHERNET_MTU };
     let programs = Programs::find(shape)?;
-    programs.check("barewire", "barewire")?;
+    programs.check(ENGINE.0, ENGINE.1)?;
     let lab = Lab::open(programs, shape)?;
     match &args.what {
         What::Fragments(args) => fragments::run(args, &lab),
@@ -204,5 +266,17 @@ mod tests {
             assert_eq!(phases[0], Phase::ALL[at]);
             assert!(Phase::ALL.iter().all(|phase| phases.contains(phase)));
         }
+    }
+
+    #[test]
+    fn every_phase_has_its_own_trials_and_what_all_have_in_common() {
+        let mut phases = Phases::new();
+        let around = Round { ready: Some("ready".into()), ..Round::default() };
+        phases.enter(BTreeMap::from([(Phase::Attack, Round::default())]), &around);
+        for contender in &phases.0 {
+            assert_eq!((contender.rounds.len(), contender.rounds[0].ready.as_deref()), (1, Some("ready")));
+        }
+        let baselines: Vec<&str> = phases.0.iter().filter(|one| one.baseline).map(|one| one.name.as_str()).collect();
+        assert_eq!(baselines, ["calm"]);
     }
 }

@@ -1,33 +1,8 @@
-//! Tables of spreads, and the bars that the project sets itself.
+//! How spreads, ratios and bars are printed.
 
-use serde::Serialize;
-
-use super::stats::Spread;
+use super::bars::Bar;
+use super::stats::{Ratio, Spread};
 use crate::machine::Machine;
-
-/// Figures by round.
-pub(crate) type Values = Vec<Option<f64>>;
-
-/// A figure that the engine is to reach.
-#[derive(Debug, Serialize)]
-pub(crate) struct Bar {
-    what: &'static str,
-    /// "at least" or "at most".
-    sense: &'static str,
-    limit: f64,
-    value: Option<Spread>,
-    met: Option<bool>,
-}
-
-impl Bar {
-    pub(crate) fn at_least(what: &'static str, limit: f64, value: Option<Spread>) -> Self {
-        Self { what, sense: "at least", limit, value, met: value.map(|value| value.median >= limit) }
-    }
-
-    pub(crate) fn at_most(what: &'static str, limit: f64, value: Option<Spread>) -> Self {
-        Self { what, sense: "at most", limit, value, met: value.map(|value| value.median <= limit) }
-    }
-}
 
 /// The bars of the engine, and whether each is met.
 pub(crate) fn print_bars(bars: &[Bar], disturbed: bool) {
@@ -73,6 +48,14 @@ pub(crate) fn number(spread: Option<Spread>, digits: usize) -> String {
     }
 }
 
+/// `1.52 [1.48-1.55]`, with a mark where that includes 1.
+pub(crate) fn ratio_cell(ratio: Option<Ratio>, digits: usize) -> String {
+    let Some(ratio) = ratio else { return "-".into() };
+    let noise = if ratio.within_noise() { " ~" } else { "" };
+    format!("{:.digits$} [{:.digits$}-{:.digits$}]{noise}", ratio.spread.median, ratio.low, ratio.high)
+}
+
+/// `text`, marked if it is at least so much.
 pub(crate) fn mark(text: String, at_least: bool) -> String {
     if at_least && text != "-" { text + "+" } else { text }
 }
@@ -81,11 +64,11 @@ pub(crate) fn mark(text: String, at_least: bool) -> String {
 pub(crate) fn print_columns<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) {
     let mut lines = vec![head.map(str::to_owned).to_vec()];
     lines.extend(rows.into_iter().map(Vec::from));
-    print_lines(&lines);
+    print_columns_of(&lines);
 }
 
 /// The same for lines that all have as many cells as the first.
-pub(crate) fn print_lines(lines: &[Vec<String>]) {
+pub(crate) fn print_columns_of(lines: &[Vec<String>]) {
     let columns = lines.first().map_or(0, Vec::len);
     let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
@@ -104,17 +87,17 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_is_met_by_its_median_and_unknown_without_one() {
-        assert_eq!(Bar::at_least("x", 2.0, spread(2.0)).met, Some(true));
-        assert_eq!(Bar::at_least("x", 2.0, spread(1.99)).met, Some(false));
-        assert_eq!(Bar::at_most("x", 0.6, spread(0.61)).met, Some(false));
-        assert_eq!(Bar::at_most("x", 0.6, None).met, None);
-    }
-
-    #[test]
     fn what_was_not_measured_is_a_dash_and_never_at_least() {
         assert_eq!(number(None, 2), "-");
         assert_eq!(mark(number(None, 2), true), "-");
         assert_eq!(mark(number(spread(1.5), 2), true), "1.50 (1.50-1.50)+");
+    }
+
+    #[test]
+    fn a_ratio_whose_interval_includes_1_is_marked() {
+        let ratio = |low, high| spread(1.02).map(|spread| Ratio { spread, low, high });
+        assert_eq!(ratio_cell(ratio(0.99, 1.04), 2), "1.02 [0.99-1.04] ~");
+        assert_eq!(ratio_cell(ratio(1.01, 1.04), 2), "1.02 [1.01-1.04]");
+        assert_eq!(ratio_cell(None, 2), "-");
     }
 }

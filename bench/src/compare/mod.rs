@@ -7,26 +7,31 @@
 //!
 //! One core generates, one serves; each server runs alone, in a process of its own.
 
+pub(crate) mod bars;
 pub(crate) mod bootstrap;
 pub(crate) mod columns;
+pub(crate) mod contestant;
 pub(crate) mod programs;
-mod rounds;
+pub(crate) mod rounds;
 pub(crate) mod stats;
+pub(crate) mod table;
 mod tcp;
 pub(crate) mod udp;
 pub(crate) mod watch;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
 
+use self::contestant::Contestant;
 use self::programs::{GENERATOR_CORE, Programs};
 use crate::error::{Error, Result};
 use crate::machine::Machine;
-use crate::netns::{self, Pair, Shape};
+use crate::netns::{self, INTERFACE, Pair, Shape};
 use crate::pin;
 use crate::process::{Affinity, Server};
+use crate::result::{Contender, Document, Network, Nic, SCHEMA};
 
 #[derive(Args, Debug)]
 pub(crate) struct CompareArgs {
@@ -48,7 +53,10 @@ struct RoundArgs {
     /// Rounds; a median of fewer than five means little
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
-    /// Write everything, including every round's figures, to this file
+    /// Compare these alone
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Write everything, including every trial of every round, to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Three rounds of short trials: a first look
@@ -66,29 +74,6 @@ impl RoundArgs {
             return Err(Error::usage("--seconds: from a fraction of a second to 60"));
         }
         Ok(if self.quick { (3, quick_seconds) } else { (self.rounds, seconds) })
-    }
-}
-
-/// One row of a comparison: a server, how it is started, and what it needs from the namespaces.
-trait Contestant: Copy + Ord + 'static {
-    /// All of them, in the order of the table.
-    const ALL: &'static [Self];
-
-    /// Its name in tables, in JSON and for `--only`.
-    fn name(self) -> &'static str;
-
-    /// What it is, for the table's footnotes.
-    fn description(self) -> &'static str;
-
-    /// Whether the server's kernel has to have the address, or the server takes it all for itself.
-    fn kernel_owns_address(self) -> bool;
-
-    /// The command that starts it.
-    fn command(self, programs: &Programs) -> Vec<String>;
-
-    /// Those asked for, without repetition, in the table's order.
-    fn chosen(only: &[Self]) -> Vec<Self> {
-        Self::ALL.iter().copied().filter(|kind| only.is_empty() || only.contains(kind)).collect()
     }
 }
 
@@ -121,23 +106,53 @@ impl Lab {
     ///
     /// # Errors
     /// It does not get ready.
-    fn start(&self, kind: impl Contestant) -> Result<Server> {
-        self.pair.set_kernel_owns_address(kind.kernel_owns_address())?;
-        Server::start(kind.name(), &self.pair.server, &kind.command(&self.programs), self.affinity)
+    fn start(&self, contestant: &Contestant) -> Result<Server> {
+        self.pair.set_kernel_owns_address(contestant.kernel_owns_address)?;
+        Server::start(&contestant.name, &self.pair.server, &contestant.command, self.affinity)
+    }
+
+    /// What was measured here, as it is written; `description` is how both ends are joined.
+    pub(crate) fn document(
+        &self,
+        workload: &str,
+        description: String,
+        rounds: u32,
+        servers: Vec<Contender>,
+    ) -> Document {
+        let Shape { family, mtu } = self.pair.shape;
+        let network = Network {
+            description,
+            family,
+            mtu: Some(mtu),
+            interface: Some(Nic::describe(INTERFACE)),
+            target: Some(SocketAddr::new(family.server(), 7)),
+        };
+        Document {
+            schema: SCHEMA.into(),
+            workload: workload.into(),
+            machine: self.machine.clone(),
+            network,
+            interrupted: false,
+            rounds_asked: rounds,
+            servers,
+        }
     }
 }
 
-/// The start of what `--json` writes.
-#[derive(Serialize)]
-struct Heading<'a> {
-    schema: &'static str,
-    machine: &'a Machine,
-    trial_seconds: f64,
-    rounds_asked: u32,
-    interrupted: bool,
-    network: String,
-    #[serde(flatten)]
-    shape: Shape,
+/// Marks the server that ratios are to: the first of `names` that there is, or else the first of all.
+fn mark_baseline(contenders: &mut [Contender], names: &[&str]) {
+    let found = names.iter().find_map(|name| contenders.iter().position(|contender| contender.name == *name));
+    if let Some(contender) = contenders.get_mut(found.unwrap_or(0)) {
+        contender.baseline = true;
+    }
+}
+
+/// The buffers of all, as lines under the table.
+fn buffers(contestants: &[Contestant]) -> Vec<String> {
+    let rows = contestants.iter().map(|one| format!("    {}: {}", one.name, one.buffers));
+    std::iter::once("buffers, each side of a server for about as many frames as the others':".to_owned())
+        .chain(rows)
+        .collect()
 }
 
 /// Runs the command.

@@ -8,6 +8,8 @@ use crate::netns::{INTERFACE, Shape};
 
 /// The core that serves.
 const SERVER_CORE: &str = "1";
+/// The engine's program, and the package that it is from.
+pub(crate) const ENGINE: (&str, &str) = ("barewire", "barewire");
 /// The core that generates.
 pub(crate) const GENERATOR_CORE: usize = 0;
 

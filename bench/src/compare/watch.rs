@@ -1,38 +1,19 @@
 //! What went on around a measurement: whether both sides had their cores to themselves, and what got lost.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
-
-use serde::Serialize;
 
 use crate::losses::{self, Counters};
 use crate::netns::{INTERFACE, Pair};
 use crate::process::{Server, own_waited_ns};
+use crate::result::Round;
 
 /// Above this part of the time without its core, a server or generator was not alone.
 const SHARED: f64 = 0.02;
 
-/// What there was beside the figures.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Around {
-    /// Part of the round in which generator or server, whichever had it worse, was ready to run while something
-    /// else had its core: on an idle machine next to nothing.
-    pub core_shared: f64,
-    /// Counters of the client's interface and TCP, and of the server's interface, that grew and tell of losses,
-    /// over the whole round.
-    pub client_losses: Counters,
-    pub server_losses: Counters,
-}
-
-impl Around {
-    /// Whether other programs had so much of a core that the figures are theirs too.
-    pub(crate) fn disturbed(&self) -> bool {
-        self.core_shared > SHARED
-    }
-
-    /// What a line of the progress report ends with.
-    pub(crate) fn brief(&self) -> &'static str {
-        if self.disturbed() { ", CORES SHARED with other programs" } else { "" }
-    }
+/// Whether other programs had so much of a core that the round's figures are theirs too.
+pub(crate) fn disturbed(round: &Round) -> bool {
+    round.core_shared.is_some_and(|shared| shared > SHARED)
 }
 
 /// Readings from before a measurement.
@@ -40,41 +21,38 @@ pub(crate) struct Watch {
     began: Instant,
     generator_waited_ns: u64,
     server_waited_ns: u64,
-    client: Counters,
-    server: Counters,
+    places: BTreeMap<String, Counters>,
 }
 
 impl Watch {
     /// The measurement begins. For the thread that generates, in the client's namespace.
     pub(crate) fn begin(pair: &Pair, server: &Server) -> Self {
-        let (at_client, at_server) = counters(pair);
         Self {
+            places: places(pair),
             began: Instant::now(),
             generator_waited_ns: own_waited_ns(),
             server_waited_ns: server.waited_ns(),
-            client: at_client,
-            server: at_server,
         }
     }
 
-    /// It is over; the server still runs.
-    pub(crate) fn end(&self, pair: &Pair, server: &Server) -> Around {
+    /// It is over; the server still runs. Told in `round` are the part of the time in which generator or server,
+    /// whichever had it worse, was ready to run while something else had its core, and counters that grew and tell
+    /// of losses.
+    pub(crate) fn end(&self, pair: &Pair, server: &Server, round: &mut Round) {
         let generator_ns = own_waited_ns() - self.generator_waited_ns;
         let waited_ns = generator_ns.max(server.waited_ns().saturating_sub(self.server_waited_ns));
-        let core_shared = waited_ns as f64 / self.began.elapsed().as_nanos() as f64;
-        let (client, server) = counters(pair);
-        Around {
-            core_shared,
-            client_losses: losses::grown(&self.client, &client),
-            server_losses: losses::grown(&self.server, &server),
-        }
+        round.core_shared = Some(waited_ns as f64 / self.began.elapsed().as_nanos() as f64);
+        round.losses = losses::grown_by_place(&self.places, &places(pair));
+        round.ready = Some(server.ready.clone());
     }
 }
 
 /// Counters of both ends.
-fn counters(pair: &Pair) -> (Counters, Counters) {
+fn places(pair: &Pair) -> BTreeMap<String, Counters> {
     let at_server = ["ip", "netns", "exec", &pair.server];
-    let mut client = losses::of_interface(&[], INTERFACE);
-    client.extend(losses::of_kernel_tcp());
-    (client, losses::of_interface(&at_server, INTERFACE))
+    BTreeMap::from([
+        ("client's interface".to_owned(), losses::of_interface(&[], INTERFACE)),
+        ("client's TCP".to_owned(), losses::of_kernel_tcp()),
+        ("server's interface".to_owned(), losses::of_interface(&at_server, INTERFACE)),
+    ])
 }

@@ -7,6 +7,7 @@ use super::socket_frames::SocketFrames;
 use super::trial::{Offer, Outcome};
 use crate::error::Result;
 use crate::interface::Interface;
+use crate::result::BackEnd;
 
 /// A sender with its receiver.
 pub(crate) enum Generator {
@@ -24,6 +25,13 @@ impl Generator {
             return Ok(Self::Live(LiveFrames::open(interface, path, hook)?.into()));
         }
         Ok(Self::Socket(SocketFrames::open(interface, path, hook)?.into()))
+    }
+
+    pub(crate) const fn back_end(&self) -> BackEnd {
+        match self {
+            Self::Live(_) => BackEnd::LiveFrames,
+            Self::Socket(_) => BackEnd::Kernel,
+        }
     }
 
     /// Makes the source known where no kernel answers for it: on a VLAN. What is known so is forgotten after some seconds.

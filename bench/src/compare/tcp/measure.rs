@@ -1,61 +1,55 @@
 //! One TCP server in one round: started, asked, connected to, streamed into and out of, stopped.
 
-use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use serde::Serialize;
-
-use super::servers::Kind;
-use crate::compare::rounds::Shown;
-use crate::compare::watch::{Around, Watch};
-use crate::compare::{Contestant, Lab};
+use crate::compare::Lab;
+use crate::compare::contestant::Contestant;
+use crate::compare::watch::Watch;
 use crate::error::{Context, Error, Result};
-use crate::histogram::LatencySummary;
 use crate::netns::{self, INTERFACE};
+use crate::result::figures::{Figure, Figures};
+use crate::result::{BackEnd, Round, Unit};
 use crate::signals;
 use crate::tcp::connections::{Connections, Ports};
 use crate::tcp::requests::Requests;
 use crate::tcp::stream::{Direction, Streams};
-use crate::tcp::trial::{Outcome, Plan};
+use crate::tcp::trial::{Outcome, Plan, Setting};
 
 const ECHO: u16 = 7;
 const DISCARD: u16 = 9;
 const CHARGEN: u16 = 19;
 
 /// Bytes that a stream reads or writes at a time.
-const CHUNK: usize = 128 * 1024;
+const CHUNK: u32 = 128 * 1024;
 /// Connections at a time where it is connections that are counted: enough that neither side waits for the
 /// other, few enough for a stack that keeps a socket for each.
-const CRR_CONNECTIONS: usize = 16;
+const CRR_CONNECTIONS: u32 = 16;
 
 /// Far more than an ARP request and its answer take.
 const ARP_TIME: Duration = Duration::from_millis(20);
 
 /// What is measured of each server, in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Measure {
-    Rr1,
-    Rr64,
-    Rr1000,
+    /// Requests over so many connections that stay.
+    Requests(u32),
     Crr,
     Send,
     Receive,
 }
 
 impl Measure {
-    pub(super) const ALL: [Self; 6] = [Self::Rr1, Self::Rr64, Self::Rr1000, Self::Crr, Self::Send, Self::Receive];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Requests(1), Self::Requests(64), Self::Requests(1000), Self::Crr, Self::Send, Self::Receive];
 
-    /// Its name and unit, for the head of a column.
-    pub(super) const fn title(self) -> &'static str {
+    /// Its name, in results and tables.
+    pub(super) fn name(self) -> String {
         match self {
-            Self::Rr1 => "rr 1 k/s",
-            Self::Rr64 => "rr 64 k/s",
-            Self::Rr1000 => "rr 1000 k/s",
-            Self::Crr => "crr k/s",
-            Self::Send => "send Gb/s",
-            Self::Receive => "receive Gb/s",
+            Self::Requests(connections) => format!("rr-{connections}"),
+            Self::Crr => "crr".into(),
+            Self::Send => "send".into(),
+            Self::Receive => "receive".into(),
         }
     }
 
@@ -63,38 +57,22 @@ impl Measure {
     pub(super) const fn is_stream(self) -> bool {
         matches!(self, Self::Send | Self::Receive)
     }
-}
 
-/// What one trial showed.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Figure {
-    /// Thousands a second, or Gb/s of payload.
-    pub rate: f64,
-    /// From the request (or SYN) to the end of the response (or the server's FIN); `None` for streams.
-    pub latency: Option<LatencySummary>,
-    /// Connections that failed.
-    pub failed: u64,
-    /// Part of the time in which the client had nothing to do.
-    pub client_idle: f64,
-    /// The client had nothing to spare: `rate` is what it could do, and the server's may be higher.
-    pub client_limited: bool,
-}
-
-/// What a server showed in one round.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Measured {
-    /// What it said when it was ready.
-    pub ready: String,
-    pub figures: BTreeMap<Measure, Figure>,
-    #[serde(flatten)]
-    pub around: Around,
+    fn setting(self, size_bytes: u32) -> Setting {
+        let (unit, connections, size_bytes) = match self {
+            Self::Requests(connections) => (Unit::Requests, connections, size_bytes),
+            Self::Crr => (Unit::Connections, CRR_CONNECTIONS, 1),
+            Self::Send | Self::Receive => (Unit::Chunks, 1, CHUNK),
+        };
+        Setting { back_end: BackEnd::Kernel, unit, connections, size_bytes }
+    }
 }
 
 /// What is measured with.
 pub(super) struct Bench<'lab> {
     lab: &'lab Lab,
     measures: Vec<Measure>,
-    size: usize,
+    size: u32,
     plan: Plan,
     /// Goes on from server to server, so that a port rests as long as can be.
     ports: Ports,
@@ -105,7 +83,7 @@ impl<'lab> Bench<'lab> {
     ///
     /// # Errors
     /// What `ip`, `ethtool` and `sysctl` say.
-    pub(super) fn new(lab: &'lab Lab, measures: Vec<Measure>, size: usize, trial: Duration) -> Result<Self> {
+    pub(super) fn new(lab: &'lab Lab, measures: Vec<Measure>, size: u32, trial: Duration) -> Result<Self> {
         let sources = lab.pair.prepare_for_tcp()?;
         let ports = Ports::of(&sources, SocketAddr::new(lab.pair.shape.family.server(), ECHO))?;
         Ok(Self { lab, measures, size, plan: Plan::closed(trial / 4, trial), ports })
@@ -115,23 +93,23 @@ impl<'lab> Bench<'lab> {
     ///
     /// # Errors
     /// It does not start, does not answer, or does not end well; or an interruption.
-    pub(super) fn measure(&mut self, kind: Kind) -> Result<Measured> {
-        let server = self.lab.start(kind)?;
+    pub(super) fn measure(&mut self, contestant: &Contestant) -> Result<Round> {
+        let server = self.lab.start(contestant)?;
         self.introduce()?;
         let watch = Watch::begin(&self.lab.pair, &server);
-        let mut figures = BTreeMap::new();
+        let mut round = Round::default();
         for measure in self.measures.clone() {
             let outcome = self.trial(measure).map_err(|error| match error {
-                Error::Run(why) => Error::run(format!("{} of `{}`: {why}", measure.title(), kind.name())),
+                Error::Run(why) => Error::run(format!("{} of `{}`: {why}", measure.name(), contestant.name)),
                 other => other,
             })?;
             signals::check()?;
-            figures.insert(measure, Figure::of(measure, &outcome));
+            round.figures.extend(figures(measure, &outcome));
+            round.trials.push(outcome.trial(&measure.name(), measure.setting(self.size), &self.plan));
         }
-        let around = watch.end(&self.lab.pair, &server);
-        let ready = server.ready.clone();
+        watch.end(&self.lab.pair, &server, &mut round);
         server.stop()?;
-        Ok(Measured { ready, figures, around })
+        Ok(round)
     }
 
     /// Makes the client's addresses known to a stack that learns them from ARP requests alone. The kernel asks
@@ -153,55 +131,32 @@ impl<'lab> Bench<'lab> {
     }
 
     fn trial(&mut self, measure: Measure) -> Result<Outcome> {
-        let (size, plan) = (self.size, self.plan);
+        let Setting { connections, size_bytes, .. } = measure.setting(self.size);
+        let (count, size, plan) = (connections as usize, size_bytes as usize, self.plan);
         let [echo, discard, chargen] = [ECHO, DISCARD, CHARGEN].map(|port| self.server(port));
         match measure {
-            Measure::Rr1 => Requests::open(echo, 1, size)?.run(plan),
-            Measure::Rr64 => Requests::open(echo, 64, size)?.run(plan),
-            Measure::Rr1000 => Requests::open(echo, 1000, size)?.run(plan),
-            Measure::Crr => Connections::new(echo, &mut self.ports, CRR_CONNECTIONS, 1)?.run(plan),
-            Measure::Send => Streams::open(discard, Direction::Send, 1, CHUNK)?.run(plan),
-            Measure::Receive => Streams::open(chargen, Direction::Receive, 1, CHUNK)?.run(plan),
+            Measure::Requests(_) => Requests::open(echo, count, size)?.run(plan),
+            Measure::Crr => Connections::new(echo, &mut self.ports, count, size)?.run(plan),
+            Measure::Send => Streams::open(discard, Direction::Send, count, size)?.run(plan),
+            Measure::Receive => Streams::open(chargen, Direction::Receive, count, size)?.run(plan),
         }
     }
 }
 
-impl Figure {
-    fn of(measure: Measure, outcome: &Outcome) -> Self {
-        let stream = measure.is_stream();
-        Self {
-            rate: if stream { outcome.goodput_gbps() } else { outcome.rate_per_s() / 1000.0 },
-            latency: (!stream && outcome.transactions > 0).then(|| outcome.latency.summary()),
-            failed: outcome.failed,
-            client_idle: outcome.client_idle,
-            client_limited: outcome.client_limited(),
-        }
+/// What a trial showed: a rate or goodput, and of requests and connections their latency. Nothing is shown where
+/// nothing came.
+fn figures(measure: Measure, outcome: &Outcome) -> Figures {
+    let (name, limited) = (measure.name(), outcome.limited());
+    if measure.is_stream() {
+        let goodput = Some(outcome.goodput_gbps()).filter(|goodput| *goodput > 0.0);
+        return Figures::from([(name, Figure::higher(goodput, "Gb/s", limited))]);
     }
-}
-
-impl Measured {
-    /// What was counted, if it was measured and anything came.
-    pub(super) fn rate(&self, measure: Measure) -> Option<f64> {
-        self.figures.get(&measure).map(|figure| figure.rate).filter(|rate| *rate > 0.0)
-    }
-
-    pub(super) fn latency_us(&self, measure: Measure, quantile: fn(&LatencySummary) -> u64) -> Option<f64> {
-        self.figures.get(&measure)?.latency.as_ref().map(|latency| quantile(latency) as f64 / 1000.0)
-    }
-
-    pub(super) fn client_limited(&self, measure: Measure) -> bool {
-        self.figures.get(&measure).is_some_and(|figure| figure.client_limited)
-    }
-}
-
-impl Shown for Measured {
-    fn brief(&self) -> String {
-        let one = |(measure, figure): (&Measure, &Figure)| {
-            let limited = if figure.client_limited { "+" } else { "" };
-            let failed = if figure.failed > 0 { format!(" ({} failed)", figure.failed) } else { String::new() };
-            let (name, unit) = measure.title().rsplit_once(' ').unwrap_or((measure.title(), ""));
-            format!("{name} {:.1}{limited} {unit}{failed}", figure.rate)
-        };
-        self.figures.iter().map(one).collect::<Vec<_>>().join(", ") + self.around.brief()
-    }
+    let any = outcome.transactions > 0;
+    let latency = outcome.latency.summary();
+    let us = |ns: u64| Figure::lower(any.then_some(ns as f64 / 1000.0), "us", limited);
+    Figures::from([
+        (format!("{name}-p50"), us(latency.p50_ns)),
+        (format!("{name}-p99"), us(latency.p99_ns)),
+        (name, Figure::higher(any.then_some(outcome.rate_per_s() / 1000.0), "k/s", limited)),
+    ])
 }

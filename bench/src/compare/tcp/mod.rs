@@ -3,23 +3,18 @@
 
 mod measure;
 mod servers;
-mod table;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
-use serde::Serialize;
 
-use self::measure::{Bench, Measure, Measured};
-use self::servers::{Kind, PEER};
-use self::table::Table;
+use self::measure::{Bench, Measure};
 use super::programs::Programs;
-use super::rounds::{self, Rounds};
-use super::{Contestant, Heading, Lab, RoundArgs};
+use super::table::{self, Part};
+use super::{Lab, RoundArgs, bars, buffers, contestant, mark_baseline, rounds};
 use crate::error::{Error, Result};
 use crate::netns::{ETHERNET_MTU, Family, Shape};
-use crate::options;
+use crate::result::Contender;
 
 const EXAMPLES: &str = "Examples:
   All servers, five rounds (about three minutes, as root):
@@ -37,9 +32,6 @@ pub(crate) struct TcpArgs {
     /// Length of a trial, after a warm-up of a quarter of it
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     seconds: f64,
-    /// Compare these alone
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_enum)]
-    only: Vec<Kind>,
     /// Requests over 1,000 connections too
     #[arg(long)]
     full: bool,
@@ -49,25 +41,6 @@ pub(crate) struct TcpArgs {
     /// Over IPv6
     #[arg(long)]
     ipv6: bool,
-}
-
-/// Every server's figures, round by round.
-type Results = Rounds<Kind, Measured>;
-
-/// What `--json` writes.
-#[derive(Serialize)]
-struct Report<'a> {
-    #[serde(flatten)]
-    heading: Heading<'a>,
-    request_bytes: u32,
-    servers: BTreeMap<&'static str, ServerReport<'a>>,
-    table: &'a Table,
-}
-
-#[derive(Serialize)]
-struct ServerReport<'a> {
-    description: &'static str,
-    rounds: &'a [Measured],
 }
 
 /// How the two ends are joined, as printed under every table.
@@ -84,45 +57,54 @@ fn network(shape: Shape) -> String {
 /// Bad arguments, no permission, a server that does not start or fails, or an interruption.
 pub(super) fn run(args: &TcpArgs) -> Result<()> {
     let (rounds, seconds) = args.rounds.plan(args.seconds, 0.4)?;
-    let kinds = Kind::chosen(&args.only);
     let shape = Shape { family: if args.ipv6 { Family::Ipv6 } else { Family::Ipv4 }, mtu: ETHERNET_MTU };
-    if args.ipv6 && args.only.contains(&Kind::Smoltcp) {
-        return Err(Error::usage("the server on smoltcp speaks IPv4 only: leave it out with --ipv6"));
-    }
-    let kinds: Vec<Kind> = kinds.into_iter().filter(|kind| !(args.ipv6 && *kind == Kind::Smoltcp)).collect();
     let programs = Programs::find(shape)?;
-    for kind in &kinds {
-        match kind {
-            Kind::Barewire => programs.check("barewire", "barewire")?,
-            Kind::Smoltcp => programs.check(PEER, PEER)?,
-            Kind::KernelEpoll | Kind::KernelSpin => {}
-        }
-    }
+    let known = servers::known(&programs);
+    let contestants = contestant::choose(known, &args.rounds.only, &programs, shape, 0)?;
     let measures: Vec<Measure> =
-        Measure::ALL.into_iter().filter(|measure| args.full || *measure != Measure::Rr1000).collect();
+        Measure::ALL.into_iter().filter(|measure| args.full || *measure != Measure::Requests(1000)).collect();
     let lab = Lab::open(programs, shape)?;
-    let mut bench = Bench::new(&lab, measures.clone(), args.size as usize, Duration::from_secs_f64(seconds))?;
-    let (results, interrupted) = rounds::measure(&kinds, rounds, |kind| bench.measure(kind))?;
-    let table = Table::of(&results, &measures);
-    table.print(&results, &lab.machine, &network(shape), args.size, seconds);
-    let servers = results.iter().map(|(kind, rounds)| {
-        let report = ServerReport { description: kind.description(), rounds };
-        (kind.name(), report)
-    });
-    let report = Report {
-        heading: Heading {
-            schema: "barewire-bench-compare-tcp/1",
-            machine: &lab.machine,
-            trial_seconds: seconds,
-            rounds_asked: rounds,
-            interrupted,
-            network: network(shape),
-            shape,
+    let mut bench = Bench::new(&lab, measures.clone(), args.size, Duration::from_secs_f64(seconds))?;
+    let (mut contenders, ended) = rounds::measure(&contestants, rounds, |contestant| bench.measure(contestant));
+    mark_baseline(&mut contenders, &["kernel-epoll"]);
+    let mut document = lab.document("compare tcp", network(shape), rounds, contenders);
+    document.interrupted = matches!(ended, Err(Error::Interrupted));
+    if rounds::any(&document.servers) {
+        let mut notes = vec![
+            "rr-N: requests over N connections, one outstanding on each. crr: connect, 1 B there and back, close;"
+                .into(),
+            "16 at a time, the client closing first. send: into discard, as acknowledged. receive: from chargen."
+                .into(),
+            format!("Trials of {seconds} s after {} s of warm-up.", seconds / 4.0),
+        ];
+        notes.extend(failures(&document.servers));
+        notes.extend(buffers(&contestants));
+        let parts = parts(&measures, args.size, rounds);
+        table::print(&document, &parts, &bars::of_engine(&document.servers, bars::tcp), &notes);
+    }
+    document.write(args.rounds.json.as_deref())?;
+    rounds::end(&document.servers, ended)
+}
+
+/// Rates, then the latency of what is no stream.
+fn parts(measures: &[Measure], size: u32, rounds: u32) -> Vec<Part> {
+    let transactions = || measures.iter().filter(|measure| !measure.is_stream());
+    vec![
+        Part {
+            title: format!("TCP, {size} B requests, one core each side: median of {rounds} rounds (range)"),
+            figures: measures.iter().map(|measure| measure.name()).collect(),
         },
-        request_bytes: args.size,
-        servers: servers.collect(),
-        table: &table,
-    };
-    options::write(args.rounds.json.as_deref(), &report)?;
-    if interrupted { Err(Error::Interrupted) } else { Ok(()) }
+        Part {
+            title: "Latency of a request, or of a whole connection".into(),
+            figures: transactions().flat_map(|one| ["p50", "p99"].map(|q| format!("{}-{q}", one.name()))).collect(),
+        },
+    ]
+}
+
+/// Servers of which connections failed.
+fn failures(contenders: &[Contender]) -> impl Iterator<Item = String> {
+    contenders.iter().filter_map(|contender| {
+        let failed: u64 = contender.rounds.iter().flat_map(|round| &round.trials).map(|trial| trial.failed).sum();
+        (failed > 0).then(|| format!("{}: {failed} connections FAILED", contender.name))
+    })
 }

@@ -1,53 +1,50 @@
 //! The TCP servers that are compared: each with echo on port 7, discard on 9, chargen on 19.
 
-use crate::compare::Contestant;
-use crate::compare::programs::Programs;
+use crate::compare::contestant::Contestant;
+use crate::compare::programs::{ENGINE, Programs};
 
 /// The program with smoltcp's server, and the package that it is from.
-pub(super) const PEER: &str = "barewire-peer-smoltcp";
+const PEER: &str = "barewire-peer-smoltcp";
 
-/// One row of the comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub(super) enum Kind {
-    Barewire,
-    KernelEpoll,
-    KernelSpin,
-    Smoltcp,
+/// What the kernel lets a socket's buffers grow to, in KiB; 0 if it does not say.
+fn kernel_most(setting: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/sys/net/ipv4/{setting}")).unwrap_or_default();
+    text.split_whitespace().last().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0) / 1024
 }
 
-impl Contestant for Kind {
-    const ALL: &'static [Self] = &[Self::Barewire, Self::KernelEpoll, Self::KernelSpin, Self::Smoltcp];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Barewire => "barewire",
-            Self::KernelEpoll => "kernel-epoll",
-            Self::KernelSpin => "kernel-spin",
-            Self::Smoltcp => "smoltcp",
-        }
-    }
-
-    fn description(self) -> &'static str {
-        match self {
-            Self::Barewire => "the engine, own rings of 8192, spinning",
-            Self::KernelEpoll => "kernel sockets, one recv and one send for each request, epoll",
-            Self::KernelSpin => "the same, asking again and again instead of waiting",
-            Self::Smoltcp => "smoltcp on its raw socket (AF_PACKET), no delayed ACK, no Nagle, spinning",
-        }
-    }
-
-    fn kernel_owns_address(self) -> bool {
-        matches!(self, Self::KernelEpoll | Self::KernelSpin)
-    }
-
-    fn command(self, programs: &Programs) -> Vec<String> {
-        match self {
-            Self::Barewire => {
-                programs.engine("rings", &["--tcp-port", "7", "--discard-port", "9", "--chargen-port", "19"])
-            }
-            Self::KernelEpoll => programs.serve("tcp-epoll"),
-            Self::KernelSpin => programs.serve("tcp-spin"),
-            Self::Smoltcp => programs.peer(PEER),
-        }
-    }
+/// All of them, in the order of the table.
+pub(super) fn known(programs: &Programs) -> Vec<Contestant> {
+    let ports = ["--tcp-port", "7", "--discard-port", "9", "--chargen-port", "19"];
+    let sockets = format!(
+        "of each connection as the kernel finds best, up to {} KiB in and {} KiB out; reads of 256 KiB",
+        kernel_most("tcp_rmem"),
+        kernel_most("tcp_wmem")
+    );
+    let kernel = |name, description, served| Contestant {
+        kernel_owns_address: true,
+        ..Contestant::new(name, description, &sockets, programs.serve(served))
+    };
+    vec![
+        Contestant {
+            program: Some(ENGINE),
+            ..Contestant::new(
+                "barewire",
+                "the engine on its own rings, spinning",
+                "rings of 8192 each way, bursts of up to 64; 1024 KiB in and out of each connection",
+                programs.engine("rings", &ports),
+            )
+        },
+        kernel("kernel-epoll", "kernel sockets, one recv and one send for each request, epoll", "tcp-epoll"),
+        kernel("kernel-spin", "the same, asking again and again instead of waiting", "tcp-spin"),
+        Contestant {
+            program: Some((PEER, PEER)),
+            knows_ipv6: false,
+            ..Contestant::new(
+                "smoltcp",
+                "smoltcp on its raw socket (AF_PACKET), no delayed ACK, no Nagle, spinning",
+                "raw socket for 8192 small frames; 16 KiB in and out of a connection, a stream 512 KiB",
+                programs.peer(PEER),
+            )
+        },
+    ]
 }

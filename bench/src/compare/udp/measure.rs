@@ -4,17 +4,16 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde::Serialize;
-
-use super::search::{self, Found, Point};
-use super::servers::Kind;
-use crate::compare::rounds::Shown;
-use crate::compare::watch::{Around, Watch};
-use crate::compare::{Contestant, Lab};
+use crate::arrivals::Arrivals;
+use crate::compare::Lab;
+use crate::compare::contestant::Contestant;
+use crate::compare::watch::Watch;
 use crate::error::{Error, Result};
-use crate::histogram::LatencySummary;
 use crate::interface::Interface;
 use crate::netns::INTERFACE;
+use crate::result::figures::{Figure, Figures};
+use crate::result::{Round, Trial};
+use crate::search::{self, Found, Point};
 use crate::signals;
 use crate::udp::SOURCE_PORT;
 use crate::udp::frame::{self, Path};
@@ -31,20 +30,6 @@ const START: f64 = 2.0;
 /// The next round's search begins at this part of what was loss-free, which is nearly always loss-free again.
 const RESTART: f64 = 0.85;
 
-/// What a server showed in one round.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Measured {
-    /// What it said when it was ready.
-    pub ready: String,
-    pub found: Found,
-    /// Twice the peak offered; `None` where the generator could not.
-    pub overload: Option<Point>,
-    /// At the rate of [`latency_pps`], handed over one by one; `None` where the generator could not.
-    pub latency: Option<LatencySummary>,
-    #[serde(flatten)]
-    pub around: Around,
-}
-
 /// What is measured with.
 pub(crate) struct Bench<'lab> {
     lab: &'lab Lab,
@@ -53,7 +38,15 @@ pub(crate) struct Bench<'lab> {
     frame_len: usize,
     trial: Duration,
     /// Where the last search of each server ended.
-    known_pps: HashMap<Kind, f64>,
+    known_pps: HashMap<String, f64>,
+}
+
+/// A server that is being measured.
+struct Session {
+    sender: Generator,
+    frame_len: usize,
+    duration: Duration,
+    trials: Vec<Trial>,
 }
 
 impl<'lab> Bench<'lab> {
@@ -81,103 +74,76 @@ impl<'lab> Bench<'lab> {
     ///
     /// # Errors
     /// It does not start, does not answer, or does not end well; or an interruption.
-    pub(crate) fn measure(&mut self, kind: Kind) -> Result<Measured> {
-        let server = self.lab.start(kind)?;
-        let path = Path { vlan: kind.vlan(), ..self.path };
-        let mut sender = Generator::open(&self.client, path, kind.hook(), self.frame_len)?;
+    pub(crate) fn measure(&mut self, contestant: &Contestant) -> Result<Round> {
+        let server = self.lab.start(contestant)?;
+        let path = Path { vlan: contestant.vlan, ..self.path };
+        let sender = Generator::open(&self.client, path, contestant.hook, self.frame_len)?;
+        let mut session = Session { sender, frame_len: self.frame_len, duration: self.trial, trials: Vec::new() };
         let watch = Watch::begin(&self.lab.pair, &server);
 
-        self.warm_up(kind, &mut sender)?;
-        let start_pps = self.known_pps.get(&kind).map_or(START * latency_pps(self.frame_len), |known| known * RESTART);
-        let found = search::search(start_pps, |rate| self.offer(&mut sender, rate, 64).map(|outcome| point(&outcome)))?;
+        session.warm_up(&contestant.name)?;
+        let known_pps = self.known_pps.get(&contestant.name).map(|known| known * RESTART);
+        let start_pps = known_pps.unwrap_or(START * latency_pps(self.frame_len));
+        let found = search::search(start_pps, |rate| session.offer("search", rate, 64).map(|o| Point::of(&o)))?;
         if let Some(loss_free) = found.loss_free_pps {
-            self.known_pps.insert(kind, loss_free);
+            self.known_pps.insert(contestant.name.clone(), loss_free);
         }
         let overload = match found.peak_pps {
-            Some(peak) if peak > 0.0 => Some(point(&self.offer(&mut sender, 2.0 * peak, 64)?)),
+            Some(peak) if peak > 0.0 => Some(session.offer("overload", 2.0 * peak, 64)?),
             _ => None,
         };
-        let latency = self.latency(&mut sender)?;
+        session.duration = 2 * self.trial;
+        let latency = session.offer("latency", latency_pps(self.frame_len), 1)?;
 
-        let around = watch.end(&self.lab.pair, &server);
-        drop(sender);
-        let ready = server.ready.clone();
+        let figures = figures(&found, overload.as_ref(), &latency);
+        let mut round = Round { figures, trials: session.trials, ..Round::default() };
+        watch.end(&self.lab.pair, &server, &mut round);
+        drop(session.sender);
         server.stop()?;
-        Ok(Measured { ready, found, overload: overload.filter(|point| !point.generator_limited), latency, around })
+        Ok(round)
     }
+}
 
+impl Session {
     /// Fills caches and neighbor tables, and makes sure that there is an answer at all.
-    fn warm_up(&self, kind: Kind, sender: &mut Generator) -> Result<()> {
+    fn warm_up(&mut self, name: &str) -> Result<()> {
+        let rate = latency_pps(self.frame_len);
         for _ in 0..5 {
-            let outcome = self.offer(sender, latency_pps(self.frame_len), 64)?;
+            let outcome = self.offer("warm-up", rate, 64)?;
+            self.trials.clear();
             if outcome.received * 2 > outcome.sent {
                 return Ok(());
             }
         }
         Err(Error::run(format!(
-            "the server `{}` answers less than half of {rate} frames a second: try it alone with `udp`",
-            kind.name(),
-            rate = latency_pps(self.frame_len),
+            "the server `{name}` answers less than half of {rate} frames a second: try it alone with `udp`"
         )))
     }
 
-    fn offer(&self, sender: &mut Generator, rate_pps: f64, batch: u32) -> Result<Outcome> {
-        let (duration, frame_len) = (self.trial, self.frame_len);
-        sender.introduce()?;
-        let outcome = sender.run(&Offer { rate_pps: Some(rate_pps), duration, frame_len, batch, attack: None })?;
+    /// One trial, which is kept.
+    fn offer(&mut self, measure: &str, rate_pps: f64, batch: u32) -> Result<Outcome> {
+        let Self { duration, frame_len, .. } = *self;
+        self.sender.introduce()?;
+        let outcome = self.sender.run(&Offer { rate_pps: Some(rate_pps), duration, frame_len, batch, attack: None })?;
         signals::check()?;
+        self.trials.push(outcome.trial(measure, self.sender.back_end(), Arrivals::Constant, frame_len));
         Ok(outcome)
     }
-
-    fn latency(&self, sender: &mut Generator) -> Result<Option<LatencySummary>> {
-        let (duration, frame_len) = (2 * self.trial, self.frame_len);
-        sender.introduce()?;
-        let outcome = sender.run(&Offer {
-            rate_pps: Some(latency_pps(frame_len)),
-            duration,
-            frame_len,
-            batch: 1,
-            attack: None,
-        })?;
-        signals::check()?;
-        let usable = !outcome.late() && outcome.received > 0;
-        Ok(usable.then(|| outcome.latency.summary()))
-    }
 }
 
-fn point(outcome: &Outcome) -> Point {
-    Point {
-        offered_pps: outcome.sent_pps(),
-        goodput_pps: outcome.goodput_pps,
-        loss_ratio: outcome.loss_ratio(),
-        generator_limited: outcome.generator_limited(),
-    }
-}
-
-impl Measured {
-    pub(crate) fn peak_pps(&self) -> Option<f64> {
-        self.found.peak_pps
-    }
-
-    pub(crate) fn loss_free_pps(&self) -> Option<f64> {
-        self.found.loss_free_pps
-    }
-
-    /// Goodput at twice the peak, as part of the peak.
-    pub(crate) fn overload_ratio(&self) -> Option<f64> {
-        Some(self.overload?.goodput_pps / self.found.peak_pps?)
-    }
-
-    pub(crate) fn latency_us(&self, quantile: fn(&LatencySummary) -> u64) -> Option<f64> {
-        self.latency.as_ref().map(|latency| quantile(latency) as f64 / 1000.0)
-    }
-}
-
-impl Shown for Measured {
-    fn brief(&self) -> String {
-        let mpps = |rate: Option<f64>| rate.map_or("-".into(), |rate| format!("{:.3}", rate / 1e6));
-        let p50 = self.latency_us(|l| l.p50_ns).map_or("-".into(), |us| format!("{us:.2}"));
-        let (peak, loss_free) = (mpps(self.peak_pps()), mpps(self.loss_free_pps()));
-        format!("peak {peak} Mpps, loss-free {loss_free} Mpps, p50 {p50} us{}", self.around.brief())
-    }
+/// What the trials showed. Goodput at twice the peak and latency are `null` where the generator could not.
+fn figures(found: &Found, overload: Option<&Outcome>, latency: &Outcome) -> Figures {
+    let mpps = |rate: Option<f64>| rate.map(|rate| rate / 1e6);
+    let usable = !latency.generator_limited() && latency.received > 0;
+    let summary = latency.latency.summary();
+    let us = |ns: u64| Figure::lower(usable.then_some(ns as f64 / 1000.0), "us", latency.late());
+    let overload = overload.filter(|outcome| !outcome.generator_limited()).map(|outcome| outcome.goodput_pps);
+    Figures::from([
+        ("peak".into(), Figure::higher(mpps(found.peak_pps), "Mpps", found.generator_limited)),
+        ("loss-free".into(), Figure::higher(mpps(found.loss_free_pps), "Mpps", found.generator_limited)),
+        ("overload".into(), Figure::higher(mpps(overload), "Mpps", false)),
+        ("p50".into(), us(summary.p50_ns)),
+        ("p90".into(), us(summary.p90_ns)),
+        ("p99".into(), us(summary.p99_ns)),
+    ])
 }

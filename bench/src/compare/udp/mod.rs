@@ -1,25 +1,18 @@
 //! `barewire-bench compare udp`: a warm-up, then search, overload and latency for each server in each round.
 
 mod measure;
-pub(crate) mod search;
 mod servers;
-mod table;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
-use serde::Serialize;
 
-use self::measure::{Bench, Measured};
-use self::servers::Kind;
-use self::table::Table;
+use self::measure::{Bench, latency_pps};
 use super::programs::Programs;
-use super::rounds::{self, Rounds};
-use super::{Contestant, Heading, Lab, RoundArgs};
+use super::table::{self, Part};
+use super::{Lab, RoundArgs, bars, buffers, contestant, mark_baseline, rounds};
 use crate::error::{Error, Result};
 use crate::netns::{ETHERNET_MTU, Family, Shape};
-use crate::options;
 use crate::udp::frame;
 
 const EXAMPLES: &str = "Examples:
@@ -43,9 +36,6 @@ pub(crate) struct UdpArgs {
     /// Length of a throughput trial; latency is measured for twice as long
     #[arg(long, value_name = "SECONDS", default_value_t = 0.5)]
     seconds: f64,
-    /// Compare these alone
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_enum)]
-    only: Vec<Kind>,
     /// Bytes from the Ethernet header to the end of the payload, without a tag [default: 64, over IPv6 84]
     #[arg(long, value_name = "BYTES")]
     size: Option<usize>,
@@ -77,26 +67,6 @@ impl UdpArgs {
     }
 }
 
-/// Every server's figures, round by round.
-pub(crate) type Results = Rounds<Kind, Measured>;
-
-/// What `--json` writes.
-#[derive(Serialize)]
-struct Report<'a> {
-    #[serde(flatten)]
-    heading: Heading<'a>,
-    frame_len_bytes: usize,
-    servers: BTreeMap<&'static str, ServerReport<'a>>,
-    table: &'a Table,
-}
-
-#[derive(Serialize)]
-struct ServerReport<'a> {
-    description: &'static str,
-    receiver: crate::udp::receiver::Hook,
-    rounds: &'a [Measured],
-}
-
 /// How the two ends are joined, as printed under every table.
 fn network(shape: Shape, frame_len: usize) -> String {
     let checksums =
@@ -111,42 +81,27 @@ fn network(shape: Shape, frame_len: usize) -> String {
 pub(super) fn run(args: &UdpArgs) -> Result<()> {
     let (shape, frame_len) = args.shape()?;
     let (rounds, seconds) = args.rounds.plan(args.seconds, 0.15)?;
-    let kinds = Kind::chosen(if args.only.is_empty() { &Kind::USUAL } else { &args.only });
-    let able = |kind: Kind| kind.knows(frame_len);
-    if let Some(kind) = args.only.iter().find(|kind| !able(**kind)) {
-        return Err(Error::usage(format!("`{}` knows no frames longer than a page: leave it out", kind.name())));
-    }
-    let kinds: Vec<Kind> = kinds.into_iter().filter(|kind| able(*kind)).collect();
-    if args.ipv6 && kinds.contains(&Kind::BarewireVlan) {
-        return Err(Error::usage("`barewire-vlan` is measured over IPv4: leave out --ipv6"));
-    }
     let programs = Programs::find(shape)?;
-    if kinds.iter().any(|kind| matches!(kind, Kind::Barewire | Kind::BarewireXskRs | Kind::BarewireVlan)) {
-        programs.check("barewire", "barewire")?;
-    }
+    let known = servers::known(&programs);
+    let contestants = contestant::choose(known, &args.rounds.only, &programs, shape, frame_len)?;
     let lab = Lab::open(programs, shape)?;
     let mut bench = Bench::new(&lab, frame_len, Duration::from_secs_f64(seconds))?;
-    let (results, interrupted) = rounds::measure(&kinds, rounds, |kind| bench.measure(kind))?;
-    let table = Table::of(&results, frame_len);
-    table.print(&results, &lab.machine, &network(shape, frame_len), seconds);
-    let servers = results.iter().map(|(kind, rounds)| {
-        let report = ServerReport { description: kind.description(), receiver: kind.hook(), rounds };
-        (kind.name(), report)
-    });
-    let report = Report {
-        heading: Heading {
-            schema: "barewire-bench-compare-udp/1",
-            machine: &lab.machine,
-            trial_seconds: seconds,
-            rounds_asked: rounds,
-            interrupted,
-            network: network(shape, frame_len),
-            shape,
-        },
-        frame_len_bytes: frame_len,
-        servers: servers.collect(),
-        table: &table,
-    };
-    options::write(args.rounds.json.as_deref(), &report)?;
-    if interrupted { Err(Error::Interrupted) } else { Ok(()) }
+    let (mut contenders, ended) = rounds::measure(&contestants, rounds, |contestant| bench.measure(contestant));
+    mark_baseline(&mut contenders, &["kernel-epoll"]);
+    let mut document = lab.document("compare udp", network(shape, frame_len), rounds, contenders);
+    document.interrupted = matches!(ended, Err(Error::Interrupted));
+    if rounds::any(&document.servers) {
+        let title = format!("UDP echo, {frame_len} B frames, one core each side: median of {rounds} rounds (range)");
+        let part = Part::new(title, &["peak", "loss-free", "overload", "p50", "p90", "p99"]);
+        let mut notes = vec![
+            "peak: best goodput of all trials. overload: goodput at twice the peak.".to_owned(),
+            "loss-free: highest offered rate with at most 1 % lost and 3 % late.".to_owned(),
+            format!("p50, p90, p99: from the intended time, at {} frames a second.", latency_pps(frame_len)),
+            format!("Trials of {seconds} s, of latency twice as long."),
+        ];
+        notes.extend(buffers(&contestants));
+        table::print(&document, &[part], &bars::of_engine(&document.servers, bars::udp), &notes);
+    }
+    document.write(args.rounds.json.as_deref())?;
+    rounds::end(&document.servers, ended)
 }

@@ -1,94 +1,51 @@
 //! The servers that are compared: how each is started, and what it needs from the namespaces.
 
-use crate::compare::Contestant;
-use crate::compare::programs::Programs;
-use crate::udp::frame;
+use crate::compare::contestant::Contestant;
+use crate::compare::programs::{ENGINE, Programs};
 use crate::udp::receiver::Hook;
 
-/// One row of the comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
-pub(crate) enum Kind {
-    Barewire,
-    BarewireXskRs,
-    BarewireVlan,
-    KernelEpoll,
-    KernelSpin,
-    BareAfXdp,
-    XdpTx,
-}
-
-impl Contestant for Kind {
-    const ALL: &'static [Self] = &[
-        Self::Barewire,
-        Self::BarewireXskRs,
-        Self::BarewireVlan,
-        Self::KernelEpoll,
-        Self::KernelSpin,
-        Self::BareAfXdp,
-        Self::XdpTx,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Barewire => "barewire",
-            Self::BarewireXskRs => "barewire-xsk-rs",
-            Self::BarewireVlan => "barewire-vlan",
-            Self::KernelEpoll => "kernel-epoll",
-            Self::KernelSpin => "kernel-spin",
-            Self::BareAfXdp => "bare-af-xdp",
-            Self::XdpTx => "xdp-tx",
-        }
-    }
-
-    fn description(self) -> &'static str {
-        match self {
-            Self::Barewire => "the engine, own rings of 8192, spinning",
-            Self::BarewireXskRs => "the engine on the xsk-rs driver, rings of 8192, spinning",
-            Self::BarewireVlan => "the engine on a VLAN: every frame has a tag",
-            Self::KernelEpoll => "recvmmsg/sendmmsg in batches of 64, receive buffer for 8192 frames, epoll",
-            Self::KernelSpin => "the same, asking again and again instead of waiting",
-            Self::BareAfXdp => "AF_XDP loop without a stack on the engine's device layer, rings of 8192, spinning",
-            Self::XdpTx => "reflection in the driver (limit); it runs on the generator's core",
-        }
-    }
-
-    fn kernel_owns_address(self) -> bool {
-        matches!(self, Self::KernelEpoll | Self::KernelSpin | Self::XdpTx)
-    }
-
-    fn command(self, programs: &Programs) -> Vec<String> {
-        match self {
-            Self::Barewire => programs.engine("rings", &["--udp-port", "7"]),
-            Self::BarewireXskRs => programs.engine("xsk-rs", &["--udp-port", "7"]),
-            Self::BarewireVlan => programs.engine("rings", &["--udp-port", "7", "--vlan", &VLAN.to_string()]),
-            _ => programs.serve(self.name()),
-        }
-    }
-}
-
-/// The VLAN of [`Kind::BarewireVlan`].
+/// The VLAN of `barewire-vlan`.
 const VLAN: u16 = 77;
 
-impl Kind {
-    /// Those that are compared where nobody says whom.
-    pub(super) const USUAL: [Self; 6] =
-        [Self::Barewire, Self::BarewireXskRs, Self::KernelEpoll, Self::KernelSpin, Self::BareAfXdp, Self::XdpTx];
+const RINGS: &str = "rings of 8192 each way, bursts of up to 64";
+const SOCKETS: &str =
+    "receive and transmit buffer of 40 MiB, 8192 small frames as the kernel charges them; batches of 64";
 
-    /// The VLAN that its requests are on.
-    pub(super) fn vlan(self) -> Option<u16> {
-        (self == Self::BarewireVlan).then_some(VLAN)
-    }
-
-    /// Whether it can serve such frames.
-    pub(super) fn knows(self, frame_len: usize) -> bool {
-        frame_len <= frame::MAX_LIVE_LEN || !matches!(self, Self::BareAfXdp | Self::XdpTx)
-    }
-
-    /// Where its replies are received: see `receiver.rs`.
-    pub(crate) const fn hook(self) -> Hook {
-        match self {
-            Self::XdpTx => Hook::Xdp,
-            _ => Hook::Tc,
-        }
-    }
+/// All of them, in the order of the table.
+pub(super) fn known(programs: &Programs) -> Vec<Contestant> {
+    let port = ["--udp-port", "7"];
+    let engine = |name, description, driver, ports: &[&str]| Contestant {
+        program: Some(ENGINE),
+        ..Contestant::new(name, description, RINGS, programs.engine(driver, ports))
+    };
+    let served = |name, description, buffers| Contestant::new(name, description, buffers, programs.serve(name));
+    let kernel = |name, description| Contestant { kernel_owns_address: true, ..served(name, description, SOCKETS) };
+    let vlan = VLAN.to_string();
+    let tagged = [&port[..], &["--vlan", &vlan]].concat();
+    vec![
+        engine("barewire", "the engine on its own rings, spinning", "rings", &port),
+        engine("barewire-xsk-rs", "the engine on the xsk-rs driver, spinning", "xsk-rs", &port),
+        Contestant {
+            vlan: Some(VLAN),
+            usual: false,
+            knows_ipv6: false,
+            ..engine("barewire-vlan", "the engine on a VLAN, every frame with a tag, spinning", "rings", &tagged)
+        },
+        kernel("kernel-epoll", "recvmmsg and sendmmsg over a kernel socket, epoll"),
+        kernel("kernel-spin", "the same, asking again and again instead of waiting"),
+        Contestant {
+            knows_long_frames: false,
+            ..served("bare-af-xdp", "AF_XDP loop without a stack on the engine's device layer, spinning", RINGS)
+        },
+        Contestant {
+            kernel_owns_address: true,
+            knows_long_frames: false,
+            hook: Hook::Xdp,
+            ..served(
+                "xdp-tx",
+                "reflection in the driver (limit); it runs on the generator's core, replies are received at XDP",
+                "none of its own: the driver's bulk queue of 16",
+            )
+        },
+    ]
 }

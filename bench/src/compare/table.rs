@@ -1,0 +1,123 @@
+//! The table of a comparison: servers by figures, with medians, ranges, and ratios to the baseline.
+
+use super::bars::Bar;
+use super::columns::{self, mark, number, print_columns_of, ratio_cell};
+use super::rounds::digits;
+use super::{stats, watch};
+use crate::result::{Contender, Document};
+
+/// How sure a ratio's interval is.
+pub(crate) const CONFIDENCE: f64 = 0.95;
+
+/// Columns that are shown together.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub title: String,
+    /// Names of figures.
+    pub figures: Vec<String>,
+}
+
+impl Part {
+    pub(crate) fn new(title: impl Into<String>, figures: &[&str]) -> Self {
+        Self { title: title.into(), figures: figures.iter().map(ToString::to_string).collect() }
+    }
+}
+
+/// Prints all parts, the ratios, the bars, what disturbed the measurement, and then `notes`.
+pub(crate) fn print(document: &Document, parts: &[Part], bars: &[Bar], notes: &[String]) {
+    let servers = &document.servers;
+    for (index, part) in parts.iter().enumerate() {
+        println!("{}{}\n", if index == 0 { "" } else { "\n" }, part.title);
+        print_part(servers, part, index == 0);
+    }
+    let baseline = servers.iter().find(|server| server.baseline);
+    if let Some(baseline) = baseline.filter(|_| servers.len() > 1) {
+        for (index, part) in parts.iter().enumerate() {
+            match index {
+                0 => println!(
+                    "\nRatios to `{}`, round by round: median [{:.0} % interval], ~ where that includes 1\n",
+                    baseline.name,
+                    CONFIDENCE * 100.0
+                ),
+                _ => println!(),
+            }
+            print_ratios(servers, baseline, &part.figures);
+        }
+    }
+    let disturbed = servers.iter().flat_map(|server| &server.rounds).filter(|round| watch::disturbed(round)).count();
+    columns::print_bars(bars, disturbed > 0);
+    columns::print_disturbed(disturbed);
+    println!();
+    if servers.iter().flat_map(|server| &server.rounds).any(|round| round.figures.values().any(|one| one.limited)) {
+        println!("+: at least as good; in some round the generator was the limit, and that round enters no ratio.");
+    }
+    notes.iter().for_each(|note| println!("{note}"));
+    for server in servers {
+        println!("{}: {}", server.name, server.description);
+        println!("    {}", server.rounds.last().and_then(|round| round.ready.as_deref()).unwrap_or("(not measured)"));
+    }
+    columns::print_origin(&document.network.description, &document.machine);
+}
+
+fn print_part(servers: &[Contender], part: &Part, with_shared: bool) {
+    let mut head = vec!["server".to_owned()];
+    head.extend(part.figures.iter().map(|name| format!("{name} {}", unit(servers, name))));
+    head.extend(with_shared.then(|| "core shared %".to_owned()));
+    let mut lines = vec![head];
+    for server in servers {
+        let mut line = vec![server.name.clone()];
+        line.extend(part.figures.iter().map(|name| cell(server, name)));
+        let shared = server.rounds.iter().map(|round| round.core_shared.map(|part| part * 100.0));
+        line.extend(with_shared.then(|| number(stats::spread(shared), 1)));
+        lines.push(line);
+    }
+    print_columns_of(&lines);
+}
+
+fn print_ratios(servers: &[Contender], baseline: &Contender, figures: &[String]) {
+    let mut lines = vec![std::iter::once("server".to_owned()).chain(figures.iter().cloned()).collect()];
+    for server in servers.iter().filter(|server| server.name != baseline.name) {
+        let ratio =
+            |name: &String| ratio_cell(stats::compare(&server.values(name), &baseline.values(name), CONFIDENCE), 2);
+        lines.push(std::iter::once(server.name.clone()).chain(figures.iter().map(ratio)).collect());
+    }
+    print_columns_of(&lines);
+}
+
+/// The unit of a figure, from whoever has it.
+pub(crate) fn unit<'a>(servers: &'a [Contender], name: &str) -> &'a str {
+    let mut rounds = servers.iter().flat_map(|server| &server.rounds);
+    rounds.find_map(|round| round.figures.get(name)).map_or("", |figure| &figure.unit)
+}
+
+/// `1.52 (1.48-1.55)`, with a mark if it is at least so much.
+fn cell(server: &Contender, name: &str) -> String {
+    let figures = || server.rounds.iter().map(|round| round.figures.get(name));
+    let limited = figures().flatten().any(|figure| figure.limited);
+    let spread = stats::spread(figures().map(|figure| figure?.value));
+    mark(number(spread, digits(unit(std::slice::from_ref(server), name))), limited)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::Round;
+    use crate::result::figures::{Figure, Figures};
+
+    fn server(values: &[(Option<f64>, bool)]) -> Contender {
+        let round = |(value, limited): &(Option<f64>, bool)| Round {
+            figures: Figures::from([("peak".into(), Figure::higher(*value, "Mpps", *limited))]),
+            ..Round::default()
+        };
+        let rounds = values.iter().map(round).collect();
+        Contender { name: "one".into(), description: String::new(), baseline: false, rounds }
+    }
+
+    #[test]
+    fn a_cell_has_the_digits_of_its_unit_and_tells_what_was_limited_or_not_measured() {
+        assert_eq!(cell(&server(&[(Some(1.5), false), (Some(1.75), false)]), "peak"), "1.625 (1.500-1.750)");
+        assert_eq!(cell(&server(&[(Some(1.5), true)]), "peak"), "1.500 (1.500-1.500)+");
+        assert_eq!(cell(&server(&[(None, false)]), "peak"), "-");
+        assert_eq!(cell(&server(&[]), "peak"), "-");
+    }
+}
