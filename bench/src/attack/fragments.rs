@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::process::Server;
 use crate::progress::Progress;
 use crate::result::figures::{Figure, Figures};
-use crate::result::{BackEnd, Round};
+use crate::result::{BackEnd, Round, Timestamps};
 use crate::search::{self, Point};
 use crate::signals;
 use crate::udp::live_frames::LiveFrames;
@@ -132,7 +132,8 @@ impl<'lab> Bench<'lab> {
         let dropped_ks = (dropped()? - before) as f64 / args.seconds / 1e3;
         let figures = figures(load, &outcome, (attack, chunks, dropped_ks));
         let measure = format!("{}-{load}", phase.name());
-        let trial = outcome.trial(&measure, BackEnd::LiveFrames, Arrivals::Constant, FRAME_LEN);
+        let trial =
+            outcome.trial(&measure, (BackEnd::LiveFrames, Timestamps::Interface), Arrivals::Constant, FRAME_LEN);
         Ok(Round { figures, trials: vec![trial], ..Round::default() })
     }
 }

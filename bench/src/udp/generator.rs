@@ -7,7 +7,7 @@ use super::socket_frames::SocketFrames;
 use super::trial::{Offer, Outcome};
 use crate::error::Result;
 use crate::interface::Interface;
-use crate::result::BackEnd;
+use crate::result::{BackEnd, Timestamps};
 
 /// A sender with its receiver.
 pub(crate) enum Generator {
@@ -27,10 +27,11 @@ impl Generator {
         Ok(Self::Socket(SocketFrames::open(interface, path, hook)?.into()))
     }
 
-    pub(crate) const fn back_end(&self) -> BackEnd {
+    /// What sends, and where the moment of arrival is read: at the interface.
+    pub(crate) const fn back_end(&self) -> (BackEnd, Timestamps) {
         match self {
-            Self::Live(_) => BackEnd::LiveFrames,
-            Self::Socket(_) => BackEnd::Kernel,
+            Self::Live(_) => (BackEnd::LiveFrames, Timestamps::Interface),
+            Self::Socket(_) => (BackEnd::Kernel, Timestamps::Interface),
         }
     }
 
