@@ -1,7 +1,8 @@
 //! How spreads, ratios and bars are printed.
 
 use super::bars::Bar;
-use super::stats::{Ratio, Spread};
+use super::bootstrap::{Difference, Verdict};
+use super::stats::Spread;
 use crate::machine::Machine;
 
 /// The bars of the engine, and whether each is met.
@@ -48,11 +49,12 @@ pub(crate) fn number(spread: Option<Spread>, digits: usize) -> String {
     }
 }
 
-/// `1.52 [1.48-1.55]`, with a mark where that includes 1.
-pub(crate) fn ratio_cell(ratio: Option<Ratio>, digits: usize) -> String {
-    let Some(ratio) = ratio else { return "-".into() };
-    let noise = if ratio.within_noise() { " ~" } else { "" };
-    format!("{:.digits$} [{:.digits$}-{:.digits$}]{noise}", ratio.spread.median, ratio.low, ratio.high)
+/// `1.52 [1.48-1.55]`, with a mark where that is no difference; without an interval where there were too few rounds.
+pub(crate) fn ratio_cell(difference: Option<Difference>, digits: usize) -> String {
+    let Some(Difference { ratio, interval, verdict }) = difference else { return "-".into() };
+    let noise = if verdict == Verdict::NoDifference { " ~" } else { "" };
+    let interval = interval.map_or(String::new(), |(low, high)| format!(" [{low:.digits$}-{high:.digits$}]"));
+    format!("{ratio:.digits$}{interval}{noise}")
 }
 
 /// `text`, marked if it is at least so much.
@@ -94,10 +96,11 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_whose_interval_includes_1_is_marked() {
-        let ratio = |low, high| spread(1.02).map(|spread| Ratio { spread, low, high });
-        assert_eq!(ratio_cell(ratio(0.99, 1.04), 2), "1.02 [0.99-1.04] ~");
-        assert_eq!(ratio_cell(ratio(1.01, 1.04), 2), "1.02 [1.01-1.04]");
+    fn a_ratio_that_is_no_difference_is_marked_and_one_of_few_rounds_has_no_interval() {
+        let ratio = |interval, verdict| Some(Difference { ratio: 1.02, interval, verdict });
+        assert_eq!(ratio_cell(ratio(Some((0.99, 1.04)), Verdict::NoDifference), 2), "1.02 [0.99-1.04] ~");
+        assert_eq!(ratio_cell(ratio(Some((1.01, 1.04)), Verdict::Better), 2), "1.02 [1.01-1.04]");
+        assert_eq!(ratio_cell(ratio(None, Verdict::Unknown), 2), "1.02");
         assert_eq!(ratio_cell(None, 2), "-");
     }
 }

@@ -1,13 +1,11 @@
 //! The table of a comparison: servers by figures, with medians, ranges, and ratios to the baseline.
 
 use super::bars::Bar;
+use super::bootstrap::{Difference, Rounds};
 use super::columns::{self, mark, number, print_columns_of, ratio_cell};
 use super::rounds::digits;
 use super::{stats, watch};
 use crate::result::{Contender, Document};
-
-/// How sure a ratio's interval is.
-pub(crate) const CONFIDENCE: f64 = 0.95;
 
 /// Columns that are shown together.
 #[derive(Clone, Debug)]
@@ -35,9 +33,8 @@ pub(crate) fn print(document: &Document, parts: &[Part], bars: &[Bar], notes: &[
         for (index, part) in parts.iter().enumerate() {
             match index {
                 0 => println!(
-                    "\nRatios to `{}`, round by round: median [{:.0} % interval], ~ where that includes 1\n",
-                    baseline.name,
-                    CONFIDENCE * 100.0
+                    "\nRatios to `{}`, round by round: median [95 % interval], ~ no difference, - not comparable\n",
+                    baseline.name
                 ),
                 _ => println!(),
             }
@@ -77,25 +74,21 @@ fn print_part(servers: &[Contender], part: &Part, with_shared: bool) {
 fn print_ratios(servers: &[Contender], baseline: &Contender, figures: &[String]) {
     let mut lines = vec![std::iter::once("server".to_owned()).chain(figures.iter().cloned()).collect()];
     for server in servers.iter().filter(|server| server.name != baseline.name) {
-        let ratio =
-            |name: &String| ratio_cell(stats::compare(&server.values(name), &baseline.values(name), CONFIDENCE), 2);
+        let ratio = |name: &String| ratio_cell(Difference::of(server, baseline, name, Rounds::Interleaved), 2);
         lines.push(std::iter::once(server.name.clone()).chain(figures.iter().map(ratio)).collect());
     }
     print_columns_of(&lines);
 }
 
 /// The unit of a figure, from whoever has it.
-pub(crate) fn unit<'a>(servers: &'a [Contender], name: &str) -> &'a str {
-    let mut rounds = servers.iter().flat_map(|server| &server.rounds);
-    rounds.find_map(|round| round.figures.get(name)).map_or("", |figure| &figure.unit)
+fn unit<'a>(servers: &'a [Contender], name: &str) -> &'a str {
+    servers.iter().find_map(|server| server.figure(name)).map_or("", |figure| &figure.unit)
 }
 
 /// `1.52 (1.48-1.55)`, with a mark if it is at least so much.
 fn cell(server: &Contender, name: &str) -> String {
-    let figures = || server.rounds.iter().map(|round| round.figures.get(name));
-    let limited = figures().flatten().any(|figure| figure.limited);
-    let spread = stats::spread(figures().map(|figure| figure?.value));
-    mark(number(spread, digits(unit(std::slice::from_ref(server), name))), limited)
+    let unit = unit(std::slice::from_ref(server), name);
+    mark(number(stats::spread(server.all_values(name)), digits(unit)), server.is_limited(name))
 }
 
 #[cfg(test)]
