@@ -80,7 +80,7 @@ pub(crate) fn of_metrics(url: &str) -> Result<Counters> {
     write!(stream, "GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n").context(failed)?;
     let mut page = String::new();
     stream.read_to_string(&mut page).context(failed)?;
-    Ok(parse_metrics(page.split_once("\r\n\r\n").map_or("", |(_, body)| body)))
+    Ok(of_page(page.split_once("\r\n\r\n").map_or("", |(_, body)| body)))
 }
 
 /// Lines such as `     rx_queue_0_drops: 12`.
@@ -100,8 +100,8 @@ fn parse_snmp(text: &str, protocol: &str) -> Counters {
     pairs.filter_map(|(name, value)| Some((format!("{protocol}{name}"), value.parse().ok()?))).collect()
 }
 
-/// Lines such as `name{label="x"} 12`.
-fn parse_metrics(text: &str) -> Counters {
+/// Counters of such a page: lines such as `name{label="x"} 12`.
+pub(crate) fn of_page(text: &str) -> Counters {
     let pair = |line: &str| {
         let (name, value) = line.rsplit_once(' ')?;
         let value: f64 = value.parse().ok()?;
@@ -130,6 +130,6 @@ mod tests {
     #[test]
     fn a_metrics_page_is_read_with_its_labels() {
         let page = "# HELP x y\nxdp_rx_ring_full_total{queue=\"0\"} 7\nup 1\n# EOF\n";
-        assert_eq!(parse_metrics(page)["xdp_rx_ring_full_total{queue=\"0\"}"], 7);
+        assert_eq!(of_page(page)["xdp_rx_ring_full_total{queue=\"0\"}"], 7);
     }
 }

@@ -5,6 +5,7 @@
 //!  tcp-rr      a TCP echo: requests a second and their latency, over connections that stay
 //!  tcp-crr     a TCP echo: connections a second, each for one request
 //!  tcp-stream  a TCP discard or chargen: goodput
+//!  tcp-idle    a TCP echo: how fast many connections open, and what a request costs while they are held
 //!  compare     several servers in turn, in network namespaces of its own, interleaved
 //!  diff        two results side by side
 //!  attack      the engine under floods of fragments and of SYNs, interleaved with rounds without
@@ -28,6 +29,7 @@ mod machine;
 mod mmsg;
 mod netns;
 mod options;
+mod own_stack;
 mod pin;
 mod process;
 mod progress;
@@ -62,6 +64,8 @@ enum Cmd {
     TcpCrr(tcp::CrrArgs),
     /// Measure a TCP discard or chargen server by a stream of bytes
     TcpStream(tcp::StreamArgs),
+    /// Hold many connections to a TCP echo server, and ask some of them now and then
+    TcpIdle(tcp::idle::IdleArgs),
     /// Compare several servers in one interleaved run, in network namespaces of its own (as root)
     Compare(compare::CompareArgs),
     /// Show two results of `--json` side by side
@@ -91,6 +95,7 @@ fn run(cli: &Cli) -> Result<()> {
         Cmd::TcpRr(args) => tcp::run_rr(args),
         Cmd::TcpCrr(args) => tcp::run_crr(args),
         Cmd::TcpStream(args) => tcp::run_stream(args),
+        Cmd::TcpIdle(args) => tcp::idle::run(args),
         Cmd::Compare(args) => compare::run(args),
         Cmd::Diff(args) => diff::run(args),
         Cmd::Attack(args) => attack::run(args),

@@ -226,6 +226,9 @@ pub trait Outbox {
     /// Longest packet that the interface sends, bytes with the IP header.
     fn mtu(&self) -> u16;
 
+    /// Frames that went by so far, whoever they were for.
+    fn traffic(&self) -> Traffic;
+
     /// Opens a connection to a peer (RFC 9293, section 3.9.1.1: an active OPEN). [`App::opened`] or [`App::closed`]
     /// tells what came of it.
     ///
@@ -252,6 +255,16 @@ pub trait Outbox {
 
     /// Leaves a multicast group that was joined.
     fn leave(&mut self, group: IpAddr);
+}
+
+/// Frames that a stack has had to do with. An application that measures compares two of them, to know whether there was
+/// anything to do in between.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Taken in.
+    pub received: u64,
+    /// Made to be sent.
+    pub originated: u64,
 }
 
 /// Names a connection for as long as it lives, and nothing afterwards.

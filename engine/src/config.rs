@@ -7,6 +7,7 @@ mod routing;
 mod values;
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -192,6 +193,8 @@ pub struct Settings {
     pub ports: ServicePorts,
     /// Bounds of TCP.
     pub tcp: TcpLimits,
+    /// Ports that connections are opened from. No option changes them: a host that is nothing but a client may take more.
+    pub source_ports: RangeInclusive<u16>,
     /// Receive queues.
     pub queues: QueueSet,
     /// Cores to pin workers to.
@@ -362,6 +365,7 @@ impl Options {
             vlan: self.vlan.map(|vlan| vlan.0),
             ports,
             tcp,
+            source_ports: TcpConfig::default().source_ports,
             queues: self.queues.unwrap_or_default(),
             cores: self.cores.map(|cores| cores.0),
             mode: self.mode.unwrap_or_default(),

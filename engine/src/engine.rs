@@ -199,6 +199,19 @@ impl Engine {
         on_ready: impl FnOnce(&Ready),
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), EngineError> {
+        Self::run_and_count(settings, make_app, on_ready, shutdown).await.map(drop)
+    }
+
+    /// The same, and gives the metrics page as it is when all workers have ended; it is empty if none had begun.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn run_and_count<A: App + Send + 'static>(
+        settings: &Settings,
+        make_app: impl Fn(u32) -> A,
+        on_ready: impl FnOnce(&Ready),
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<String, EngineError> {
         tokio::pin!(shutdown);
         // First, because it touches nothing else.
         let listener = match settings.metrics {
@@ -209,9 +222,11 @@ impl Engine {
         };
         let mut engine = tokio::select! {
             started = Self::start(settings, make_app) => started?,
-            () = &mut shutdown => return Ok(()),
+            () = &mut shutdown => return Ok(String::new()),
         };
-        engine.supervise(listener, on_ready, shutdown).await
+        engine.supervise(listener, on_ready, shutdown).await?;
+        engine.stop();
+        Ok(engine.metrics())
     }
 
     /// Attaches, opens and starts everything.
@@ -339,8 +354,7 @@ impl Engine {
                     continue;
                 }
                 Some(client) = http::accept(listener.as_ref()) => {
-                    let metrics = metrics::page(&self.ready, &self.steer, &self.reports, self.watch.counts());
-                    http::answer(client, metrics, Arc::clone(&self.common.requests));
+                    http::answer(client, self.metrics(), Arc::clone(&self.common.requests));
                     continue;
                 }
             };
@@ -374,6 +388,23 @@ impl Engine {
         }
     }
 
+    /// Every counter, as of now.
+    fn metrics(&self) -> String {
+        metrics::page(&self.ready, &self.steer, &self.reports, self.watch.counts())
+    }
+
+    /// Ends all workers.
+    fn stop(&mut self) {
+        self.common.stop.store(true, Ordering::Relaxed);
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take()
+                && thread.join().is_err()
+            {
+                tracing::error!("the worker of queue {} panicked", worker.queue);
+            }
+        }
+    }
+
     /// All workers are gone and none said why.
     fn last_words(&mut self) -> EngineError {
         let queue = self.workers.first().map_or(0, |worker| worker.queue);
@@ -383,14 +414,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.common.stop.store(true, Ordering::Relaxed);
-        for worker in &mut self.workers {
-            if let Some(thread) = worker.thread.take()
-                && thread.join().is_err()
-            {
-                tracing::error!("the worker of queue {} panicked", worker.queue);
-            }
-        }
+        self.stop();
     }
 }
 

@@ -43,6 +43,15 @@ struct Connection {
     at: usize,
 }
 
+/// What the server did, to hold against what a client says.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    accepted: u64,
+    /// Bytes of payload.
+    received: u64,
+    sent: u64,
+}
+
 struct Server {
     epoll: Epoll,
     listeners: Vec<TcpListener>,
@@ -51,6 +60,7 @@ struct Server {
     free: Vec<usize>,
     buffer: Box<[u8]>,
     pattern: Box<[u8]>,
+    counts: Counts,
 }
 
 /// Serves echo on `address`, discard and chargen on the other ports, until SIGINT or SIGTERM.
@@ -66,6 +76,8 @@ pub(crate) fn serve(address: SocketAddr, discard_port: u16, chargen_port: u16, w
     while !signals::stopping() {
         server.turn(timeout_ms).context(|| "cannot accept connections".into())?;
     }
+    let Counts { accepted, received, sent } = server.counts;
+    println!("served accepted={accepted} received_bytes={received} sent_bytes={sent}");
     Ok(())
 }
 
@@ -82,7 +94,8 @@ impl Server {
         }
         let pattern = pattern(PERIODS + 1).into();
         let (connections, free) = (Vec::new(), Vec::new());
-        Ok(Self { epoll, listeners, connections, free, buffer: vec![0; READ].into(), pattern })
+        let (buffer, counts) = (vec![0; READ].into(), Counts::default());
+        Ok(Self { epoll, listeners, connections, free, buffer, pattern, counts })
     }
 
     /// Waits, and does everything that there is to do.
@@ -100,6 +113,7 @@ impl Server {
 
     fn accept(&mut self, listener: usize) -> io::Result<()> {
         while let Some(stream) = socket::accept(&self.listeners[listener])? {
+            self.counts.accepted += 1;
             let service = SERVICES[listener];
             let slot = self.free.pop().unwrap_or_else(|| {
                 self.connections.push(None);
@@ -120,10 +134,11 @@ impl Server {
     fn serve(&mut self, ready: Ready) {
         let slot = ready.token - self.listeners.len();
         let Some(connection) = &mut self.connections[slot] else { return };
+        let (buffer, counts) = (&mut self.buffer, &mut self.counts);
         let alive = match connection.service {
-            Service::Echo => connection.echo(ready, &self.epoll, &mut self.buffer),
-            Service::Discard => connection.discard(&mut self.buffer),
-            Service::Chargen => connection.generate(ready, &mut self.buffer, &self.pattern),
+            Service::Echo => connection.echo(ready, &self.epoll, buffer, counts),
+            Service::Discard => connection.discard(buffer, counts),
+            Service::Chargen => connection.generate(ready, buffer, &self.pattern, counts),
         };
         if !matches!(alive, Ok(true)) {
             // Closes it, and takes it off the epoll with that.
@@ -135,9 +150,10 @@ impl Server {
 
 impl Connection {
     /// Sends back what comes. `false` once the peer has sent all and has it back.
-    fn echo(&mut self, ready: Ready, epoll: &Epoll, buffer: &mut [u8]) -> io::Result<bool> {
+    fn echo(&mut self, ready: Ready, epoll: &Epoll, buffer: &mut [u8], counts: &mut Counts) -> io::Result<bool> {
         if !self.unsent.is_empty() {
             let sent = written(self.stream.write(&self.unsent))?;
+            counts.sent += sent as u64;
             self.unsent.drain(..sent);
             if !self.unsent.is_empty() {
                 return Ok(true);
@@ -149,7 +165,9 @@ impl Connection {
             if count == 0 {
                 return Ok(false);
             }
+            counts.received += count as u64;
             let sent = written(self.stream.write(&buffer[..count]))?;
+            counts.sent += sent as u64;
             if sent < count {
                 self.unsent.extend_from_slice(&buffer[sent..count]);
                 epoll.change(self.stream.as_fd(), ready.token, READABLE | WRITABLE | EDGE)?;
@@ -163,18 +181,27 @@ impl Connection {
     }
 
     /// Throws away what comes. `false` once the peer has sent all.
-    fn discard(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
-        Ok(received(self.stream.read(buffer))? != Some(0))
+    fn discard(&mut self, buffer: &mut [u8], counts: &mut Counts) -> io::Result<bool> {
+        let count = received(self.stream.read(buffer))?;
+        counts.received += count.unwrap_or(0) as u64;
+        Ok(count != Some(0))
     }
 
     /// Writes on in the pattern, and throws away what comes. `false` once the peer closes.
-    fn generate(&mut self, ready: Ready, buffer: &mut [u8], pattern: &[u8]) -> io::Result<bool> {
+    fn generate(
+        &mut self,
+        ready: Ready,
+        buffer: &mut [u8],
+        pattern: &[u8],
+        counts: &mut Counts,
+    ) -> io::Result<bool> {
         if ready.readable() && received(self.stream.read(buffer))? == Some(0) {
             return Ok(false);
         }
         if ready.writable() {
             let sent = written(self.stream.write(&pattern[self.at..][..PERIODS * PERIOD]))?;
             self.at = (self.at + sent) % PERIOD;
+            counts.sent += sent as u64;
         }
         Ok(true)
     }

@@ -26,9 +26,9 @@ use crate::signals::{self, monotonic_ns};
 const FIRST_PORT: u16 = 2_000;
 const PORTS: u64 = 32_768 - FIRST_PORT as u64;
 /// So many connections that failed before one succeeded are no accident.
-const HOPELESS: u64 = 1000;
+pub(crate) const HOPELESS: u64 = 1000;
 /// After the end, how long connections that are not complete are waited for.
-const DRAIN_NS: u64 = 300_000_000;
+pub(crate) const DRAIN_NS: u64 = 300_000_000;
 
 /// Source addresses and ports, in turn.
 #[derive(Debug)]
@@ -72,6 +72,26 @@ impl Ports {
     /// How many there are.
     fn count(&self) -> u64 {
         self.sources.len() as u64 * PORTS
+    }
+
+    /// Begins to connect to `target` from the next port that the kernel gives.
+    ///
+    /// # Errors
+    /// There is none, or no way to the target.
+    pub(crate) fn connect(&mut self, target: SocketAddr) -> Result<TcpStream> {
+        for _ in 0..self.count() {
+            match socket::connect(self.take(), target) {
+                Ok(stream) => return Ok(stream),
+                Err(error) if matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable) => {
+                    self.skipped += 1;
+                }
+                Err(error) => return Err(Error::run(format!("cannot connect to {target}: {error}"))),
+            }
+        }
+        Err(Error::run(
+            "no port is free: all are in TIME-WAIT (or --source is not an address of this host). \
+             `sysctl -w net.ipv4.tcp_tw_reuse=1` in this network namespace, or more addresses for --source",
+        ))
     }
 }
 
@@ -169,26 +189,12 @@ impl<'ports> Connections<'ports> {
 
     /// Begins a connection from the next port that the kernel gives.
     fn begin(&mut self, index: usize, now_ns: u64) -> Result<()> {
-        for _ in 0..self.ports.count() {
-            match socket::connect(self.ports.take(), self.target) {
-                Ok(stream) => {
-                    self.epoll
-                        .add(stream.as_fd(), index, READABLE | WRITABLE | EDGE)
-                        .context(|| "cannot watch a connection".into())?;
-                    let stage = Stage::Connecting;
-                    self.slots[index] = Some(Connection { stream, stage, read: 0, begun_ns: now_ns });
-                    return Ok(());
-                }
-                Err(error) if matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable) => {
-                    self.ports.skipped += 1;
-                }
-                Err(error) => return Err(Error::run(format!("cannot connect to {}: {error}", self.target))),
-            }
-        }
-        Err(Error::run(
-            "no port is free: all are in TIME-WAIT (or --source is not an address of this host). \
-             `sysctl -w net.ipv4.tcp_tw_reuse=1` in this network namespace, or more addresses for --source",
-        ))
+        let stream = self.ports.connect(self.target)?;
+        self.epoll
+            .add(stream.as_fd(), index, READABLE | WRITABLE | EDGE)
+            .context(|| "cannot watch a connection".into())?;
+        self.slots[index] = Some(Connection { stream, stage: Stage::Connecting, read: 0, begun_ns: now_ns });
+        Ok(())
     }
 
     /// Does what a connection is ready for.

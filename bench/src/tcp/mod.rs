@@ -1,10 +1,15 @@
-//! `barewire-bench tcp-rr`, `tcp-crr` and `tcp-stream`: measure one TCP server through kernel sockets.
+//! `barewire-bench tcp-rr`, `tcp-crr`, `tcp-stream` and `tcp-idle`: measure one TCP server, through kernel sockets or from our own
+//! stack ([`own_stack`](crate::own_stack)).
 //!
-//! One pinned thread, sockets that never block, and an epoll that is asked again and again instead of waited
+//! Of the kernel: one pinned thread, sockets that never block, and an epoll that is asked again and again instead of waited
 //! in: how long it takes the kernel to wake a thread is not the server's. What of its time the client looked
 //! in vain is told; where that is next to nothing, the client's core was the limit.
 
+pub(crate) mod backlog;
 pub(crate) mod connections;
+pub(crate) mod exchange;
+pub(crate) mod idle;
+mod opening;
 pub(crate) mod requests;
 pub(crate) mod socket;
 pub(crate) mod stream;
@@ -19,20 +24,21 @@ use clap::Args;
 use self::connections::{Connections, Ports};
 use self::requests::Requests;
 use self::stream::{Direction, Streams};
-use self::trial::{OpenLoop, Outcome, Plan, Setting};
+use self::trial::{Measured, OpenLoop, Outcome, Plan, Setting};
 use crate::arrivals::ArrivalArgs;
 use crate::error::{Context, Error, Result};
 use crate::losses::{self, Counters};
+use crate::netns;
 use crate::netns::Family;
 use crate::options::{self, RunArgs};
+use crate::own_stack::{BackEndArgs, Client};
 use crate::result::figures::{Figure, Figures};
-use crate::result::{BackEnd, Document, Network, Round, Unit};
-use crate::{netns, pin};
+use crate::result::{Document, Network, Round, Unit};
 
 /// Longest time to the answer to a SYN when connections are opened that stay.
 const OPENING: Duration = Duration::from_secs(3);
 
-/// Options of all three.
+/// Options of all of them.
 #[derive(Args, Debug)]
 struct Common {
     /// TCP server; an IPv6 address in brackets
@@ -44,6 +50,8 @@ struct Common {
     /// How long to run before, without counting it
     #[arg(long, value_name = "SECONDS", default_value_t = 0.5)]
     warmup: f64,
+    #[command(flatten)]
+    back_end: BackEndArgs,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -62,7 +70,7 @@ pub(crate) struct RrArgs {
     #[command(flatten)]
     common: Common,
     /// Connections, each with one request outstanding
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=50000))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100000))]
     connections: u32,
     /// Bytes of a request, and of its response
     #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1048576))]
@@ -130,8 +138,11 @@ pub(crate) fn run_rr(args: &RrArgs) -> Result<()> {
     let RrArgs { common, connections, size, rate, arrivals } = args;
     let open_loop = rate.map(|rate| OpenLoop { arrivals: arrivals.open_loop(), rate_per_s: rate.into() });
     let plan = Plan { open_loop, ..common.plan()? };
-    let (outcome, losses) =
-        common.measure(|| Requests::open(common.target, *connections as usize, *size as usize)?.run(plan))?;
+    let (count, len) = (*connections as usize, *size as usize);
+    let Measured { outcome, losses, .. } = common.measure(|client| match client {
+        Client::Kernel => Requests::open(common.target, count, len)?.run(plan).map(Measured::from),
+        Client::OwnStack(client) => client.requests(plan, (count, len)),
+    })?;
     let paced = open_loop.map_or(String::new(), |o| format!(", {}", o.arrivals.describe(Some(o.rate_per_s))));
     print_transactions("requests", &outcome, &format!("{connections} connections, {size} B{paced}"));
     let from =
@@ -149,18 +160,20 @@ pub(crate) fn run_rr(args: &RrArgs) -> Result<()> {
 pub(crate) fn run_crr(args: &CrrArgs) -> Result<()> {
     let CrrArgs { common, connections, size, source } = args;
     let plan = common.plan()?;
-    let (outcome, mut losses) = common
-        .measure(|| {
+    if !source.is_empty() && common.back_end.is_own_stack() {
+        return Err(Error::usage("--source is for kernel sockets: our own stack connects from every --address"));
+    }
+    let (count, len) = (*connections as usize, *size as usize);
+    let Measured { outcome, mut losses, .. } = common.measure(|client| match client {
+        Client::Kernel => {
             let mut ports = Ports::of(source, common.target)?;
-            let outcome =
-                Connections::new(common.target, &mut ports, *connections as usize, *size as usize)?.run(plan)?;
-            Ok((outcome, ports.skipped))
-        })
-        .map(|((outcome, skipped), mut losses)| {
+            let outcome = Connections::new(common.target, &mut ports, count, len)?.run(plan)?;
             // Not a loss, but what the client had to go round: ports that TIME-WAIT still had.
-            losses.insert("client".into(), Counters::from([("ports_skipped".into(), skipped)]));
-            (outcome, losses)
-        })?;
+            let skipped = Counters::from([("ports_skipped".into(), ports.skipped)]);
+            Ok(Measured::from(outcome).with_losses("client", skipped))
+        }
+        Client::OwnStack(client) => client.visits(plan, (count, len)),
+    })?;
     print_transactions("connects", &outcome, &format!("{connections} connections at a time, {size} B on each"));
     options::print_latency(&outcome.latency.summary(), "from connecting to the server's FIN");
     println!("failed    {:>12}     connections", outcome.failed);
@@ -176,8 +189,11 @@ pub(crate) fn run_crr(args: &CrrArgs) -> Result<()> {
 pub(crate) fn run_stream(args: &StreamArgs) -> Result<()> {
     let StreamArgs { common, direction, connections, size } = args;
     let plan = common.plan()?;
-    let (outcome, losses) = common
-        .measure(|| Streams::open(common.target, *direction, *connections as usize, *size as usize)?.run(plan))?;
+    let (count, len) = (*connections as usize, *size as usize);
+    let Measured { outcome, losses, .. } = common.measure(|client| match client {
+        Client::Kernel => Streams::open(common.target, *direction, count, len)?.run(plan).map(Measured::from),
+        Client::OwnStack(client) => client.streams(plan, (count, len), *direction),
+    })?;
     println!(
         "goodput   {:>12.3} Gb/s   {} bytes of payload in {:.2} s, {connections} connections",
         outcome.goodput_gbps(),
@@ -209,14 +225,14 @@ impl Common {
         Ok(Plan::closed(Duration::from_secs_f64(self.warmup), Duration::from_secs_f64(self.duration)))
     }
 
-    /// Pins this thread, measures, and says which counters grew meanwhile.
-    fn measure<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<(T, Losses)> {
-        pin::to_core(self.run.core)?;
+    /// Checks who is to measure and where, measures, and says which counters grew meanwhile.
+    fn measure(&self, run: impl FnOnce(&Client) -> Result<Measured>) -> Result<Measured> {
+        let client = self.back_end.client(self.run.core, self.target)?;
         netns::check_target(self.run.i_own_this_target)?;
         let before = self.places()?;
-        let outcome = run()?;
-        let after = self.places()?;
-        Ok((outcome, losses::grown_by_place(&before, &after)))
+        let mut measured = run(&client)?;
+        measured.losses.extend(losses::grown_by_place(&before, &self.places()?));
+        Ok(measured)
     }
 
     /// Places where it shows that segments were lost or connections failed.
@@ -226,11 +242,24 @@ impl Common {
     }
 
     fn setting(&self, unit: Unit, connections: u32, size_bytes: u32) -> Setting {
-        Setting { back_end: BackEnd::Kernel, unit, connections, size_bytes }
+        Setting { back_end: self.back_end.name(), unit, connections, size_bytes }
     }
 
     /// Writes the result, if a file was asked for.
     fn write(&self, measure: &str, plan: &Plan, outcome: &Outcome, setting: Setting, losses: Losses) -> Result<()> {
+        self.write_with(Figures::new(), measure, plan, outcome, setting, losses)
+    }
+
+    /// The same, with further figures.
+    fn write_with(
+        &self,
+        mut more: Figures,
+        measure: &str,
+        plan: &Plan,
+        outcome: &Outcome,
+        setting: Setting,
+        losses: Losses,
+    ) -> Result<()> {
         let network = Network {
             description: "as given".into(),
             family: Family::of(self.target),
@@ -239,7 +268,8 @@ impl Common {
             target: Some(self.target),
         };
         let trial = outcome.trial(measure, setting, plan);
-        let round = Round { figures: figures(outcome, setting.unit), trials: vec![trial], losses, ..Round::default() };
+        more.extend(figures(outcome, setting.unit));
+        let round = Round { figures: more, trials: vec![trial], losses, ..Round::default() };
         Document::single(measure, network, round).write(self.run.json.as_deref())
     }
 }
@@ -277,11 +307,15 @@ fn print_client(outcome: &Outcome) {
 /// # Errors
 /// The server refuses or does not answer.
 pub(crate) fn open(target: SocketAddr) -> Result<TcpStream> {
-    let failed = || format!("cannot connect to {target}: does the server run, and is there a route to it?");
+    let failed = || cannot_connect(target);
     let stream = TcpStream::connect_timeout(&target, OPENING).context(failed)?;
     stream.set_nodelay(true).context(failed)?;
     stream.set_nonblocking(true).context(failed)?;
     Ok(stream)
+}
+
+fn cannot_connect(target: SocketAddr) -> String {
+    format!("cannot connect to {target}: does the server run, and is there a route to it?")
 }
 
 /// The server is not what it was taken for.

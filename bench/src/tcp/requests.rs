@@ -3,44 +3,35 @@
 //! In a closed loop each connection asks again as soon as it has its response. In an open loop requests are due
 //! by the clock and go over whatever connection is free; those that find none wait, and their latency counts
 //! from when they were due: a server that stalls delays them all, and that shows.
-//!
-//! The server echoes, and every byte that comes back is compared: a request ends in the number of times that
-//! its connection has asked, so that an old response is not taken for a new one.
 
-use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 
+use super::backlog::Backlog;
+use super::exchange::{Exchange, Pattern};
+use super::open;
 use super::trial::{Outcome, Plan, Transactions, Window};
-use super::{not_an_echo, open};
-use crate::arrivals::Schedule;
 use crate::epoll::{EDGE, Epoll, READABLE, WRITABLE};
-use crate::error::{Context, Error, Result};
-use crate::signals::{self, monotonic_ns};
+use crate::error::{Context, Result};
+use crate::signals::monotonic_ns;
 
-/// After the end of an open loop, how long requests that were due are still waited for.
-const DRAIN_NS: u64 = 1_000_000_000;
-
-/// What a connection is doing.
+/// A connection, and what it is doing.
 struct Connection {
-    stream: TcpStream,
-    /// Requests before this one.
-    asked: u64,
-    /// Bytes of this request that the kernel took, and of its response that have come.
-    written: usize,
-    read: usize,
-    /// When the request was due; in a closed loop, when it was sent.
-    due_ns: u64,
-    sent_ns: u64,
+    /// `None` once it is lost.
+    stream: Option<TcpStream>,
+    exchange: Exchange,
 }
 
-/// Connections to an echo, and the request that each of them sends.
+/// Connections to an echo, and what each of them asks.
 pub(crate) struct Requests {
     epoll: Epoll,
     connections: Vec<Connection>,
-    request: Box<[u8]>,
+    pattern: Pattern,
     response: Box<[u8]>,
+    /// Whether a lost connection is counted, and does not end the trial.
+    tolerant: bool,
+    lost: Vec<usize>,
 }
 
 impl Requests {
@@ -49,18 +40,31 @@ impl Requests {
     /// # Errors
     /// The server does not accept them.
     pub(crate) fn open(target: SocketAddr, connections: usize, size: usize) -> Result<Self> {
+        Self::over((0..connections).map(|_| open(target)), size)
+    }
+
+    /// The same over connections that are `opened` one after another.
+    ///
+    /// # Errors
+    /// One is not.
+    pub(crate) fn over(opened: impl Iterator<Item = Result<TcpStream>>, size: usize) -> Result<Self> {
         let epoll = Epoll::new().context(|| "cannot make an epoll".into())?;
-        let mut opened = Vec::with_capacity(connections);
-        for index in 0..connections {
-            let stream = open(target)?;
+        let mut connections = Vec::with_capacity(opened.size_hint().0);
+        for (index, stream) in opened.enumerate() {
+            let stream = stream?;
             // Both at once and edge-triggered: being writable is told only after there was no room.
             epoll
                 .add(stream.as_fd(), index, READABLE | WRITABLE | EDGE)
                 .context(|| "cannot watch a connection".into())?;
-            opened.push(Connection { stream, asked: 0, written: 0, read: 0, due_ns: 0, sent_ns: 0 });
+            connections.push(Connection { stream: Some(stream), exchange: Exchange::default() });
         }
-        let request = (0..size).map(|i| (i * 7) as u8).collect();
-        Ok(Self { epoll, connections: opened, request, response: vec![0; size].into() })
+        let (pattern, response) = (Pattern::new(size), vec![0; size].into());
+        Ok(Self { epoll, connections, pattern, response, tolerant: false, lost: Vec::new() })
+    }
+
+    /// The same, and lost connections are only counted.
+    pub(crate) fn tolerant(self) -> Self {
+        Self { tolerant: true, ..self }
     }
 
     /// Asks for as long as the plan says.
@@ -71,7 +75,7 @@ impl Requests {
         let window = Window::open(plan);
         match plan.schedule(&window) {
             None => self.run_closed(window),
-            Some(schedule) => self.run_open(window, schedule),
+            Some(schedule) => self.run_open(window, Backlog::new(schedule)),
         }
     }
 
@@ -87,7 +91,7 @@ impl Requests {
                 let Some(index) = self.step(event)? else { continue };
                 let now_ns = monotonic_ns();
                 if window.counts(now_ns) {
-                    transactions.record(self.connections[index].due_ns, now_ns);
+                    transactions.record(self.connections[index].exchange.due_ns, now_ns);
                 }
                 self.ask(index, now_ns, now_ns)?;
             }
@@ -99,49 +103,34 @@ impl Requests {
     }
 
     /// Requests go when they are due, over whatever connection is free.
-    fn run_open(&mut self, mut window: Window, mut schedule: Schedule) -> Result<Outcome> {
+    fn run_open(&mut self, mut window: Window, mut backlog: Backlog) -> Result<Outcome> {
         let mut transactions = Transactions::of(&window);
-        let mut free: Vec<usize> = (0..self.connections.len()).collect();
-        let mut waiting = VecDeque::new();
-        let (mut due, mut last_ns) = (0, 0);
-        loop {
+        (0..self.connections.len()).for_each(|index| backlog.join(index));
+        while !backlog.is_over(&window) {
             let count = self.epoll.wait(0);
             for event in 0..count {
                 let Some(index) = self.step(event)? else { continue };
-                let now_ns = monotonic_ns();
-                let Connection { due_ns, sent_ns, .. } = self.connections[index];
-                if window.counts(due_ns) {
-                    transactions.record_due(due_ns, sent_ns, now_ns);
-                    last_ns = now_ns;
-                }
-                free.push(index);
+                let exchange = &self.connections[index].exchange;
+                backlog.answered(index, exchange, monotonic_ns(), &window, &mut transactions);
+            }
+            for index in self.lost.drain(..) {
+                backlog.lose(index);
+                transactions.failed += 1;
             }
             let now_ns = monotonic_ns();
-            while let Some(due_ns) = schedule.take(now_ns) {
-                schedule.turned_to(due_ns, now_ns);
-                due += u64::from(window.counts(due_ns));
-                waiting.push_back(due_ns);
-            }
-            while let (Some(index), Some(due_ns)) = (free.last().copied(), waiting.front().copied()) {
-                free.pop();
-                waiting.pop_front();
+            backlog.take_due(now_ns, &window);
+            while let Some((index, due_ns)) = backlog.next() {
                 self.ask(index, due_ns, monotonic_ns())?;
             }
             window.tick(now_ns, count == 0);
             transactions.course.tick(now_ns);
-            let all_answered = waiting.is_empty() && free.len() == self.connections.len();
-            if window.over() && (all_answered || window.since_end_ns() > DRAIN_NS || signals::stopping()) {
-                break;
-            }
         }
-        let adherence = schedule.adherence(window.ran_ns());
-        Ok(window.outcome_of_open_loop(transactions, due, last_ns, adherence))
+        Ok(backlog.outcome(&window, transactions))
     }
 
     /// Begins the next request of a connection.
     fn ask(&mut self, index: usize, due_ns: u64, now_ns: u64) -> Result<()> {
-        let connection = &mut self.connections[index];
-        (connection.due_ns, connection.sent_ns) = (due_ns, now_ns);
+        self.connections[index].exchange.ask(due_ns, now_ns);
         self.write(index)
     }
 
@@ -156,65 +145,41 @@ impl Requests {
 
     /// Writes what is left of a connection's request.
     fn write(&mut self, index: usize) -> Result<()> {
-        let connection = &mut self.connections[index];
-        if connection.written == self.request.len() {
+        let Connection { stream: Some(stream), exchange } = &mut self.connections[index] else { return Ok(()) };
+        let rest = self.pattern.rest(exchange);
+        if rest.is_empty() {
             return Ok(());
         }
-        stamp(&mut self.request, connection.asked);
-        match connection.stream.write(&self.request[connection.written..]) {
-            Ok(written) => connection.written += written,
+        match stream.write(rest) {
+            Ok(written) => exchange.written += written,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return Err(lost(index, connection.asked, &error)),
+            Err(error) => self.lose(index, &error)?,
         }
         Ok(())
     }
 
     /// Reads what has come of a connection's response. Whether it is complete, so that the next request may go.
     fn read(&mut self, index: usize) -> Result<bool> {
-        let connection = &mut self.connections[index];
-        let awaited = &mut self.response[connection.read..];
-        let count = match connection.stream.read(awaited) {
-            Ok(0) => return Err(lost(index, connection.asked, &"the server closed it")),
-            Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-            Err(error) => return Err(lost(index, connection.asked, &error)),
-        };
-        stamp(&mut self.request, connection.asked);
-        if awaited[..count] != self.request[connection.read..][..count] {
-            return Err(not_an_echo());
+        let Connection { stream: Some(stream), exchange } = &mut self.connections[index] else { return Ok(false) };
+        let awaited = &mut self.response[exchange.read..];
+        match stream.read(awaited) {
+            Ok(0) => self.lose(index, &"the server closed it").map(|()| false),
+            Ok(count) => self.pattern.answered(exchange, &awaited[..count]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => self.lose(index, &error).map(|()| false),
         }
-        connection.read += count;
-        if connection.read < self.request.len() {
-            return Ok(false);
-        }
-        (connection.asked, connection.written, connection.read) = (connection.asked + 1, 0, 0);
-        Ok(true)
     }
-}
 
-/// Ends a request in the low bytes of a number.
-fn stamp(request: &mut [u8], number: u64) {
-    let bytes = number.to_be_bytes();
-    let len = bytes.len().min(request.len());
-    let at = request.len() - len;
-    request[at..].copy_from_slice(&bytes[bytes.len() - len..]);
-}
-
-fn lost(index: usize, asked: u64, why: &dyn std::fmt::Display) -> Error {
-    Error::run(format!("connection {index} was lost after {asked} requests: {why}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::stamp;
-
-    #[test]
-    fn a_request_of_any_length_ends_in_the_low_bytes_of_its_number() {
-        let mut long = [9; 10];
-        stamp(&mut long, 0x0102);
-        assert_eq!(long, [9, 9, 0, 0, 0, 0, 0, 0, 1, 2]);
-        let mut short = [9];
-        stamp(&mut short, 0x0102);
-        assert_eq!(short, [2]);
+    /// A connection is lost.
+    ///
+    /// # Errors
+    /// That ends the trial.
+    fn lose(&mut self, index: usize, why: &dyn std::fmt::Display) -> Result<()> {
+        if !self.tolerant {
+            return Err(self.connections[index].exchange.lost(index, why));
+        }
+        self.connections[index].stream = None;
+        self.lost.push(index);
+        Ok(())
     }
 }

@@ -1,5 +1,5 @@
 //! What the standard library's TCP sockets lack: connecting from a chosen port without waiting, accepting
-//! sockets that never block, and counters of a connection.
+//! sockets that never block, counters of a connection, and how many there may be.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -63,6 +63,23 @@ pub(crate) fn accept(listener: &TcpListener) -> io::Result<Option<TcpStream>> {
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Lets this process have `count` files open at least.
+///
+/// # Errors
+/// It may not.
+pub(crate) fn allow_files(count: usize) -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the limit is a local of the right type, which the kernel writes to.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    let count = count as libc::rlim_t;
+    if limit.rlim_cur >= count {
+        return Ok(());
+    }
+    limit = libc::rlimit { rlim_cur: count, rlim_max: limit.rlim_max.max(count) };
+    // SAFETY: as above; it is only read.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }).map(drop)
 }
 
 /// Bytes that the peer has acknowledged since the connection began; the client's SYN counts as one.

@@ -1,10 +1,12 @@
 //! One trial: for how long, what came of it, and whether the client was what limited it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::arrivals::{Adherence, Arrivals, Schedule};
 use crate::course::Course;
 use crate::histogram::Latency;
+use crate::losses::Counters;
 use crate::result::{BackEnd, Distribution, Slice, Timestamps, Trial, Unit};
 use crate::signals::{self, monotonic_ns};
 
@@ -189,6 +191,30 @@ pub(crate) struct Outcome {
     pub from_sending: Option<Latency>,
     pub adherence: Option<Adherence>,
     pub slices: Vec<Slice>,
+}
+
+/// What a client has to tell.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    pub outcome: Outcome,
+    /// From the first SYN to the last connection's being established, where that was looked at.
+    pub opening: Option<Duration>,
+    /// Counters of its own that grew, by place.
+    pub losses: BTreeMap<String, Counters>,
+}
+
+impl From<Outcome> for Measured {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, opening: None, losses: BTreeMap::new() }
+    }
+}
+
+impl Measured {
+    /// The same, with further counters.
+    pub(crate) fn with_losses(mut self, place: &str, counters: Counters) -> Self {
+        self.losses.insert(place.into(), counters);
+        self
+    }
 }
 
 /// What a trial was asked for.

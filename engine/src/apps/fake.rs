@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::app::{ConnectError, Connection, ConnectionId, Echo, JoinError, Outbox, SendError, SendOptions, SoftError};
+use crate::app::{
+    ConnectError, Connection, ConnectionId, Echo, JoinError, Outbox, SendError, SendOptions, SoftError, Traffic,
+};
 use crate::base::UnsentReason;
 
 /// A connection in the hands of a test.
@@ -208,6 +210,10 @@ impl Outbox for FakeOutbox {
 
     fn mtu(&self) -> u16 {
         MTU
+    }
+
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
     }
 
     fn connect(&mut self, to: SocketAddr) -> Result<ConnectionId, ConnectError> {

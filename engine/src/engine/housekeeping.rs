@@ -210,6 +210,7 @@ impl Housekeeping {
         now: Instant,
     ) -> ControlFlow<Option<String>> {
         if self.common.stop.load(Ordering::Relaxed) {
+            self.publish(worker);
             return ControlFlow::Break(None);
         }
         if let Err(error) = self.heartbeat.beat(now) {

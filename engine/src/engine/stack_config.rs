@@ -83,6 +83,7 @@ fn tcp_config(settings: &Settings, plan: &Plan, mtu: u16) -> TcpConfig {
         send_buffer: limits.buffer,
         pacing: settings.pacing,
         chunks: tcp_chunks(settings, plan),
+        source_ports: settings.source_ports.clone(),
         mtu,
         ttl: settings.marking.hop_limit,
         chunk_room: plan.chunk_size.room(),

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::app::{ConnectError, Connection, ConnectionId, Echo, JoinError, Outbox, SendError, SendOptions};
+use crate::app::{ConnectError, Connection, ConnectionId, Echo, JoinError, Outbox, SendError, SendOptions, Traffic};
 use crate::base::{Burst, Frame, Instant, Umem, UnsentReason};
 use crate::link::address::AddressState;
 use crate::network::{is_valid_source, membership};
@@ -72,6 +72,11 @@ impl<S: Default> Outbox for Turn<'_, S> {
 
     fn mtu(&self) -> u16 {
         self.egress.paths.link()
+    }
+
+    fn traffic(&self) -> Traffic {
+        let counters = &self.egress.counters;
+        Traffic { received: counters.received, originated: counters.originated }
     }
 
     fn connect(&mut self, to: SocketAddr) -> Result<ConnectionId, ConnectError> {

@@ -1,0 +1,104 @@
+//! The back end on our own stack over AF_XDP: a worker of the engine, with a client as its application.
+//!
+//! ```text
+//!  main thread   starts the engine, waits for the outcome, takes the engine down
+//!                     ^ outcome
+//!  worker        turn, turn, turn ...   pinned to --core; spins; the client is its application, so a response is
+//!                                       looked at, and the next request made, where the frame was received
+//! ```
+//!
+//! Clients of connections that stay are a [`work::Work`] in a [`held::Held`], which opens, times and closes them.
+//!
+//! What is measured is what the kernel back end measures, into the same structures. The clock is read once for each
+//! burst of received frames, after it came in: a response is complete at that moment, and what is sent in answer to
+//! the burst counts from it. So no response is ever counted as faster than it was.
+
+mod held;
+mod host;
+mod pulse;
+mod requests;
+mod stream;
+mod visits;
+mod work;
+
+use barewire::app::Closed;
+
+use self::held::Held;
+pub(crate) use self::host::{BackEndArgs, Client, Place};
+use self::host::{Host, Limits};
+use self::requests::Requests;
+use self::stream::Streams;
+use self::visits::Visits;
+use self::work::Work;
+use crate::error::Result;
+use crate::tcp::stream::Direction;
+use crate::tcp::trial::{Measured, Plan};
+
+/// After a client's last connection has ended, how long the worker goes on, so that what was sent last leaves.
+const LINGER_NS: u64 = 1_000_000;
+/// What the losses of our own stack are told under.
+const PLACE: &str = "own stack";
+/// What a stream has under way: the buffers of a connection.
+const STREAM_BYTES: usize = 1 << 20;
+
+impl Place {
+    /// Requests and their responses, of `size` bytes, on each connection.
+    ///
+    /// # Errors
+    /// The engine does not start, the server does not accept or closes, or it is no echo.
+    pub(crate) fn requests(&self, plan: Plan, (connections, size): (usize, usize)) -> Result<Measured> {
+        self.held(plan, Requests::new(size), Limits { connections, bytes_under_way: size })
+    }
+
+    /// The same over connections of which few are asked at a time, and some may be lost.
+    ///
+    /// # Errors
+    /// The engine does not start, the server does not accept, or it is no echo.
+    pub(crate) fn samples(&self, plan: Plan, (connections, size): (usize, usize)) -> Result<Measured> {
+        self.held(plan, Requests::new(size).tolerant(), Limits { connections, bytes_under_way: 0 })
+    }
+
+    /// A stream of bytes on each connection, in writes of `size`.
+    ///
+    /// # Errors
+    /// The engine does not start, the server does not accept, or closes.
+    pub(crate) fn streams(
+        &self,
+        plan: Plan,
+        (connections, size): (usize, usize),
+        direction: Direction,
+    ) -> Result<Measured> {
+        self.held(plan, Streams::new(direction, size), Limits { connections, bytes_under_way: STREAM_BYTES })
+    }
+
+    /// `connections` at a time for one request of `size` bytes each.
+    ///
+    /// # Errors
+    /// The engine does not start, no connection succeeds, or the server is no echo.
+    pub(crate) fn visits(&self, plan: Plan, (connections, size): (usize, usize)) -> Result<Measured> {
+        let host = Host::new(self, Limits { connections, bytes_under_way: size })?;
+        let (outcome, losses) =
+            host.run(|tell| Visits::new(self.target, host.sources().to_vec(), (connections, size), plan, tell))?;
+        Ok(Measured::from(outcome).with_losses(PLACE, losses))
+    }
+
+    fn held(&self, plan: Plan, work: impl Work + 'static, limits: Limits) -> Result<Measured> {
+        let host = Host::new(self, limits)?;
+        let (held, losses) =
+            host.run(|tell| Held::new(self.target, host.sources().to_vec(), limits.connections, plan, work, tell))?;
+        let (outcome, opening) = held;
+        Ok(Measured { opening: Some(opening), ..Measured::from(outcome) }.with_losses(PLACE, losses))
+    }
+}
+
+/// Why a connection is over, to go on a sentence about it.
+const fn why(reason: Closed) -> &'static str {
+    match reason {
+        Closed::Finished => "the server closed it",
+        Closed::Reset => "the server reset it",
+        Closed::Refused => "the server refuses",
+        Closed::TimedOut => "the server does not answer any more",
+        Closed::Unreachable => "the network cannot reach the server",
+        Closed::Aborted => "it was aborted here",
+    }
+}
