@@ -15,7 +15,7 @@ use crate::error::{Context, Error, Result};
 use crate::losses::{self, Counters};
 use crate::netns::Family;
 use crate::result::BackEnd;
-use crate::{pin, signals};
+use crate::{pin, signals, udp};
 
 /// The one queue that is used: where NICs give what they do not spread, the answers to ARP among it.
 const QUEUE: u32 = 0;
@@ -256,5 +256,7 @@ fn settings(place: &Place, limits: Limits) -> Result<Settings> {
         ..Options::default()
     };
     let settings = options.resolve().map_err(Error::usage)?;
-    Ok(Settings { ports: ServicePorts::default(), source_ports: PORTS, ..settings })
+    // Where the replies to our datagrams come; nothing is served.
+    let ports = ServicePorts { udp_echo: Some(udp::SOURCE_PORT), ..ServicePorts::default() };
+    Ok(Settings { ports, source_ports: PORTS, ..settings })
 }

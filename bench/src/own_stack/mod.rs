@@ -13,6 +13,7 @@
 //! burst of received frames, after it came in: a response is complete at that moment, and what is sent in answer to
 //! the burst counts from it. So no response is ever counted as faster than it was.
 
+mod datagrams;
 mod held;
 mod host;
 mod pulse;
@@ -23,21 +24,26 @@ mod work;
 
 use barewire::app::Closed;
 
+use self::datagrams::Datagrams;
 use self::held::Held;
-pub(crate) use self::host::{BackEndArgs, Client, Place};
+pub(crate) use self::host::{AddressArgs, BackEndArgs, Client, Place};
 use self::host::{Host, Limits};
 use self::requests::Requests;
 use self::stream::Streams;
 use self::visits::Visits;
 use self::work::Work;
+use crate::arrivals::Arrivals;
 use crate::error::Result;
+use crate::losses::Counters;
 use crate::tcp::stream::Direction;
 use crate::tcp::trial::{Measured, Plan};
+use crate::udp;
+use crate::udp::trial::Offer;
 
 /// After a client's last connection has ended, how long the worker goes on, so that what was sent last leaves.
 const LINGER_NS: u64 = 1_000_000;
 /// What the losses of our own stack are told under.
-const PLACE: &str = "own stack";
+pub(crate) const PLACE: &str = "own stack";
 /// What a stream has under way: the buffers of a connection.
 const STREAM_BYTES: usize = 1 << 20;
 
@@ -80,6 +86,16 @@ impl Place {
         let (outcome, losses) =
             host.run(|tell| Visits::new(self.target, host.sources().to_vec(), (connections, size), plan, tell))?;
         Ok(Measured::from(outcome).with_losses(PLACE, losses))
+    }
+
+    /// Datagrams and their echoes, one trial after the other: what came of the last, and counters of our own stack
+    /// that tell of losses.
+    ///
+    /// # Errors
+    /// The engine does not start, or nothing can be sent.
+    pub(crate) fn datagrams(&self, offers: Vec<Offer>, arrivals: Arrivals) -> Result<(udp::trial::Outcome, Counters)> {
+        let host = Host::new(self, Limits { connections: 0, bytes_under_way: 0 })?;
+        host.run(|tell| Datagrams::new(self.target, offers, arrivals, tell))
     }
 
     fn held(&self, plan: Plan, work: impl Work + 'static, limits: Limits) -> Result<Measured> {

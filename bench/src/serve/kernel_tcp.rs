@@ -188,13 +188,7 @@ impl Connection {
     }
 
     /// Writes on in the pattern, and throws away what comes. `false` once the peer closes.
-    fn generate(
-        &mut self,
-        ready: Ready,
-        buffer: &mut [u8],
-        pattern: &[u8],
-        counts: &mut Counts,
-    ) -> io::Result<bool> {
+    fn generate(&mut self, ready: Ready, buffer: &mut [u8], pattern: &[u8], counts: &mut Counts) -> io::Result<bool> {
         if ready.readable() && received(self.stream.read(buffer))? == Some(0) {
             return Ok(false);
         }

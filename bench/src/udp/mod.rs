@@ -3,6 +3,7 @@
 pub(crate) mod frame;
 pub(crate) mod generator;
 pub(crate) mod live_frames;
+pub(crate) mod progress;
 pub(crate) mod receiver;
 mod sequences;
 pub(crate) mod socket_frames;
@@ -26,11 +27,15 @@ use crate::interface::Interface;
 use crate::losses::{self, Counters};
 use crate::netns::Family;
 use crate::options::{self, RunArgs};
+use crate::own_stack::{self, AddressArgs, Place};
 use crate::result::{BackEnd, Document, Network, Nic, Round, Timestamps};
 use crate::{netns, pin, signals};
 
 /// Source port of requests: outside the ephemeral range, so that no other socket's replies are taken for ours.
 pub(crate) const SOURCE_PORT: u16 = 9007;
+
+/// Length of the warm-up.
+const WARMUP: Duration = Duration::from_millis(500);
 
 /// What sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -39,6 +44,8 @@ pub(crate) enum Sender {
     LiveFrames,
     /// A UDP socket with sendmmsg and recvmmsg: about half a million a second
     Kernel,
+    /// Barewire's own stack over AF_XDP, from an address that no host has
+    OwnStack,
 }
 
 /// Frames a second: a number, or as many as possible.
@@ -62,6 +69,9 @@ const EXAMPLES: &str = "Examples:
     barewire-bench udp --interface bw0 --target 10.77.0.2:7 --rate max --duration 5
   Ping-pong through a socket, over IPv6:
     barewire-bench udp --interface bw0 --target [fd00:77::2]:7 --sender kernel --closed-loop --window 1
+  From our own stack, as from independent users:
+    barewire-bench udp --interface bw0 --target 10.77.0.2:7 --sender own-stack --address 10.77.0.21/24 \\
+        --rate 100000 --arrivals poisson
 
 Kernel sockets behind live frames over veth lose everything unless the server's end has
 `ethtool -K DEV gro on`; a server that reflects with XDP_TX needs `--receiver xdp`.";
@@ -75,8 +85,11 @@ pub(crate) struct UdpArgs {
     /// UDP echo server, on the link of that interface; an IPv6 address in brackets
     #[arg(long, value_name = "ADDR:PORT")]
     target: SocketAddr,
-    #[arg(long, value_enum, default_value = "live-frames")]
+    /// What carries the load
+    #[arg(long, visible_alias = "back-end", value_enum, default_value = "live-frames")]
     sender: Sender,
+    #[command(flatten)]
+    addresses: AddressArgs,
     /// Frames a second, or `max`
     #[arg(long, value_name = "PPS|max", value_parser = parse_rate, default_value = "max")]
     rate: Rate,
@@ -115,11 +128,16 @@ pub(crate) struct UdpArgs {
 /// Bad arguments, no permission, no such interface or target.
 pub(crate) fn run(args: &UdpArgs) -> Result<()> {
     check(args)?;
-    pin::to_core(args.run.core)?;
+    match args.sender {
+        // Its worker is pinned; this thread only waits.
+        Sender::OwnStack => pin::check(args.run.core).map(drop)?,
+        _ => pin::to_core(args.run.core)?,
+    }
     let interface = Interface::find(&args.interface)?;
     netns::check_target(args.run.i_own_this_target)?;
     let (offer, arrivals) = (offer(args), arrivals(args));
     let before = places(args)?;
+    let mut own_losses = Counters::new();
     let (outcome, back_end, timestamps) = match args.sender {
         Sender::LiveFrames => {
             let path = path(&interface, args.target)?;
@@ -133,8 +151,18 @@ pub(crate) fn run(args: &UdpArgs) -> Result<()> {
             let outcome = measure(args, &offer, |offer| sender.run(offer, arrivals))?;
             (outcome, BackEnd::Kernel, sender.timestamps())
         }
+        Sender::OwnStack => {
+            let warmup = args.warmup.then_some(Offer { duration: WARMUP, ..offer });
+            let offers = warmup.into_iter().chain([offer]).collect();
+            let (interface, addresses) = (Some(interface.name.clone()), args.addresses.clone());
+            let place = Place { interface, addresses, core: args.run.core, target: args.target };
+            let (outcome, losses) = place.datagrams(offers, arrivals)?;
+            own_losses = losses;
+            (outcome, BackEnd::OwnStack, Timestamps::Program)
+        }
     };
-    let losses = losses::grown_by_place(&before, &places(args)?);
+    let mut losses = losses::grown_by_place(&before, &places(args)?);
+    losses.insert(own_stack::PLACE.into(), own_losses);
     print(args, arrivals, timestamps, &outcome, &losses);
     let network = Network {
         description: "as given".into(),
@@ -174,6 +202,9 @@ fn check(args: &UdpArgs) -> Result<()> {
         )));
     }
     options::check_duration(args.duration)?;
+    if args.sender != Sender::OwnStack {
+        args.addresses.refuse("--sender own-stack")?;
+    }
     if args.closed_loop && args.sender == Sender::LiveFrames {
         return Err(Error::usage("live frames cannot wait for replies: use `--sender kernel` with --closed-loop"));
     }
@@ -211,7 +242,7 @@ fn arrivals(args: &UdpArgs) -> Arrivals {
 
 fn measure(args: &UdpArgs, offer: &Offer, mut run: impl FnMut(&Offer) -> Result<Outcome>) -> Result<Outcome> {
     if args.warmup {
-        run(&Offer { duration: Duration::from_millis(500), ..*offer })?;
+        run(&Offer { duration: WARMUP, ..*offer })?;
         signals::check()?;
     }
     run(offer)
