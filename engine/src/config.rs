@@ -483,7 +483,7 @@ mod tests {
         let TcpLimits { connections, backlog, buffer, memory } = settings.tcp;
         assert_eq!((connections, backlog, buffer, memory), (65_536, 4096, 1 << 20, 64 << 20));
         assert_eq!((settings.queues, settings.mode, settings.idle), (QueueSet::All, Mode::Auto, IdleMode::Adaptive));
-        assert_eq!(settings.vlan, None);
+        assert_eq!((settings.vlan, settings.source_ports), (None, TcpConfig::default().source_ports));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::*;
-use crate::app::{Answer, Datagram, Outbox, SendError};
+use crate::app::{Answer, Datagram, Outbox, SendError, Traffic};
 use crate::apps::echo::Echo;
 use crate::base::{ChunkSize, Place, UmemConfig};
 use crate::link::neighbor::NeighborConfig;
@@ -382,6 +382,31 @@ fn a_datagram_to_a_silent_neighbor_is_given_up_and_counted() {
     let counters = host.stack.counters();
     assert_eq!(counters.unsent[UnsentReason::NeighborUnreachable as usize], 1);
     assert_eq!((counters.arp_requests_originated, host.umem.free_chunks()), (3, host.umem.chunks()));
+}
+
+/// Looks once a turn at what went by.
+struct Onlooker(Vec<Traffic>);
+
+impl App for Onlooker {
+    type Session = ();
+
+    fn datagram(&mut self, _now: Instant, _datagram: &mut Datagram<'_>) -> Answer {
+        Answer::Reply(1)
+    }
+
+    fn poll(&mut self, _now: Instant, outbox: &mut impl Outbox) {
+        self.0.push(outbox.traffic());
+    }
+}
+
+#[test]
+fn an_application_sees_whether_anything_went_by() {
+    let mut host = Host::new(&config(), Onlooker(Vec::new()));
+    let request = udp(PEER, 4000, 7, b"hello");
+    host.turn(&[&request, &request, &request[1..]]);
+    host.turn(&[]);
+    let [first, second] = host.stack.app().0[..] else { panic!("it was asked once a turn") };
+    assert_eq!((first, second), (Traffic { received: 3, originated: 2 }, first));
 }
 
 /// Says in which class a datagram came.
