@@ -20,7 +20,8 @@ pub(crate) fn check(core: usize) -> Result<CoreId> {
     cores().into_iter().find(|id| id.id == core).ok_or_else(|| refused(core))
 }
 
-fn cores() -> Vec<CoreId> {
+/// Cores that this process may use.
+pub(crate) fn cores() -> Vec<CoreId> {
     core_affinity::get_core_ids().unwrap_or_default()
 }
 

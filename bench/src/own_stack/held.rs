@@ -187,7 +187,7 @@ impl<W: Work> Held<W> {
     fn finish_trial(&mut self, outbox: &mut impl Outbox) {
         let Some(mut trial) = self.trial.take() else { return };
         let moved = self.work.moved(&self.seats, outbox);
-        trial.transactions.bytes = moved - self.moved_before.unwrap_or(moved);
+        trial.transactions.bytes = moved.saturating_sub(self.moved_before.unwrap_or(moved));
         let outcome = self.work.outcome(trial);
         self.end(Ok((outcome, self.opening)));
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use barewire::app::App;
 use barewire::apps::services::ServicePorts;
 use barewire::config::{Cidr, CoreList, IdleMode, Mode, Options, QueueSet, Settings, Size};
-use barewire::engine::Engine;
+use barewire::engine::{Engine, Ready};
 use clap::{Args, ValueEnum};
 use tokio::sync::oneshot;
 
@@ -98,6 +98,11 @@ impl BackEndArgs {
         self.back_end == Choice::OwnStack
     }
 
+    /// The interface that it is told to use.
+    pub(crate) fn interface(&self) -> Option<&str> {
+        self.interface.as_deref()
+    }
+
     /// What the result calls it.
     pub(crate) fn name(&self) -> BackEnd {
         if self.is_own_stack() { BackEnd::OwnStack } else { BackEnd::Kernel }
@@ -150,6 +155,16 @@ pub(crate) struct Limits {
     pub bytes_under_way: usize,
 }
 
+/// What came of a client's run.
+#[derive(Debug)]
+pub(crate) struct Ran<T> {
+    pub told: T,
+    /// Counters of our own stack that tell of losses.
+    pub losses: Counters,
+    /// How its frames travelled.
+    pub how: String,
+}
+
 /// A host that can run a client.
 #[derive(Debug)]
 pub(super) struct Host {
@@ -196,14 +211,14 @@ impl Host {
         &self.sources
     }
 
-    /// Runs a client until it tells what came of it; with the counters of the stack that tell of losses.
+    /// Runs a client until it tells what came of it.
     ///
     /// # Errors
     /// The engine does not start, or fails; or what the client told.
     pub(super) fn run<T, A: App + Send + 'static>(
         &self,
         client: impl FnOnce(oneshot::Sender<Result<T>>) -> A,
-    ) -> Result<(T, Counters)> {
+    ) -> Result<Ran<T>> {
         let (tell, mut told) = oneshot::channel();
         let client = Cell::new(Some(client(tell)));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -223,17 +238,27 @@ impl Host {
             Some(client) => client,
             None => unreachable!("there is one queue, and so one application"),
         };
-        let run = Engine::run_and_count(&self.settings, app, |_ready| (), end);
+        let mut how = String::new();
+        let run = Engine::run_and_count(&self.settings, app, |ready| how = describe(ready), end);
         let page = runtime.block_on(run).map_err(|error| match error.exit_code() {
             2 => Error::usage(error),
             _ => Error::run(error),
         })?;
         match outcome {
-            Some(Ok(outcome)) => Ok((outcome?, losses::grown(&Counters::new(), &losses::of_page(&page)))),
+            Some(Ok(told)) => {
+                let losses = losses::grown(&Counters::new(), &losses::of_page(&page));
+                Ok(Ran { told: told?, losses, how })
+            }
             Some(Err(_)) => Err(Error::run("the client on our own stack ended without an outcome")),
             None => Err(Error::Interrupted),
         }
     }
+}
+
+/// What was granted, in words.
+fn describe(ready: &Ready) -> String {
+    let Ready { interface, driver, .. } = ready;
+    format!("our own stack on {interface}, {} mode, {}", ready.mode(), driver.name())
 }
 
 fn settings(place: &Place, limits: Limits) -> Result<Settings> {
@@ -249,7 +274,8 @@ fn settings(place: &Place, limits: Limits) -> Result<Settings> {
         mode,
         queues: Some(QueueSet::Some(vec![QUEUE])),
         cores: Some(CoreList(vec![place.core])),
-        idle: Some(IdleMode::Spin),
+        // A lone core has to be left to the system now and then.
+        idle: Some(if pin::cores().len() > 1 { IdleMode::Spin } else { IdleMode::Adaptive }),
         ring_size: Some(ring),
         connections: Some(connections),
         tcp_memory: Some(Size((chunks * CHUNK.1).clamp(LEAST_MEMORY, MOST_MEMORY))),

@@ -26,7 +26,7 @@ use barewire::app::Closed;
 
 use self::datagrams::Datagrams;
 use self::held::Held;
-pub(crate) use self::host::{AddressArgs, BackEndArgs, Client, Place};
+pub(crate) use self::host::{AddressArgs, BackEndArgs, Client, Place, Ran};
 use self::host::{Host, Limits};
 use self::requests::Requests;
 use self::stream::Streams;
@@ -34,7 +34,6 @@ use self::visits::Visits;
 use self::work::Work;
 use crate::arrivals::Arrivals;
 use crate::error::Result;
-use crate::losses::Counters;
 use crate::tcp::stream::Direction;
 use crate::tcp::trial::{Measured, Plan};
 use crate::udp;
@@ -83,28 +82,32 @@ impl Place {
     /// The engine does not start, no connection succeeds, or the server is no echo.
     pub(crate) fn visits(&self, plan: Plan, (connections, size): (usize, usize)) -> Result<Measured> {
         let host = Host::new(self, Limits { connections, bytes_under_way: size })?;
-        let (outcome, losses) =
-            host.run(|tell| Visits::new(self.target, host.sources().to_vec(), (connections, size), plan, tell))?;
-        Ok(Measured::from(outcome).with_losses(PLACE, losses))
+        let sources = host.sources().to_vec();
+        let ran = host.run(|tell| Visits::new(self.target, sources, (connections, size), plan, tell))?;
+        Ok(measured(ran, Measured::from))
     }
 
-    /// Datagrams and their echoes, one trial after the other: what came of the last, and counters of our own stack
-    /// that tell of losses.
+    /// Datagrams and their echoes, one trial after the other: what came of the last, counters of our own stack that
+    /// tell of losses, and how its frames travelled.
     ///
     /// # Errors
     /// The engine does not start, or nothing can be sent.
-    pub(crate) fn datagrams(&self, offers: Vec<Offer>, arrivals: Arrivals) -> Result<(udp::trial::Outcome, Counters)> {
+    pub(crate) fn datagrams(&self, offers: Vec<Offer>, arrivals: Arrivals) -> Result<Ran<udp::trial::Outcome>> {
         let host = Host::new(self, Limits { connections: 0, bytes_under_way: 0 })?;
         host.run(|tell| Datagrams::new(self.target, offers, arrivals, tell))
     }
 
     fn held(&self, plan: Plan, work: impl Work + 'static, limits: Limits) -> Result<Measured> {
         let host = Host::new(self, limits)?;
-        let (held, losses) =
-            host.run(|tell| Held::new(self.target, host.sources().to_vec(), limits.connections, plan, work, tell))?;
-        let (outcome, opening) = held;
-        Ok(Measured { opening: Some(opening), ..Measured::from(outcome) }.with_losses(PLACE, losses))
+        let sources = host.sources().to_vec();
+        let ran = host.run(|tell| Held::new(self.target, sources, limits.connections, plan, work, tell))?;
+        Ok(measured(ran, |(outcome, opening)| Measured { opening: Some(opening), ..Measured::from(outcome) }))
     }
+}
+
+/// What a client on our own stack has to tell.
+fn measured<T>(ran: Ran<T>, of: impl FnOnce(T) -> Measured) -> Measured {
+    Measured { how: Some(ran.how), ..of(ran.told).with_losses(PLACE, ran.losses) }
 }
 
 /// Why a connection is over, to go on a sentence about it.

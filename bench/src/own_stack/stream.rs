@@ -72,7 +72,7 @@ impl Work for Streams {
                 under_way += outbox.connection(seat.id).map_or(0, |connection| connection.unacknowledged() as u64);
             }
         }
-        self.moved - under_way
+        self.moved.saturating_sub(under_way)
     }
 
     /// A chargen server never closes of its own accord.

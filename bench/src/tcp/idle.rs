@@ -62,7 +62,7 @@ pub(crate) fn run(args: &IdleArgs) -> Result<()> {
     let (count, len) = (*connections as usize, *size as usize);
     let open_loop = OpenLoop { arrivals: arrivals.open_loop(), rate_per_s: (*rate).into() };
     let plan = Plan { open_loop: Some(open_loop), ..common.plan()? };
-    let Measured { outcome, opening, losses } = common.measure(|client| match client {
+    let measured = common.measure(|client| match client {
         Client::Kernel => {
             let (streams, opening) = opening::open(common.target, &mut Ports::of(source, common.target)?, count)?;
             let outcome = Requests::over(streams.into_iter().map(Ok), len)?.tolerant().run(plan)?;
@@ -70,16 +70,17 @@ pub(crate) fn run(args: &IdleArgs) -> Result<()> {
         }
         Client::OwnStack(client) => client.samples(plan, (count, len)),
     })?;
-    let seconds = opening.unwrap_or_default().as_secs_f64();
+    let outcome = &measured.outcome;
+    let seconds = measured.opening.unwrap_or_default().as_secs_f64();
     let opened_per_s = f64::from(*connections) / seconds.max(1e-9);
     println!("opened    {opened_per_s:>12.0}/s   {connections} connections in {seconds:.3} s");
     println!("held      {:>12}     connections, {} lost", u64::from(*connections) - outcome.failed, outcome.failed);
     let paced = open_loop.arrivals.describe(Some(open_loop.rate_per_s));
-    print_transactions("requests", &outcome, &format!("over all in turn, {size} B, {paced}"));
+    print_transactions("requests", outcome, &format!("over all in turn, {size} B, {paced}"));
     options::print_latency(&outcome.latency.summary(), "from the intended time");
     options::print_open_loop(outcome.from_sending.as_ref(), outcome.adherence.as_ref());
-    options::print_losses(&losses);
+    options::print_losses(&measured.losses);
     let figures = Figures::from([("opening".into(), Figure::higher(Some(opened_per_s / 1000.0), "k/s", false))]);
     let setting = common.setting(Unit::Requests, *connections, *size);
-    common.write_with(figures, "tcp-idle", &plan, &outcome, setting, losses)
+    common.write("tcp-idle", &plan, measured, setting, figures)
 }

@@ -33,7 +33,7 @@ use crate::netns::Family;
 use crate::options::{self, RunArgs};
 use crate::own_stack::{BackEndArgs, Client};
 use crate::result::figures::{Figure, Figures};
-use crate::result::{Document, Network, Round, Unit};
+use crate::result::{Document, Network, Nic, Round, Unit};
 
 /// Longest time to the answer to a SYN when connections are opened that stay.
 const OPENING: Duration = Duration::from_secs(3);
@@ -62,7 +62,13 @@ const RR_EXAMPLES: &str = "Examples:
   The rate over 64 connections, over IPv6:
     barewire-bench tcp-rr [fd00:77::2]:7 --connections 64
   Latency at 20,000 requests a second, due as from independent users:
-    barewire-bench tcp-rr 10.77.0.2:7 --connections 64 --rate 20000 --arrivals poisson";
+    barewire-bench tcp-rr 10.77.0.2:7 --connections 64 --rate 20000 --arrivals poisson
+  1,000 connections from our own stack, at an address that no host has:
+    barewire-bench tcp-rr 10.77.0.2:7 --connections 1000 \\
+        --back-end own-stack --interface bw0 --address 10.77.0.21/24
+
+On a veth the XDP program of our own stack slows a kernel server at the other end down: to compare
+servers there, use the kernel back end.";
 
 #[derive(Args, Debug)]
 #[command(after_help = RR_EXAMPLES)]
@@ -139,18 +145,19 @@ pub(crate) fn run_rr(args: &RrArgs) -> Result<()> {
     let open_loop = rate.map(|rate| OpenLoop { arrivals: arrivals.open_loop(), rate_per_s: rate.into() });
     let plan = Plan { open_loop, ..common.plan()? };
     let (count, len) = (*connections as usize, *size as usize);
-    let Measured { outcome, losses, .. } = common.measure(|client| match client {
+    let measured = common.measure(|client| match client {
         Client::Kernel => Requests::open(common.target, count, len)?.run(plan).map(Measured::from),
         Client::OwnStack(client) => client.requests(plan, (count, len)),
     })?;
+    let outcome = &measured.outcome;
     let paced = open_loop.map_or(String::new(), |o| format!(", {}", o.arrivals.describe(Some(o.rate_per_s))));
-    print_transactions("requests", &outcome, &format!("{connections} connections, {size} B{paced}"));
+    print_transactions("requests", outcome, &format!("{connections} connections, {size} B{paced}"));
     let from =
         if open_loop.is_some() { "from the intended time" } else { "from sending to the last byte of the response" };
     options::print_latency(&outcome.latency.summary(), from);
     options::print_open_loop(outcome.from_sending.as_ref(), outcome.adherence.as_ref());
-    options::print_losses(&losses);
-    common.write("tcp-rr", &plan, &outcome, common.setting(Unit::Requests, *connections, *size), losses)
+    options::print_losses(&measured.losses);
+    common.write("tcp-rr", &plan, measured, common.setting(Unit::Requests, *connections, *size), Figures::new())
 }
 
 /// Runs `tcp-crr`.
@@ -164,7 +171,7 @@ pub(crate) fn run_crr(args: &CrrArgs) -> Result<()> {
         return Err(Error::usage("--source is for kernel sockets: our own stack connects from every --address"));
     }
     let (count, len) = (*connections as usize, *size as usize);
-    let Measured { outcome, mut losses, .. } = common.measure(|client| match client {
+    let mut measured = common.measure(|client| match client {
         Client::Kernel => {
             let mut ports = Ports::of(source, common.target)?;
             let outcome = Connections::new(common.target, &mut ports, count, len)?.run(plan)?;
@@ -174,12 +181,13 @@ pub(crate) fn run_crr(args: &CrrArgs) -> Result<()> {
         }
         Client::OwnStack(client) => client.visits(plan, (count, len)),
     })?;
-    print_transactions("connects", &outcome, &format!("{connections} connections at a time, {size} B on each"));
+    measured.losses.retain(|_, counters| counters.values().any(|value| *value > 0));
+    let outcome = &measured.outcome;
+    print_transactions("connects", outcome, &format!("{connections} connections at a time, {size} B on each"));
     options::print_latency(&outcome.latency.summary(), "from connecting to the server's FIN");
     println!("failed    {:>12}     connections", outcome.failed);
-    losses.retain(|_, counters| counters.values().any(|value| *value > 0));
-    options::print_losses(&losses);
-    common.write("tcp-crr", &plan, &outcome, common.setting(Unit::Connections, *connections, *size), losses)
+    options::print_losses(&measured.losses);
+    common.write("tcp-crr", &plan, measured, common.setting(Unit::Connections, *connections, *size), Figures::new())
 }
 
 /// Runs `tcp-stream`.
@@ -190,23 +198,24 @@ pub(crate) fn run_stream(args: &StreamArgs) -> Result<()> {
     let StreamArgs { common, direction, connections, size } = args;
     let plan = common.plan()?;
     let (count, len) = (*connections as usize, *size as usize);
-    let Measured { outcome, losses, .. } = common.measure(|client| match client {
+    let measured = common.measure(|client| match client {
         Client::Kernel => Streams::open(common.target, *direction, count, len)?.run(plan).map(Measured::from),
         Client::OwnStack(client) => client.streams(plan, (count, len), *direction),
     })?;
+    let outcome = &measured.outcome;
     println!(
         "goodput   {:>12.3} Gb/s   {} bytes of payload in {:.2} s, {connections} connections",
         outcome.goodput_gbps(),
         outcome.bytes,
         outcome.seconds
     );
-    print_client(&outcome);
-    options::print_losses(&losses);
+    print_client(outcome);
+    options::print_losses(&measured.losses);
     let measure = match direction {
         Direction::Send => "tcp-stream-send",
         Direction::Receive => "tcp-stream-receive",
     };
-    common.write(measure, &plan, &outcome, common.setting(Unit::Chunks, *connections, *size), losses)
+    common.write(measure, &plan, measured, common.setting(Unit::Chunks, *connections, *size), Figures::new())
 }
 
 /// Counters that grew, by place.
@@ -231,6 +240,9 @@ impl Common {
         netns::check_target(self.run.i_own_this_target)?;
         let before = self.places()?;
         let mut measured = run(&client)?;
+        if let Some(how) = &measured.how {
+            println!("back end  {how}");
+        }
         measured.losses.extend(losses::grown_by_place(&before, &self.places()?));
         Ok(measured)
     }
@@ -245,30 +257,18 @@ impl Common {
         Setting { back_end: self.back_end.name(), unit, connections, size_bytes }
     }
 
-    /// Writes the result, if a file was asked for.
-    fn write(&self, measure: &str, plan: &Plan, outcome: &Outcome, setting: Setting, losses: Losses) -> Result<()> {
-        self.write_with(Figures::new(), measure, plan, outcome, setting, losses)
-    }
-
-    /// The same, with further figures.
-    fn write_with(
-        &self,
-        mut more: Figures,
-        measure: &str,
-        plan: &Plan,
-        outcome: &Outcome,
-        setting: Setting,
-        losses: Losses,
-    ) -> Result<()> {
+    /// Writes the result, with `more` figures than those of every trial, if a file was asked for.
+    fn write(&self, measure: &str, plan: &Plan, measured: Measured, setting: Setting, mut more: Figures) -> Result<()> {
+        let Measured { outcome, losses, how, .. } = measured;
         let network = Network {
-            description: "as given".into(),
+            description: how.unwrap_or_else(|| "as given".into()),
             family: Family::of(self.target),
             mtu: None,
-            interface: None,
+            interface: self.back_end.interface().map(Nic::describe),
             target: Some(self.target),
         };
         let trial = outcome.trial(measure, setting, plan);
-        more.extend(figures(outcome, setting.unit));
+        more.extend(figures(&outcome, setting.unit));
         let round = Round { figures: more, trials: vec![trial], losses, ..Round::default() };
         Document::single(measure, network, round).write(self.run.json.as_deref())
     }

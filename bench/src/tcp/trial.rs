@@ -201,18 +201,22 @@ pub(crate) struct Measured {
     pub opening: Option<Duration>,
     /// Counters of its own that grew, by place.
     pub losses: BTreeMap<String, Counters>,
+    /// How its frames travelled, if that is known.
+    pub how: Option<String>,
 }
 
 impl From<Outcome> for Measured {
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, opening: None, losses: BTreeMap::new() }
+        Self { outcome, opening: None, losses: BTreeMap::new(), how: None }
     }
 }
 
 impl Measured {
     /// The same, with further counters.
     pub(crate) fn with_losses(mut self, place: &str, counters: Counters) -> Self {
-        self.losses.insert(place.into(), counters);
+        if !counters.is_empty() {
+            self.losses.insert(place.into(), counters);
+        }
         self
     }
 }

@@ -137,7 +137,7 @@ pub(crate) fn run(args: &UdpArgs) -> Result<()> {
     netns::check_target(args.run.i_own_this_target)?;
     let (offer, arrivals) = (offer(args), arrivals(args));
     let before = places(args)?;
-    let mut own_losses = Counters::new();
+    let (mut own_losses, mut how) = (Counters::new(), None);
     let (outcome, back_end, timestamps) = match args.sender {
         Sender::LiveFrames => {
             let path = path(&interface, args.target)?;
@@ -156,16 +156,19 @@ pub(crate) fn run(args: &UdpArgs) -> Result<()> {
             let offers = warmup.into_iter().chain([offer]).collect();
             let (interface, addresses) = (Some(interface.name.clone()), args.addresses.clone());
             let place = Place { interface, addresses, core: args.run.core, target: args.target };
-            let (outcome, losses) = place.datagrams(offers, arrivals)?;
-            own_losses = losses;
-            (outcome, BackEnd::OwnStack, Timestamps::Program)
+            let ran = place.datagrams(offers, arrivals)?;
+            println!("back end  {}", ran.how);
+            (own_losses, how) = (ran.losses, Some(ran.how));
+            (ran.told, BackEnd::OwnStack, Timestamps::Program)
         }
     };
     let mut losses = losses::grown_by_place(&before, &places(args)?);
-    losses.insert(own_stack::PLACE.into(), own_losses);
+    if !own_losses.is_empty() {
+        losses.insert(own_stack::PLACE.into(), own_losses);
+    }
     print(args, arrivals, timestamps, &outcome, &losses);
     let network = Network {
-        description: "as given".into(),
+        description: how.unwrap_or_else(|| "as given".into()),
         family: Family::of(args.target),
         mtu: None,
         interface: Some(Nic::describe(&interface.name)),
