@@ -22,6 +22,7 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 const ECHO: &str = "10.77.0.2:7";
+const OWN_STACK: &[&str] = &["--back-end", "own-stack", "--interface", "bw0", "--address", "10.77.0.21/24"];
 const UDP: [&str; 7] = ["udp", "--interface", "bw0", "--target", ECHO, "--sender", "kernel"];
 
 fn count(report: &Value, name: &str) -> u64 {
@@ -61,6 +62,11 @@ fn a_stalling_server_shows_in_the_intended_time_and_hides_from_a_closed_loop() {
     let net = Net::new("stall");
     for (server, closed, open) in [
         ("tcp-epoll", &["tcp-rr", ECHO][..], &["tcp-rr", ECHO, "--rate", "2000"][..]),
+        (
+            "tcp-epoll",
+            &[&["tcp-rr", ECHO], OWN_STACK].concat(),
+            &[&["tcp-rr", ECHO, "--rate", "2000"], OWN_STACK].concat(),
+        ),
         (
             "kernel-epoll",
             &[&UDP[..], &["--closed-loop"]].concat(),

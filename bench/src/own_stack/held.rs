@@ -14,13 +14,15 @@ use crate::error::{Error, Result};
 use crate::signals::{self, monotonic_ns};
 use crate::tcp::trial::{Outcome, Plan, Transactions, Window};
 
-/// Handshakes under way at most: far fewer than a server's backlog, and enough to be busy over a fast link.
+/// Connections that are being opened, or closed, at most: far fewer than a server's backlog and rings hold, and enough
+/// to be busy over a fast link.
 const HANDSHAKES: usize = 512;
 /// Longest time in which no handshake succeeds.
 const PATIENCE_NS: u64 = 3_000_000_000;
 /// What is begun or ended in a turn: as many frames as a burst has.
 const A_TURN: usize = 64;
-/// How long connections may take to close in order; then they are reset.
+/// Longest time in which no connection closes in order, and how long all of them may take when somebody waits for an
+/// end; then they are reset.
 const CLOSING_NS: u64 = 1_000_000_000;
 
 /// What came of the trial, and how long it took to open the connections.
@@ -51,8 +53,10 @@ pub(super) struct Held<W: Work> {
     tell: Option<oneshot::Sender<Told>>,
     result: Option<Told>,
     phase: Phase,
-    /// When the phase began, or a handshake last succeeded.
+    /// When the phase began, or a connection was last opened or closed in it.
     since_ns: u64,
+    /// When the trial was over.
+    over_ns: u64,
     /// Connections that were ever begun to be opened, were established, and ended.
     dialled: usize,
     seats: Vec<Seat<W::State>>,
@@ -97,6 +101,7 @@ impl<W: Work> Held<W> {
             result: None,
             phase: Phase::Opening,
             since_ns: 0,
+            over_ns: 0,
             dialled: 0,
             seats: Vec::with_capacity(wanted),
             ended: 0,
@@ -113,6 +118,7 @@ impl<W: Work> Held<W> {
     fn end(&mut self, result: Told) {
         self.result.get_or_insert(result);
         if matches!(self.phase, Phase::Opening | Phase::Running) {
+            self.over_ns = monotonic_ns();
             self.enter(if self.work.is_endless() { Phase::Resetting(0) } else { Phase::Finishing(0) });
         }
     }
@@ -192,21 +198,22 @@ impl<W: Work> Held<W> {
         self.end(Ok((outcome, self.opening)));
     }
 
-    /// Has connections end, some each turn; after a while by force.
+    /// Has connections end, some each turn; by force where that takes too long.
     fn close(&mut self, now_ns: u64, outbox: &mut impl Outbox) {
-        let waited_ns = now_ns.saturating_sub(self.since_ns);
+        let waits = now_ns.saturating_sub(self.since_ns) > CLOSING_NS;
+        let hurries = signals::stopping() && now_ns.saturating_sub(self.over_ns) > CLOSING_NS;
         match self.phase {
             _ if self.ended == self.seats.len() => self.enter(Phase::Lingering),
-            Phase::Finishing(told) if told < self.seats.len() => {
+            Phase::Finishing(_) if waits || hurries => self.enter(Phase::Resetting(0)),
+            Phase::Finishing(told) if told < self.seats.len() && told < self.ended + HANDSHAKES => {
                 self.tell_some(told, outbox, false);
-                self.enter(Phase::Finishing(told + A_TURN));
+                self.phase = Phase::Finishing(told + A_TURN);
             }
-            Phase::Finishing(_) if waited_ns > CLOSING_NS => self.enter(Phase::Resetting(0)),
             Phase::Resetting(told) if told < self.seats.len() => {
                 self.tell_some(told, outbox, true);
                 self.enter(Phase::Resetting(told + A_TURN));
             }
-            Phase::Resetting(_) if waited_ns > CLOSING_NS => self.enter(Phase::Lingering),
+            Phase::Resetting(_) if waits => self.enter(Phase::Lingering),
             _ => {}
         }
     }
@@ -277,9 +284,12 @@ impl<W: Work> App for Held<W> {
         connection.finish();
     }
 
-    fn closed(&mut self, _turn: Instant, session: &mut Index, _id: ConnectionId, reason: Closed) {
+    fn closed(&mut self, turn: Instant, session: &mut Index, _id: ConnectionId, reason: Closed) {
         if session.0 < self.seats.len() {
             self.ended += 1;
+            if matches!(self.phase, Phase::Finishing(_)) {
+                self.since_ns = self.pulse.now_ns(turn);
+            }
             self.lose(session.0, why(reason));
         } else if self.phase == Phase::Opening {
             let error = self.unreachable(why(reason));

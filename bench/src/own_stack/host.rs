@@ -35,8 +35,8 @@ const MOST_MEMORY: u64 = 1 << 30;
 const CHUNK: (u64, u64) = (1280, 2048);
 /// How often it is looked whether a signal came.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long the client may take to end when a signal came.
-const STOPPING: Duration = Duration::from_secs(3);
+/// How long the client may take to end when a signal came: to close in order for a second, and to reset the rest.
+const STOPPING: Duration = Duration::from_secs(10);
 
 /// What carries the load, and where our own stack is if it does.
 #[derive(Args, Debug)]
