@@ -19,6 +19,8 @@ mod host;
 mod pulse;
 mod requests;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod visits;
 mod work;
 
