@@ -434,3 +434,21 @@ fn our_own_stack_needs_permission_and_a_namespace_made_for_it() {
     let error = String::from_utf8_lossy(&elsewhere.stderr);
     assert!(elsewhere.status.code() == Some(2) && error.contains("--i-own-this-target"), "{error}");
 }
+
+#[test]
+fn an_interface_with_several_queues_is_warned_of() {
+    let _alone = alone();
+    let net = Net::new("oqueue");
+    ip(&["-n", &net.client, "link", "delete", "bw0"], "");
+    let queues = ["numrxqueues", "2", "numtxqueues", "2"];
+    let ends = [&["type", "veth"][..], &["peer", "name", "bw0", "netns", &net.server]].concat();
+    ip(&[&["-n", &net.client, "link", "add", "bw0"][..], &queues, &ends, &queues].concat(), "");
+    for (namespace, address) in [(&net.client, "10.77.0.1/24"), (&net.server, "10.77.0.2/24")] {
+        ip(&["-n", namespace, "address", "add", address, "dev", "bw0"], "");
+        ip(&["-n", namespace, "link", "set", "bw0", "up"], "");
+    }
+    let _server = net.serve("tcp-epoll");
+    let output = spawn(&net, &[&["tcp-rr", ECHO, "--duration", "0.1"], OWN_STACK].concat()).wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("several queues") && error.contains("ethtool -L bw0 combined 1"), "{error}");
+}

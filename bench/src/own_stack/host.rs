@@ -239,7 +239,13 @@ impl Host {
             None => unreachable!("there is one queue, and so one application"),
         };
         let mut how = String::new();
-        let run = Engine::run_and_count(&self.settings, app, |ready| how = describe(ready), end);
+        let on_ready = |ready: &Ready| {
+            how = describe(ready);
+            if let Some(warning) = warning(ready) {
+                eprintln!("barewire-bench: {warning}");
+            }
+        };
+        let run = Engine::run_and_count(&self.settings, app, on_ready, end);
         let page = runtime.block_on(run).map_err(|error| match error.exit_code() {
             2 => Error::usage(error),
             _ => Error::run(error),
@@ -259,6 +265,17 @@ impl Host {
 fn describe(ready: &Ready) -> String {
     let Ready { interface, driver, .. } = ready;
     format!("our own stack on {interface}, {} mode, {}", ready.mode(), driver.name())
+}
+
+/// What may go wrong on an interface with several queues, of which one is served.
+fn warning(ready: &Ready) -> Option<String> {
+    let Ready { interface, only_queue, .. } = ready;
+    (!only_queue).then(|| {
+        format!(
+            "{interface} has several queues, and answers may come in on others than the first, where nobody reads \
+             them. If some are missing: `ethtool -L {interface} combined 1`"
+        )
+    })
 }
 
 fn settings(place: &Place, limits: Limits) -> Result<Settings> {

@@ -17,6 +17,8 @@ use crate::tcp::socket;
 
 /// Bytes that are read at a time.
 const READ: usize = 256 * 1024;
+/// Files that may be open, and so connections: as many as there are ports of sixteen addresses.
+const FILES: usize = 1 << 20;
 /// The pattern of chargen repeats after 95 lines of 72 characters and line end.
 const LINES: usize = 95;
 const LINE: usize = 72;
@@ -68,6 +70,8 @@ struct Server {
 /// # Errors
 /// A port is taken, or the kernel accepts no more.
 pub(crate) fn serve(address: SocketAddr, discard_port: u16, chargen_port: u16, wait: Wait) -> Result<()> {
+    // Where it may not have so many, the kernel tells when they are used up.
+    let _ = socket::allow_files(FILES);
     let mut server = Server::bind(address, discard_port, chargen_port)?;
     println!(
         "ready address={address} discard_port={discard_port} chargen_port={chargen_port} wait={wait:?} read_bytes={READ}"

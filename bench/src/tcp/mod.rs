@@ -94,9 +94,10 @@ const CRR_EXAMPLES: &str = "Examples:
   With the ports of four addresses of this host:
     barewire-bench tcp-crr 10.77.0.2:7 --source 10.77.0.1,10.77.0.11,10.77.0.12,10.77.0.13
 
-The client closes first, so that TIME-WAIT is its own. It connects from ports 2000 to 32767:
-for more than 500 connections a second it needs `sysctl -w net.ipv4.tcp_tw_reuse=1` in its
-network namespace and a server with timestamps, for more than 30,000 further addresses.";
+The client closes first, so that TIME-WAIT is its own. Kernel sockets connect from ports 2000 to
+32767: for more than 500 connections a second they need `sysctl -w net.ipv4.tcp_tw_reuse=1` in their
+network namespace and a server with timestamps, for more than 30,000 further addresses. Our own
+stack needs neither: it forgets the oldest when it runs short.";
 
 #[derive(Args, Debug)]
 #[command(after_help = CRR_EXAMPLES)]
