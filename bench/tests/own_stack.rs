@@ -179,7 +179,7 @@ fn idle_connections_that_the_server_drops_are_counted_by_either_back_end() {
     for back_end in BACK_ENDS {
         let mut server = net.serve("tcp-epoll");
         let file = std::env::temp_dir().join(format!("{}-lost.json", net.client));
-        let args = ["tcp-idle", ECHO, "--connections", "100", "--duration", "4", "--warmup", "0"];
+        let args = ["tcp-idle", ECHO, "--connections", "100", "--duration", "2.5", "--warmup", "0"];
         let client = spawn(&net, &[&args, back_end, &["--json", file.to_str().unwrap()]].concat());
         wait_for("100 connections", || net.server_counter("Tcp", "CurrEstab") == 100);
         server.stop();
@@ -289,18 +289,21 @@ fn metrics(net: &Net) -> Option<String> {
     output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
 }
 
-/// A counter of the engine's only queue, once two pages in a row agree on it: it publishes now and then.
-fn metric(net: &Net, name: &str) -> u64 {
+/// Counters of the engine's only queue, once two pages in a row agree on them: it publishes every 100 ms.
+fn settled<const N: usize>(net: &Net, names: [&str; N]) -> [u64; N] {
     let read = || {
         let page = metrics(net).expect("a metrics page");
-        let line = page.lines().find_map(|line| line.strip_prefix(&format!("barewire_{name}{{queue=\"0\"}} ")));
-        line.and_then(|value| value.parse::<u64>().ok()).unwrap_or_else(|| panic!("no {name} in {page}"))
+        names.map(|name| {
+            let line = page.lines().find_map(|line| line.strip_prefix(&format!("barewire_{name}{{queue=\"0\"}} ")));
+            line.and_then(|value| value.parse::<u64>().ok()).unwrap_or_else(|| panic!("no {name} in {page}"))
+        })
     };
+    let mut last = read();
     loop {
-        let first = read();
-        sleep(Duration::from_millis(250));
-        if read() == first {
-            return first;
+        sleep(Duration::from_millis(150));
+        let next = read();
+        if next == std::mem::replace(&mut last, next) {
+            return next;
         }
     }
 }
@@ -311,7 +314,7 @@ fn two_of_our_own_stacks_agree_with_each_other_and_the_kernel_back_end_with_both
     let net = Net::new("oown");
     let _engine = Engine::start(&net);
     ip(&["netns", "exec", &net.client, "sysctl", "-qw", "net.ipv4.tcp_tw_reuse=1"], "");
-    let counted = || ["tcp_opened_total", "tcp_sent_total", "udp_originated_total"].map(|name| metric(&net, name));
+    let counted = || settled(&net, ["tcp_opened_total", "tcp_sent_total", "udp_originated_total"]);
     for back_end in BACK_ENDS {
         let measure = |args: &[&str]| {
             let before = counted();
