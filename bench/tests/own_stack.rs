@@ -379,6 +379,14 @@ fn an_interrupted_trial_tells_what_it_has_and_leaves_no_connection() {
         assert!(trial(&report)["seconds"].as_f64() < Some(30.0), "{report}");
         wait_for("the last connection to end", || net.server_counter("Tcp", "CurrEstab") == 0);
     }
+    // Before there is a carrier, too.
+    ip(&["-n", &net.server, "link", "set", "bw0", "down"], "");
+    let client = spawn(&net, &[&["tcp-rr", ECHO], OWN_STACK].concat());
+    wait_for("the XDP program", || ip(&["-n", &net.client, "link", "show", "dev", "bw0"], "").contains("xdp"));
+    assert!(Command::new("kill").args(["-INT", &client.id().to_string()]).status().unwrap().success());
+    let output = client.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && error.contains("interrupted"), "{error}");
     let links = ip(&["-n", &net.client, "link", "show", "dev", "bw0"], "");
     assert!(!links.contains("xdp"), "the XDP program is gone: {links}");
 }
