@@ -463,3 +463,33 @@ fn an_interface_with_several_queues_is_warned_of() {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(error.contains("several queues") && error.contains("ethtool -L bw0 combined 1"), "{error}");
 }
+
+#[test]
+fn a_server_behind_a_gateway_is_reached_from_several_addresses() {
+    let _alone = alone();
+    let net = Net::new("ogate");
+    ip(&["-n", &net.server, "link", "set", "lo", "up"], "");
+    ip(&["-n", &net.server, "address", "add", "10.99.0.1/32", "dev", "lo"], "");
+    let mut server = net.serve_at("tcp-epoll", "10.99.0.1:7");
+    let args = ["tcp-rr", "10.99.0.1:7", "--connections", "10", "--gateway", "10.77.0.2", "--address", "10.77.0.22/24"];
+    let report = net.measure(&[&args, WHOLE, OWN_STACK].concat());
+    assert!(count(&report, "completed") > 0 && served(&mut server)[0] == 10, "{report}");
+}
+
+#[test]
+fn an_interrupted_flood_of_datagrams_tells_what_it_has() {
+    let _alone = alone();
+    let net = Net::new("oflood");
+    let _server = net.serve("kernel-epoll");
+    let file = std::env::temp_dir().join(format!("{}-int.json", net.client));
+    let args = ["udp", "--target", ECHO, "--rate", "2000", "--duration", "60", "--json", file.to_str().unwrap()];
+    let client = spawn(&net, &[&args, OWN_STACK].concat());
+    wait_for("datagrams", || net.server_counter("Udp", "InDatagrams") > 100);
+    assert!(Command::new("kill").args(["-INT", &client.id().to_string()]).status().unwrap().success());
+    let output = client.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(report["interrupted"], true, "{report}");
+    assert_eq!(net.server_counter("Udp", "InDatagrams"), count(&report, "sent") + 1, "{report}");
+}
