@@ -11,10 +11,10 @@ build="clang llvm libclang-dev libbpf-dev libelf-dev zlib1g-dev m4 make gcc libc
 network="iproute2 ethtool iputils-ping netcat-openbsd procps util-linux"
 # What only tests use: the instruction counter, a second opinion about packets, and clients of TCP that others
 # wrote (socat streams, nmap scans, and its nping connects). Whoever looks at a network, and whoever attacks one:
-# 250 KiB and 530 KiB to fetch.
+# 250 KiB and 530 KiB to fetch. The browser looks at the pages of the load generator.
 checks="valgrind tcpdump iputils-arping bpftool libcap2-bin curl socat nmap"
 checks="$checks ndisc6 traceroute iputils-tracepath mtr-tiny"
-checks="$checks thc-ipv6 t50"
+checks="$checks thc-ipv6 t50 chromium"
 
 case "${1:-}" in
 build) packages=$build ;;

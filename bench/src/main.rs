@@ -7,6 +7,7 @@
 //!  tcp-stream  a TCP discard or chargen: goodput
 //!  tcp-idle    a TCP echo: how fast many connections open, and what a request costs while they are held
 //!  compare     several servers in turn, in network namespaces of its own, interleaved
+//!  report      results as a page, as plots, as a table
 //!  diff        two results side by side
 //!  attack      the engine under floods of fragments and of SYNs, interleaved with rounds without
 //!  serve       the servers that Barewire is compared with (hidden; `compare` starts them)
@@ -33,6 +34,7 @@ mod own_stack;
 mod pin;
 mod process;
 mod progress;
+mod report;
 mod result;
 mod search;
 mod serve;
@@ -68,6 +70,8 @@ enum Cmd {
     TcpIdle(tcp::idle::IdleArgs),
     /// Compare several servers in one interleaved run, in network namespaces of its own (as root)
     Compare(compare::CompareArgs),
+    /// Make a page, plots or a table of what `--json` wrote
+    Report(report::ReportArgs),
     /// Show two results of `--json` side by side
     Diff(diff::DiffArgs),
     /// What attacks leave of the engine's goodput, in network namespaces of its own (as root)
@@ -97,6 +101,7 @@ fn run(cli: &Cli) -> Result<()> {
         Cmd::TcpStream(args) => tcp::run_stream(args),
         Cmd::TcpIdle(args) => tcp::idle::run(args),
         Cmd::Compare(args) => compare::run(args),
+        Cmd::Report(args) => report::run(args),
         Cmd::Diff(args) => diff::run(args),
         Cmd::Attack(args) => attack::run(args),
         Cmd::Serve(args) => serve::run(args),

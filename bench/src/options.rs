@@ -9,6 +9,8 @@ use crate::arrivals::Adherence;
 use crate::error::{Error, Result};
 use crate::histogram::{Latency, LatencySummary};
 use crate::losses::{self, Counters};
+use crate::report;
+use crate::result::Document;
 
 /// Options of every command that measures one server.
 #[derive(Args, Debug)]
@@ -19,12 +21,35 @@ pub(crate) struct RunArgs {
     /// Metrics page of the server, to look for losses there
     #[arg(long, value_name = "URL")]
     pub metrics: Option<String>,
-    /// Write all figures to this file
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: OutputArgs,
     /// Flood a server outside the network namespaces made for it: it is mine, and so is the network
     #[arg(long)]
     pub i_own_this_target: bool,
+}
+
+/// Where results go, besides standard output.
+#[derive(Args, Debug)]
+pub(crate) struct OutputArgs {
+    /// Write everything that was measured to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write a page with tables and plots to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+impl OutputArgs {
+    /// Writes what was asked for.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub(crate) fn write(&self, document: &Document) -> Result<()> {
+        if let Some(file) = &self.json {
+            document.write(file)?;
+        }
+        self.html.as_deref().map_or(Ok(()), |file| report::write_page(document, file))
+    }
 }
 
 impl RunArgs {

@@ -19,7 +19,6 @@ mod fragments;
 mod syn;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -31,6 +30,7 @@ use crate::error::{Error, Result};
 use crate::interface::Interface;
 use crate::losses::{self, Counters};
 use crate::netns::{self, ETHERNET_MTU, Family, INTERFACE, Shape};
+use crate::options::OutputArgs;
 use crate::process::Server;
 use crate::result::{Contender, Round};
 use crate::udp::SOURCE_PORT;
@@ -64,9 +64,8 @@ struct FloodArgs {
     /// Length of each phase of a round
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
     seconds: f64,
-    /// Write everything, including every trial of every round, to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// What goes on beside the clients.
@@ -145,7 +144,7 @@ impl Phases {
             notes.extend(document.servers.iter().filter_map(connects));
             table::print(&document, &told.parts, &[], &notes);
         }
-        document.write(args.json.as_deref())?;
+        args.output.write(&document)?;
         rounds::end(&document.servers, ended)
     }
 }

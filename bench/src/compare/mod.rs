@@ -20,7 +20,6 @@ pub(crate) mod udp;
 pub(crate) mod watch;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
@@ -29,6 +28,7 @@ use self::programs::{GENERATOR_CORE, Programs};
 use crate::error::{Error, Result};
 use crate::machine::Machine;
 use crate::netns::{self, INTERFACE, Pair, Shape};
+use crate::options::OutputArgs;
 use crate::pin;
 use crate::process::{Affinity, Server};
 use crate::result::{Contender, Document, Network, Nic, SCHEMA};
@@ -56,9 +56,8 @@ struct RoundArgs {
     /// Compare these alone
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     only: Vec<String>,
-    /// Write everything, including every trial of every round, to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
     /// Three rounds of short trials: a first look
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,

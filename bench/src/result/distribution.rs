@@ -2,7 +2,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 use serde::{Deserialize, Serialize};
 
 use crate::histogram::Latency;
@@ -48,18 +49,16 @@ impl Distribution {
             histogram: BASE64.encode(compressed),
         })
     }
+
+    /// The whole distribution, in nanoseconds; `None` if it is not what [`of`](Self::of) writes.
+    pub(crate) fn values(&self) -> Option<Histogram<u64>> {
+        Deserializer::new().deserialize(&mut BASE64.decode(&self.histogram).ok()?.as_slice()).ok()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use hdrhistogram::Histogram;
-    use hdrhistogram::serialization::Deserializer;
-
     use super::*;
-
-    fn values(text: &str) -> Option<Histogram<u64>> {
-        Deserializer::new().deserialize(&mut BASE64.decode(text).ok()?.as_slice()).ok()
-    }
 
     #[test]
     fn a_distribution_survives_its_compressed_form() {
@@ -70,7 +69,7 @@ mod tests {
         let text = serde_json::to_string(&distribution).unwrap();
         let read: Distribution = serde_json::from_str(&text).unwrap();
         assert_eq!(read, distribution);
-        assert_eq!(&values(&read.histogram).unwrap(), latency.values());
+        assert_eq!(&read.values().unwrap(), latency.values());
         assert_eq!((read.samples, read.max_ns), (10_000, 1_000_000));
         assert!((read.p9999_ns as f64 / 999_900.0 - 1.0).abs() < 0.001, "{}", read.p9999_ns);
     }

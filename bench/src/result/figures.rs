@@ -27,10 +27,14 @@ pub(crate) enum Better {
     Lower,
 }
 
+/// How names begin, in the order of tables; others follow.
+const ORDER: [&str; 9] = ["peak", "loss-free", "overload", "goodput", "rate", "rr-", "crr", "send", "receive"];
+
 /// Names in the order of tables, each once: what is better when higher comes first, and numbers in names count as
 /// such.
 pub(crate) fn in_order<'a>(figures: impl Iterator<Item = (&'a String, &'a Figure)>) -> Vec<String> {
-    let key = |(name, figure): (&String, &Figure)| (figure.better == Better::Lower, natural(name));
+    let place = |name: &str| ORDER.iter().position(|head| name.starts_with(head)).unwrap_or(ORDER.len());
+    let key = |(name, figure): (&String, &Figure)| (figure.better == Better::Lower, place(name), natural(name));
     let sorted: BTreeMap<_, _> = figures.map(|figure| (key(figure), figure.0.clone())).collect();
     sorted.into_values().collect()
 }
@@ -71,9 +75,9 @@ mod tests {
     #[test]
     fn rates_come_before_latencies_and_numbers_by_size() {
         let [higher, lower] = [Figure::higher(None, "k/s", false), Figure::lower(None, "us", false)];
-        let names = ["p99", "rr-1000", "p50", "rr-64", "peak", "rr-1", "rr-64"].map(String::from);
+        let names = ["p99", "rr-1000", "crr", "p50", "rr-64", "peak", "rr-1", "rr-64"].map(String::from);
         let figures =
             names.iter().map(|name| (name, if name.starts_with("p5") || name == "p99" { &lower } else { &higher }));
-        assert_eq!(in_order(figures), ["peak", "rr-1", "rr-64", "rr-1000", "p50", "p99"]);
+        assert_eq!(in_order(figures), ["peak", "rr-1", "rr-64", "rr-1000", "crr", "p50", "p99"]);
     }
 }

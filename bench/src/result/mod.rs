@@ -257,12 +257,11 @@ impl Document {
         }
     }
 
-    /// Writes it, if a file was asked for.
+    /// Writes it as JSON.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub(crate) fn write(&self, file: Option<&Path>) -> Result<()> {
-        let Some(file) = file else { return Ok(()) };
+    pub(crate) fn write(&self, file: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self).context(|| "cannot write JSON".into())?;
         fs::write(file, text + "\n").context(|| format!("cannot write {}", file.display()))
     }

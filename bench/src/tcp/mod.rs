@@ -271,7 +271,7 @@ impl Common {
         let trial = outcome.trial(measure, setting, plan);
         more.extend(figures(&outcome, setting.unit));
         let round = Round { figures: more, trials: vec![trial], losses, ..Round::default() };
-        Document::single(measure, network, round).write(self.run.json.as_deref())
+        self.run.output.write(&Document::single(measure, network, round))
     }
 }
 

@@ -93,7 +93,7 @@ pub(crate) struct UdpArgs {
     /// Frames a second, or `max`
     #[arg(long, value_name = "PPS|max", value_parser = parse_rate, default_value = "max")]
     rate: Rate,
-    /// Send when replies come instead of by the clock (not for live frames)
+    /// Send when replies come instead of by the clock (kernel sender)
     #[arg(long, conflicts_with = "rate")]
     closed_loop: bool,
     /// Requests that a closed loop keeps outstanding
@@ -176,7 +176,7 @@ pub(crate) fn run(args: &UdpArgs) -> Result<()> {
     };
     let trial = outcome.trial("udp", (back_end, timestamps), arrivals, args.frame_len());
     let round = Round { figures: outcome.figures(), trials: vec![trial], losses, ..Round::default() };
-    Document::single("udp", network, round).write(args.run.json.as_deref())
+    args.run.output.write(&Document::single("udp", network, round))
 }
 
 /// The path of requests from an interface to a server on its link.

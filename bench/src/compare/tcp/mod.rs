@@ -82,7 +82,7 @@ pub(super) fn run(args: &TcpArgs) -> Result<()> {
         let parts = parts(&measures, args.size, rounds);
         table::print(&document, &parts, &bars::of_engine(&document.servers, bars::tcp), &notes);
     }
-    document.write(args.rounds.json.as_deref())?;
+    args.rounds.output.write(&document)?;
     rounds::end(&document.servers, ended)
 }
 

@@ -102,6 +102,6 @@ pub(super) fn run(args: &UdpArgs) -> Result<()> {
         notes.extend(buffers(&contestants));
         table::print(&document, &[part], &bars::of_engine(&document.servers, bars::udp), &notes);
     }
-    document.write(args.rounds.json.as_deref())?;
+    args.rounds.output.write(&document)?;
     rounds::end(&document.servers, ended)
 }
