@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const SOURCE: &str = "src/steer.bpf.c";
-const INPUTS: [&str; 3] = [SOURCE, "src/steer.h", "build.rs"];
+const INPUTS: [&str; 4] = [SOURCE, "src/steer.h", "src/syn_guard.h", "build.rs"];
 const INSTALL: &str = "apt-get install clang libbpf-dev, or deploy/setup.sh build";
 
 fn main() -> ExitCode {

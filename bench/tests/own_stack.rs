@@ -179,7 +179,7 @@ fn idle_connections_that_the_server_drops_are_counted_by_either_back_end() {
     for back_end in BACK_ENDS {
         let mut server = net.serve("tcp-epoll");
         let file = std::env::temp_dir().join(format!("{}-lost.json", net.client));
-        let args = ["tcp-idle", ECHO, "--connections", "100", "--duration", "4", "--warmup", "0"];
+        let args = ["tcp-idle", ECHO, "--connections", "100", "--duration", "2.5", "--warmup", "0"];
         let client = spawn(&net, &[&args, back_end, &["--json", file.to_str().unwrap()]].concat());
         wait_for("100 connections", || net.server_counter("Tcp", "CurrEstab") == 100);
         server.stop();
@@ -289,18 +289,21 @@ fn metrics(net: &Net) -> Option<String> {
     output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
 }
 
-/// A counter of the engine's only queue, once two pages in a row agree on it: it publishes now and then.
-fn metric(net: &Net, name: &str) -> u64 {
+/// Counters of the engine's only queue, once two pages in a row agree on them: it publishes every 100 ms.
+fn settled<const N: usize>(net: &Net, names: [&str; N]) -> [u64; N] {
     let read = || {
         let page = metrics(net).expect("a metrics page");
-        let line = page.lines().find_map(|line| line.strip_prefix(&format!("barewire_{name}{{queue=\"0\"}} ")));
-        line.and_then(|value| value.parse::<u64>().ok()).unwrap_or_else(|| panic!("no {name} in {page}"))
+        names.map(|name| {
+            let line = page.lines().find_map(|line| line.strip_prefix(&format!("barewire_{name}{{queue=\"0\"}} ")));
+            line.and_then(|value| value.parse::<u64>().ok()).unwrap_or_else(|| panic!("no {name} in {page}"))
+        })
     };
+    let mut last = read();
     loop {
-        let first = read();
-        sleep(Duration::from_millis(250));
-        if read() == first {
-            return first;
+        sleep(Duration::from_millis(150));
+        let next = read();
+        if next == std::mem::replace(&mut last, next) {
+            return next;
         }
     }
 }
@@ -311,7 +314,7 @@ fn two_of_our_own_stacks_agree_with_each_other_and_the_kernel_back_end_with_both
     let net = Net::new("oown");
     let _engine = Engine::start(&net);
     ip(&["netns", "exec", &net.client, "sysctl", "-qw", "net.ipv4.tcp_tw_reuse=1"], "");
-    let counted = || ["tcp_opened_total", "tcp_sent_total", "udp_originated_total"].map(|name| metric(&net, name));
+    let counted = || settled(&net, ["tcp_opened_total", "tcp_sent_total", "udp_originated_total"]);
     for back_end in BACK_ENDS {
         let measure = |args: &[&str]| {
             let before = counted();
@@ -376,6 +379,14 @@ fn an_interrupted_trial_tells_what_it_has_and_leaves_no_connection() {
         assert!(trial(&report)["seconds"].as_f64() < Some(30.0), "{report}");
         wait_for("the last connection to end", || net.server_counter("Tcp", "CurrEstab") == 0);
     }
+    // Before there is a carrier, too.
+    ip(&["-n", &net.server, "link", "set", "bw0", "down"], "");
+    let client = spawn(&net, &[&["tcp-rr", ECHO], OWN_STACK].concat());
+    wait_for("the XDP program", || ip(&["-n", &net.client, "link", "show", "dev", "bw0"], "").contains("xdp"));
+    assert!(Command::new("kill").args(["-INT", &client.id().to_string()]).status().unwrap().success());
+    let output = client.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && error.contains("interrupted"), "{error}");
     let links = ip(&["-n", &net.client, "link", "show", "dev", "bw0"], "");
     assert!(!links.contains("xdp"), "the XDP program is gone: {links}");
 }
@@ -451,4 +462,34 @@ fn an_interface_with_several_queues_is_warned_of() {
     let output = spawn(&net, &[&["tcp-rr", ECHO, "--duration", "0.1"], OWN_STACK].concat()).wait_with_output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(error.contains("several queues") && error.contains("ethtool -L bw0 combined 1"), "{error}");
+}
+
+#[test]
+fn a_server_behind_a_gateway_is_reached_from_several_addresses() {
+    let _alone = alone();
+    let net = Net::new("ogate");
+    ip(&["-n", &net.server, "link", "set", "lo", "up"], "");
+    ip(&["-n", &net.server, "address", "add", "10.99.0.1/32", "dev", "lo"], "");
+    let mut server = net.serve_at("tcp-epoll", "10.99.0.1:7");
+    let args = ["tcp-rr", "10.99.0.1:7", "--connections", "10", "--gateway", "10.77.0.2", "--address", "10.77.0.22/24"];
+    let report = net.measure(&[&args, WHOLE, OWN_STACK].concat());
+    assert!(count(&report, "completed") > 0 && served(&mut server)[0] == 10, "{report}");
+}
+
+#[test]
+fn an_interrupted_flood_of_datagrams_tells_what_it_has() {
+    let _alone = alone();
+    let net = Net::new("oflood");
+    let _server = net.serve("kernel-epoll");
+    let file = std::env::temp_dir().join(format!("{}-int.json", net.client));
+    let args = ["udp", "--target", ECHO, "--rate", "2000", "--duration", "60", "--json", file.to_str().unwrap()];
+    let client = spawn(&net, &[&args, OWN_STACK].concat());
+    wait_for("datagrams", || net.server_counter("Udp", "InDatagrams") > 100);
+    assert!(Command::new("kill").args(["-INT", &client.id().to_string()]).status().unwrap().success());
+    let output = client.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(report["interrupted"], true, "{report}");
+    assert_eq!(net.server_counter("Udp", "InDatagrams"), count(&report, "sent") + 1, "{report}");
 }

@@ -7,6 +7,8 @@
 //!  groups       address, 16 bytes    GroupUse, 1 byte      engine
 //!  sockets      receive queue        AF_XDP socket         engine
 //!  heartbeat    receive queue        CLOCK_MONOTONIC, ns   the queue's worker
+//!  guard        receive queue        CLOCK_MONOTONIC, ns   the queue's worker
+//!  requests     part of a hash       rest of it, and when  program
 //!  verdicts     Verdict, per CPU     frames                program
 //!  heard        (ring)               Heard                 program
 //!  config (read-only data)           SteerConfig           loader, before the program is loaded
@@ -37,6 +39,10 @@ pub const HEARD: &str = "heard";
 pub const SOCKETS: &str = "sockets";
 /// Map of the workers' last beats by receive queue.
 pub const HEARTBEAT: &str = "heartbeat";
+/// Map of the moments until which the guard of a receive queue is up.
+pub const GUARD: &str = "guard";
+/// Table of connection requests that came while a guard was up.
+pub const REQUESTS: &str = "requests";
 /// Map of frames by verdict, per CPU.
 pub const VERDICTS: &str = "verdicts";
 /// Read-only variable with the [`SteerConfig`].
@@ -79,11 +85,13 @@ pub enum Verdict {
     PassCopied,
     /// Passed: the same, but the copy was too long, or the ring full.
     PassCopyLost,
+    /// Dropped: TCP to an owned address, a first connection request while the guard of its queue is up.
+    DropSyn,
 }
 
 impl Verdict {
     /// Every verdict, in the order of the map.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::RedirectIpv4,
         Self::RedirectIpv6,
         Self::RedirectArp,
@@ -97,6 +105,7 @@ impl Verdict {
         Self::PassStale,
         Self::PassCopied,
         Self::PassCopyLost,
+        Self::DropSyn,
     ];
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
@@ -124,6 +133,7 @@ impl Verdict {
             Self::PassStale => "pass_stale",
             Self::PassCopied => "pass_copied",
             Self::PassCopyLost => "pass_copy_lost",
+            Self::DropSyn => "drop_syn",
         }
     }
 
@@ -182,6 +192,8 @@ pub struct SteerConfig {
     pub inner_vlan: u16,
     /// Padding; its value has no meaning.
     pub reserved: u32,
+    /// Nobody outside can guess it: key of the table of connection requests.
+    pub guard_key: u64,
 }
 
 impl SteerConfig {
@@ -192,6 +204,7 @@ impl SteerConfig {
         bytes[..8].copy_from_slice(&self.heartbeat_limit_ns.to_ne_bytes());
         bytes[8..10].copy_from_slice(&self.outer_vlan.to_ne_bytes());
         bytes[10..12].copy_from_slice(&self.inner_vlan.to_ne_bytes());
+        bytes[16..].copy_from_slice(&self.guard_key.to_ne_bytes());
         bytes
     }
 }
@@ -204,6 +217,7 @@ mod tests {
 
     const HEADER: &str = include_str!("steer.h");
     const SOURCE: &str = include_str!("steer.bpf.c");
+    const SYN_GUARD: &str = include_str!("syn_guard.h");
 
     /// What stands between `start` and the next closing brace at the start of a line.
     fn block<'a>(text: &'a str, start: &str) -> &'a str {
@@ -234,18 +248,23 @@ mod tests {
             .filter(|line| line.trim().starts_with("__u"))
             .map(|line| line.trim().trim_end_matches(';'))
             .collect();
-        assert_eq!(in_c, ["__u64 heartbeat_limit_ns", "__u16 outer_vlan", "__u16 inner_vlan", "__u32 reserved"]);
+        assert_eq!(
+            in_c,
+            ["__u64 heartbeat_limit_ns", "__u16 outer_vlan", "__u16 inner_vlan", "__u32 reserved", "__u64 guard_key"]
+        );
         assert_eq!(offset_of!(SteerConfig, heartbeat_limit_ns), 0);
         assert_eq!(offset_of!(SteerConfig, outer_vlan), 8);
         assert_eq!(offset_of!(SteerConfig, inner_vlan), 10);
         assert_eq!(offset_of!(SteerConfig, reserved), 12);
-        assert_eq!(size_of::<SteerConfig>(), 16);
+        assert_eq!(offset_of!(SteerConfig, guard_key), 16);
+        assert_eq!(size_of::<SteerConfig>(), 24);
 
-        let config = SteerConfig { heartbeat_limit_ns: 1, outer_vlan: 2, inner_vlan: 3, reserved: 4 };
-        let mut expected = [0; 16];
+        let config = SteerConfig { heartbeat_limit_ns: 1, outer_vlan: 2, inner_vlan: 3, reserved: 4, guard_key: 5 };
+        let mut expected = [0; 24];
         expected[..8].copy_from_slice(&1u64.to_ne_bytes());
         expected[8..10].copy_from_slice(&2u16.to_ne_bytes());
         expected[10..12].copy_from_slice(&3u16.to_ne_bytes());
+        expected[16..].copy_from_slice(&5u64.to_ne_bytes());
         assert_eq!(config.to_bytes(), expected);
     }
 
@@ -279,6 +298,9 @@ mod tests {
     fn maps_have_the_names_and_the_size_that_the_source_gives_them() {
         for map in [OWNED_IPV4, OWNED_IPV6, GROUPS, HEARD, SOCKETS, HEARTBEAT, VERDICTS] {
             assert!(SOURCE.contains(&format!("}} {map} SEC(\".maps\");")), "{map}");
+        }
+        for map in [GUARD, REQUESTS] {
+            assert!(SYN_GUARD.contains(&format!("}} {map} SEC(\".maps\");")), "{map}");
         }
         assert!(SOURCE.contains(&format!("int {PROGRAM}(struct xdp_md *ctx)")));
         assert!(SOURCE.contains(&format!("const volatile struct steer_config {CONFIG};")));

@@ -12,6 +12,10 @@
  * What is sent to a group concerns the kernel as well: of such frames the engine gets copies through the ring
  * `heard`, which it reads outside of its packet path, unless it asked for the frames themselves.
  *
+ * In a flood of connection requests, a worker raises the guard of its queue: then of the requests to owned addresses
+ * only those reach the engine that come again, as a host does after a second that means it, and a flood from made-up
+ * sources does not. They are dropped here, before they cost the engine's core anything.
+ *
  * In doubt a frame is passed: whatever is truncated, contradicts itself or is not understood stays with the
  * kernel, and so does what no living worker would take. Each frame is counted in one verdict, and none is changed.
  *
@@ -48,6 +52,9 @@
 #define DEFAULT_QUEUES 64
 
 #define ARP_HARDWARE_ETHERNET 1
+
+/* More fragments, or an offset: RFC 791 section 3.1. */
+#define IPV4_FRAGMENT 0x3fff
 
 #define VLAN_TAGS_MAX 2
 #define VLAN_ID_MASK 0x0fff
@@ -147,6 +154,25 @@ struct frame {
 	__be16 protocol;
 };
 
+/* Whether the queue's worker has not beaten for longer than the limit. */
+static __always_inline bool is_stale(__u32 queue)
+{
+	__u64 *beat;
+	__u64 now, last;
+
+	if (!config.heartbeat_limit_ns)
+		return false;
+	beat = bpf_map_lookup_elem(&heartbeat, &queue);
+	if (!beat)
+		return true;
+	last = *(volatile __u64 *)beat;
+	/* CLOCK_MONOTONIC as of the last timer tick, at 1-10 ms: a fresh beat may lie ahead of it. */
+	now = bpf_ktime_get_coarse_ns();
+	return now > last && now - last > config.heartbeat_limit_ns;
+}
+
+#include "syn_guard.h"
+
 static __always_inline enum steer_verdict classify(struct xdp_md *ctx);
 static __always_inline enum steer_verdict classify_ipv4(const struct frame *frame);
 static __always_inline enum steer_verdict classify_ipv6(const struct frame *frame);
@@ -175,7 +201,9 @@ int steer(struct xdp_md *ctx)
 	if (frames)
 		(*frames)++; /* this CPU's own, and XDP does not interrupt XDP */
 
-	return redirects(verdict) ? XDP_REDIRECT : XDP_PASS;
+	if (redirects(verdict))
+		return XDP_REDIRECT;
+	return verdict == STEER_DROP_SYN ? XDP_DROP : XDP_PASS;
 }
 
 static __always_inline bool is_vlan(__be16 protocol)
@@ -283,8 +311,14 @@ static __always_inline enum steer_verdict classify_ipv4(const struct frame *fram
 	if (ip->version != 4 || header_len < sizeof(*ip) || total_len < header_len || !holds(frame, total_len))
 		return STEER_PASS_MALFORMED;
 
-	if (owns_ipv4(ip->daddr))
+	if (owns_ipv4(ip->daddr)) {
+		/* With options or as a fragment, the stack's own guard sees to it. */
+		if (ip->protocol == IPPROTO_TCP && header_len == sizeof(*ip) &&
+		    !(ip->frag_off & bpf_htons(IPV4_FRAGMENT)) &&
+		    is_refused_request(frame, ip + 1, (__u64)ip->saddr << 32 | ip->daddr))
+			return STEER_DROP_SYN;
 		return STEER_REDIRECT_IPV4;
+	}
 	if (is_ipv4_group(ip->daddr) || is_link_group(frame->ctx)) {
 		struct in6_addr group = { .s6_addr32 = { 0, 0, bpf_htonl(0xffff), ip->daddr } };
 
@@ -322,8 +356,14 @@ static __always_inline enum steer_verdict classify_ipv6(const struct frame *fram
 				return STEER_REDIRECT_NDP;
 		}
 	}
-	if (owns_ipv6(&ip->daddr))
+	if (owns_ipv6(&ip->daddr)) {
+		const __u32 *from = ip->saddr.s6_addr32;
+		__u64 subnet = (__u64)from[0] << 32 | from[1], host = (__u64)from[2] << 32 | from[3];
+
+		if (ip->nexthdr == IPPROTO_TCP && is_refused_request(frame, ip + 1, mix(subnet, host)))
+			return STEER_DROP_SYN;
 		return STEER_REDIRECT_IPV6;
+	}
 	return is_ipv6_group(&ip->daddr) ? classify_group(frame, &ip->daddr) : STEER_PASS_NOT_OWNED;
 }
 
@@ -379,23 +419,6 @@ static __always_inline enum steer_verdict copy(struct xdp_md *ctx)
 	}
 	bpf_ringbuf_submit(record, 0);
 	return STEER_PASS_COPIED;
-}
-
-/* Whether the queue's worker has not beaten for longer than the limit. */
-static __always_inline bool is_stale(__u32 queue)
-{
-	__u64 *beat;
-	__u64 now, last;
-
-	if (!config.heartbeat_limit_ns)
-		return false;
-	beat = bpf_map_lookup_elem(&heartbeat, &queue);
-	if (!beat)
-		return true;
-	last = *(volatile __u64 *)beat;
-	/* CLOCK_MONOTONIC as of the last timer tick, at 1-10 ms: a fresh beat may lie ahead of it. */
-	now = bpf_ktime_get_coarse_ns();
-	return now > last && now - last > config.heartbeat_limit_ns;
 }
 
 /* `verdict` if a living worker serves the frame's queue. */

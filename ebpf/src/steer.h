@@ -23,6 +23,7 @@ enum steer_verdict {
 	STEER_PASS_STALE,	   /* to the kernel: owned, but the queue's worker has not beaten for too long */
 	STEER_PASS_COPIED,	   /* to the kernel: to a group of both, with a copy to the engine */
 	STEER_PASS_COPY_LOST,	   /* to the kernel: the same, but the copy was too long, or the ring full */
+	STEER_DROP_SYN,		   /* dropped: TCP to an owned address, a first connection request in a flood */
 	STEER_VERDICTS,
 };
 
@@ -50,6 +51,8 @@ struct steer_config {
 	__u16 outer_vlan;
 	__u16 inner_vlan;
 	__u32 reserved;
+	/* Nobody outside can guess it: key of the table of connection requests. */
+	__u64 guard_key;
 };
 
 #endif

@@ -65,6 +65,7 @@ pub struct Steer {
     heard: Option<HeardReader>,
     sockets: XskMap<MapData>,
     heartbeat: MapData,
+    guard: MapData,
     verdicts: PerCpuArray<MapData, u64>,
     _ebpf: Ebpf,
 }
@@ -87,9 +88,7 @@ impl Steer {
         check_vlans(&config)?;
         let mut ebpf = load(queues, config)?;
         let link = attach(&mut ebpf, interface, ifindex, mode)?;
-        let Some(Map::Array(heartbeat)) = ebpf.take_map(program::HEARTBEAT) else {
-            return Err(SteerError::Object { name: program::HEARTBEAT });
-        };
+        let (heartbeat, guard) = (array(&mut ebpf, program::HEARTBEAT)?, array(&mut ebpf, program::GUARD)?);
         Ok(Self {
             owned_ipv4: typed(&mut ebpf, program::OWNED_IPV4)?,
             owned_ipv6: typed(&mut ebpf, program::OWNED_IPV6)?,
@@ -97,6 +96,7 @@ impl Steer {
             heard: Some(HeardReader { ring: typed(&mut ebpf, program::HEARD)? }),
             sockets: typed(&mut ebpf, program::SOCKETS)?,
             heartbeat,
+            guard,
             verdicts: typed(&mut ebpf, program::VERDICTS)?,
             _link: link,
             _ebpf: ebpf,
@@ -206,8 +206,8 @@ impl Steer {
     /// [`SteerError::NoSuchQueue`], or [`SteerError::Map`] if there is no file descriptor left.
     pub fn heartbeat(&self, queue: u32) -> Result<HeartbeatWriter, SteerError> {
         self.check_queue(queue)?;
-        let map = share(&self.heartbeat).map_err(|source| SteerError::Map { action: "share", source })?;
-        Ok(HeartbeatWriter { queue, map })
+        let share = |map| share(map).map_err(|source| SteerError::Map { action: "share", source });
+        Ok(HeartbeatWriter { queue, map: share(&self.heartbeat)?, guard: share(&self.guard)? })
     }
 
     fn check_queue(&self, queue: u32) -> Result<(), SteerError> {
@@ -216,10 +216,11 @@ impl Steer {
     }
 }
 
-/// Writes the heartbeat of one receive queue. Belongs to its worker's thread, off the packet path.
+/// Writes what the program knows of the worker of one receive queue: its heartbeat, and its guard. Belongs to its worker's thread, off the packet path.
 pub struct HeartbeatWriter {
     queue: u32,
     map: Array<MapData, u64>,
+    guard: Array<MapData, u64>,
 }
 
 impl HeartbeatWriter {
@@ -233,6 +234,17 @@ impl HeartbeatWriter {
         self.map
             .set(self.queue, now.as_ns(), 0)
             .map_err(|source| SteerError::Map { action: "write a heartbeat into", source })
+    }
+
+    /// Raises the queue's guard until `until`: of connection requests only those get through that come again.
+    ///
+    /// # Errors
+    ///
+    /// [`SteerError::Map`]: the kernel refused.
+    pub fn raise_guard(&mut self, until: Instant) -> Result<(), SteerError> {
+        self.guard
+            .set(self.queue, until.as_ns(), 0)
+            .map_err(|source| SteerError::Map { action: "raise a guard in", source })
     }
 }
 
@@ -253,6 +265,7 @@ fn load(queues: u32, config: SteerConfig) -> Result<Ebpf, SteerError> {
         .override_global(program::CONFIG, &config[..], true)
         .map_max_entries(program::SOCKETS, queues)
         .map_max_entries(program::HEARTBEAT, queues)
+        .map_max_entries(program::GUARD, queues)
         .load(program::STEER_OBJECT)
         .map_err(load_error)?;
     xdp(&mut ebpf)?.load().map_err(|error| load_error(error.into()))?;
@@ -268,6 +281,14 @@ fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, SteerError> {
 fn typed<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, SteerError> {
     let map = ebpf.take_map(name).ok_or(SteerError::Object { name })?;
     map.try_into().map_err(|_| SteerError::Object { name })
+}
+
+/// A map that is shared out to the workers.
+fn array(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, SteerError> {
+    match ebpf.take_map(name) {
+        Some(Map::Array(map)) => Ok(map),
+        _ => Err(SteerError::Object { name }),
+    }
 }
 
 fn attach(ebpf: &mut Ebpf, interface: &str, ifindex: u32, mode: XdpMode) -> Result<FdLink, SteerError> {

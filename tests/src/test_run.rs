@@ -7,8 +7,8 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::kernel::unbound_xdp_socket;
 use barewire_ebpf::{
-    GROUPS, GroupUse, HEARD, HEARTBEAT, Heard, OWNED_IPV4, OWNED_IPV6, PROGRAM, SOCKETS, STEER_OBJECT, SteerConfig,
-    VERDICTS, Verdict,
+    GROUPS, GUARD, GroupUse, HEARD, HEARTBEAT, Heard, OWNED_IPV4, OWNED_IPV6, PROGRAM, SOCKETS, STEER_OBJECT,
+    SteerConfig, VERDICTS, Verdict,
 };
 use libbpf_rs::{Map, MapCore, MapFlags, Object, ObjectBuilder, ProgramInput, RingBufferBuilder};
 
@@ -22,6 +22,7 @@ pub const OWNED_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0xaa, 0xb
 pub const OTHER_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 1, 0xaa, 0xbbcc);
 
 /// `enum xdp_action` of `<linux/bpf.h>`.
+const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 const XDP_REDIRECT: u32 = 4;
 
@@ -87,6 +88,15 @@ impl Program {
     /// If there is no such queue.
     pub fn beat(&self, queue: u32, at_ns: u64) {
         self.map(HEARTBEAT).update(&queue.to_ne_bytes(), &at_ns.to_ne_bytes(), MapFlags::ANY).unwrap();
+    }
+
+    /// Raises the guard of `queue` until so long: `CLOCK_MONOTONIC`, ns.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such queue.
+    pub fn guard(&self, queue: u32, until_ns: u64) {
+        self.map(GUARD).update(&queue.to_ne_bytes(), &until_ns.to_ne_bytes(), MapFlags::ANY).unwrap();
     }
 
     /// Says what becomes of frames to a group or broadcast address.
@@ -184,7 +194,11 @@ impl Program {
             .collect();
         let [verdict] = counted[..] else { panic!("{name}: counted as {counted:?}") };
         assert_eq!(after.iter().sum::<u64>(), before.iter().sum::<u64>() + 1, "{name}: counted more than once");
-        let action = if verdict.redirects() { XDP_REDIRECT } else { XDP_PASS };
+        let action = match verdict {
+            Verdict::DropSyn => XDP_DROP,
+            _ if verdict.redirects() => XDP_REDIRECT,
+            _ => XDP_PASS,
+        };
         assert_eq!(output.return_value, action, "{name}: counted as {verdict:?}");
         verdict
     }

@@ -223,14 +223,17 @@ impl Host {
         let client = Cell::new(Some(client(tell)));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context(|| "cannot start a runtime".into())?;
-        let mut outcome = None;
+        let (mut outcome, running) = (None, Cell::new(false));
         let end = async {
             let mut stopping: Option<Instant> = None;
             while outcome.is_none() {
                 if let Ok(told) = tokio::time::timeout(LOOK, &mut told).await {
                     outcome = Some(told);
-                } else if signals::stopping() && stopping.get_or_insert_with(Instant::now).elapsed() > STOPPING {
-                    return;
+                } else if signals::stopping() {
+                    let waited = stopping.get_or_insert_with(Instant::now).elapsed();
+                    if !running.get() || waited > STOPPING {
+                        return;
+                    }
                 }
             }
         };
@@ -240,6 +243,7 @@ impl Host {
         };
         let mut how = String::new();
         let on_ready = |ready: &Ready| {
+            running.set(true);
             how = describe(ready);
             if let Some(warning) = warning(ready) {
                 eprintln!("barewire-bench: {warning}");

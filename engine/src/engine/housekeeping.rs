@@ -13,12 +13,12 @@ use tokio::sync::mpsc;
 use super::connections::{Collection, Requests};
 use super::plan::Placement;
 use crate::app::App;
-use crate::base::Instant;
+use crate::base::{DropReason, Instant};
 use crate::counters::StackCounters;
 use crate::device::{Device, DeviceCounters};
 use crate::network::route::Routes;
 use crate::stack::{AddressNews, Event};
-use crate::steer::{HEARD_MAX, HeardReader, HeartbeatWriter};
+use crate::steer::{HEARD_MAX, HeardReader, HeartbeatWriter, SteerError};
 use crate::transport::tcp::{self, Tcp};
 use crate::wire::ethernet::Mac;
 use crate::wire::ip::IpAddress;
@@ -29,6 +29,10 @@ use crate::worker::Worker;
 /// How often counters are published: several times between two scrapes, and seldom enough that the system
 /// call for the kernel's own statistics costs nothing.
 const REPORT: Duration = Duration::from_millis(100);
+
+/// How long a queue's guard stays up without a new reason. When it falls, a flood that goes on has the stack's own
+/// answers to 10,000 requests, and raises it again; a host that asks for the first time waits for a second.
+const GUARD: Duration = Duration::from_secs(4);
 
 /// To a worker, from the others and from the main thread.
 #[derive(Clone, Debug)]
@@ -168,6 +172,8 @@ pub(super) struct Housekeeping {
     report: SharedReport,
     next_report: Instant,
     heartbeat: HeartbeatWriter,
+    /// Connection requests that the stack had dropped as a flood when the guard was raised last.
+    flood_drops: u64,
     tell: mpsc::UnboundedSender<Word>,
     collection: Option<Collection>,
     /// Copies of frames to groups, which the first worker digests.
@@ -191,6 +197,7 @@ impl Housekeeping {
             report,
             next_report: Instant::ZERO,
             heartbeat,
+            flood_drops: 0,
             tell,
             collection: None,
             heard: None,
@@ -213,7 +220,8 @@ impl Housekeeping {
             self.publish(worker);
             return ControlFlow::Break(None);
         }
-        if let Err(error) = self.heartbeat.beat(now) {
+        let written = self.heartbeat.beat(now).and_then(|()| self.guard(worker.stack().counters(), now));
+        if let Err(error) = written {
             return ControlFlow::Break(Some(error.to_string()));
         }
         if let Some(error) = worker.device_mut().failure() {
@@ -231,6 +239,16 @@ impl Housekeeping {
             self.publish(worker);
         }
         ControlFlow::Continue(())
+    }
+
+    /// Has requests stopped before they reach the socket, if the stack has more of them than it answers.
+    fn guard(&mut self, counters: &StackCounters, now: Instant) -> Result<(), SteerError> {
+        let drops = counters.drops[DropReason::TcpSynFlood as usize];
+        if drops == self.flood_drops {
+            return Ok(());
+        }
+        self.flood_drops = drops;
+        self.heartbeat.raise_guard(now + GUARD)
     }
 
     /// Says a worker's last words.
