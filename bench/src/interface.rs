@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::error::{Context, Error, Result};
-use crate::netns::Family;
+use crate::netns::{self, Family};
 use crate::signals;
 use crate::udp::frame::Mac;
 
@@ -109,6 +109,16 @@ impl Interface {
         let table = ip(&["neighbor", "show", "to", &target.to_string(), "dev", &self.name]).ok()?;
         table.as_array()?.iter().find_map(|entry| parse_mac(entry["lladdr"].as_str()?))
     }
+}
+
+/// Tells the kernel of this thread's namespace the hardware address of a neighbor.
+///
+/// # Errors
+/// What `ip` says.
+pub(crate) fn set_neighbor(address: IpAddr, mac: Mac, interface: &str) -> Result<()> {
+    let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+    let address = address.to_string();
+    netns::command(&["ip", "neighbor", "replace", &address, "lladdr", &mac, "dev", interface, "nud", "permanent"])
 }
 
 /// Output of `ip -json ARGS`, for the namespace of this thread.

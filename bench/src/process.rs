@@ -2,7 +2,8 @@
 #![allow(unsafe_code)]
 
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::process::CommandExt;
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -16,6 +17,8 @@ use crate::signals;
 const START: Duration = Duration::from_secs(10);
 /// Longest time from SIGTERM to the end.
 const STOP: Duration = Duration::from_secs(5);
+/// Lines of its standard output that are kept for whoever waits for `ready`.
+const LINES: usize = 1000;
 /// Characters of its standard error that are told when a server fails.
 const TOLD: usize = 1500;
 
@@ -24,10 +27,22 @@ const TOLD: usize = 1500;
 pub(crate) struct Server {
     name: String,
     child: Child,
+    readiness: Readiness,
     lines: Receiver<String>,
     errors: Option<JoinHandle<String>>,
     /// The line that said that it was ready.
     pub ready: String,
+}
+
+/// How a server tells that it is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// By a line that begins with `ready`.
+    Line,
+    /// An echo of a datagram comes back from this address.
+    Echoes(SocketAddr),
+    /// It accepts connections at this address.
+    Accepts(SocketAddr),
 }
 
 /// The cores that this thread may run on.
@@ -43,17 +58,33 @@ impl Affinity {
         unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
         Self(set)
     }
+
+    /// One core alone.
+    pub(crate) fn of_core(core: usize) -> Self {
+        // SAFETY: an all-zero set is a valid one.
+        let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        // SAFETY: the set is a local; CPU_SET takes no core that is beyond its size.
+        unsafe { libc::CPU_SET(core, &mut set) };
+        Self(set)
+    }
 }
 
 impl Server {
-    /// Starts `words` in the namespace, with `affinity`, and waits for the line that begins with `ready`.
+    /// Starts `words` in the namespace, with `affinity`, and waits until it is ready.
     ///
     /// # Errors
     /// It cannot be started, ends, or is not ready in time: with what it wrote to standard error.
-    pub(crate) fn start(name: &str, namespace: &str, words: &[String], affinity: Affinity) -> Result<Self> {
+    pub(crate) fn start(
+        name: &str,
+        namespace: &str,
+        words: &[String],
+        (affinity, readiness): (Affinity, Readiness),
+    ) -> Result<Self> {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", namespace]).args(words);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Ctrl-C on a terminal is for this program alone, which then stops its server in its own time.
+        command.process_group(0);
         // SAFETY: between fork and exec only two system calls are made, on values copied before.
         unsafe {
             command.pre_exec(move || {
@@ -65,10 +96,13 @@ impl Server {
             })
         };
         let mut child = command.spawn().context(|| format!("cannot start {name}: `ip netns exec`"))?;
-        let (sender, lines) = mpsc::channel();
+        // What comes before `ready` is read there; once the channel is full, what the server writes is thrown away.
+        let (sender, lines) = mpsc::sync_channel(LINES);
         if let Some(output) = child.stdout.take() {
             thread::spawn(move || {
-                BufReader::new(output).lines().map_while(io::Result::ok).try_for_each(|l| sender.send(l))
+                BufReader::new(output).lines().map_while(io::Result::ok).for_each(|line| {
+                    let _ = sender.try_send(line);
+                });
             });
         }
         let errors = child.stderr.take().map(|mut errors| {
@@ -78,12 +112,34 @@ impl Server {
                 String::from_utf8_lossy(&text).into_owned()
             })
         });
-        let mut server = Self { name: name.to_owned(), child, lines, errors, ready: String::new() };
-        server.await_ready()?;
+        let mut server = Self { name: name.to_owned(), child, readiness, lines, errors, ready: String::new() };
+        match readiness {
+            Readiness::Line => server.await_line()?,
+            Readiness::Echoes(at) => server.await_answer(&|| echoes(at))?,
+            Readiness::Accepts(at) => server.await_answer(&|| accepts(at))?,
+        }
         Ok(server)
     }
 
-    fn await_ready(&mut self) -> Result<()> {
+    /// Waits until the server answers; what it writes meanwhile is nobody's.
+    fn await_answer(&mut self, answers: &dyn Fn() -> bool) -> Result<()> {
+        let began = Instant::now();
+        while began.elapsed() < START {
+            signals::check()?;
+            if let Some(status) = self.child.try_wait().context(|| format!("cannot wait for {}", self.name))? {
+                return Err(self.failure(&format!("ended before it answered ({status})")));
+            }
+            if answers() {
+                self.ready = format!("answered {:.2} s after its start", began.elapsed().as_secs_f64());
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.kill();
+        Err(self.failure(&format!("did not answer within {} s", START.as_secs())))
+    }
+
+    fn await_line(&mut self) -> Result<()> {
         let give_up = Instant::now() + START;
         while Instant::now() < give_up {
             signals::check()?;
@@ -111,7 +167,9 @@ impl Server {
         // SAFETY: the child has not been waited for, so its process id is still its own.
         unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGTERM) };
         let status = self.wait(STOP)?;
-        if status.success() { Ok(()) } else { Err(self.failure(&format!("ended with {status}"))) }
+        // A program that is not ours may know nothing of SIGTERM.
+        let stopped = self.readiness != Readiness::Line && status.signal() == Some(libc::SIGTERM);
+        if status.success() || stopped { Ok(()) } else { Err(self.failure(&format!("ended with {status}"))) }
     }
 
     /// How long its threads have been ready to run while something else had their core, all told.
@@ -148,6 +206,30 @@ impl Server {
         let said = if said.is_empty() { "it said nothing".into() } else { format!("it said:\n{said}") };
         Error::run(format!("the server `{}` {what}; {said}", self.name))
     }
+}
+
+/// How long an answer is waited for at a time.
+const ANSWER: Duration = Duration::from_millis(100);
+
+/// Whether a datagram comes back, from this thread's namespace.
+fn echoes(server: SocketAddr) -> bool {
+    let ask = || -> io::Result<bool> {
+        let any: IpAddr = crate::netns::Family::of(server).unspecified();
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect(server)?;
+        socket.set_read_timeout(Some(ANSWER))?;
+        let mut message = *b"are you there?";
+        socket.send(&message)?;
+        message.fill(0);
+        let len = socket.recv(&mut message)?;
+        Ok(message[..len] == *b"are you there?")
+    };
+    ask().unwrap_or(false)
+}
+
+/// Whether a connection comes about, from this thread's namespace.
+fn accepts(server: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&server, ANSWER).is_ok()
 }
 
 /// Has the calling thread run only when no other wants its core (SCHED_IDLE).

@@ -31,7 +31,7 @@ use crate::interface::Interface;
 use crate::losses::{self, Counters};
 use crate::netns::{self, ETHERNET_MTU, Family, INTERFACE, Shape};
 use crate::options::OutputArgs;
-use crate::process::Server;
+use crate::process::{Readiness, Server};
 use crate::result::{Contender, Round};
 use crate::udp::SOURCE_PORT;
 use crate::udp::frame::Path;
@@ -194,7 +194,7 @@ fn start_engine(lab: &Lab, ports: &[&str]) -> Result<Server> {
     lab.pair.set_kernel_owns_address(false)?;
     let router = lab.pair.shape.family.client().to_string();
     let args = [ports, &["--gateway", &router, "--metrics", METRICS]].concat();
-    Server::start("barewire", &lab.pair.server, &lab.programs.engine("rings", &args), lab.affinity)
+    Server::start("barewire", &lab.pair.server, &lab.programs.engine("rings", &args), (lab.affinity, Readiness::Line))
 }
 
 /// The path from the generator to a port of the engine.

@@ -3,6 +3,7 @@
 use super::programs::Programs;
 use crate::error::{Error, Result};
 use crate::netns::{Family, Shape};
+use crate::process::Readiness;
 use crate::udp::frame;
 use crate::udp::receiver::Hook;
 
@@ -19,6 +20,10 @@ pub(crate) struct Contestant {
     pub command: Vec<String>,
     /// A program that has to lie beside this one, and the package that it is built from.
     pub program: Option<(&'static str, &'static str)>,
+    /// How it tells that it is ready.
+    pub readiness: Readiness,
+    /// The core that it is started on, if it does not take one itself.
+    pub core: Option<usize>,
     /// Whether it is compared where nobody says whom.
     pub usual: bool,
     /// Whether the server's kernel has to have the address, or the server takes it all for itself.
@@ -41,6 +46,8 @@ impl Contestant {
             buffers: buffers.into(),
             command,
             program: None,
+            readiness: Readiness::Line,
+            core: None,
             usual: true,
             kernel_owns_address: false,
             vlan: None,
@@ -74,6 +81,11 @@ pub(crate) fn choose(
     shape: Shape,
     frame_len: usize,
 ) -> Result<Vec<Contestant>> {
+    for (at, one) in known.iter().enumerate() {
+        if known[..at].iter().any(|other| other.name == one.name) {
+            return Err(Error::usage(format!("two servers are called `{}`: give --peer another name", one.name)));
+        }
+    }
     if let Some(wrong) = only.iter().find(|name| known.iter().all(|one| one.name != **name)) {
         let names: Vec<&str> = known.iter().map(|one| one.name.as_str()).collect();
         return Err(Error::usage(format!("--only: there is no server `{wrong}`, there are {}", names.join(", "))));
@@ -121,6 +133,7 @@ mod tests {
     #[test]
     fn those_asked_for_come_in_the_order_of_the_table_or_it_is_said_why_not() {
         assert_eq!(choice(&["last", "odd"], Family::Ipv4).unwrap(), ["odd", "last"]);
+        assert!(choice(&["last", "none"], Family::Ipv4).is_err());
         assert!(choice(&["old"], Family::Ipv6).unwrap_err().to_string().contains("IPv4 only"));
         assert!(choice(&["none"], Family::Ipv4).unwrap_err().to_string().contains("first, old, odd, last"));
     }

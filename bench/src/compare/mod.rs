@@ -11,6 +11,7 @@ pub(crate) mod bars;
 pub(crate) mod bootstrap;
 pub(crate) mod columns;
 pub(crate) mod contestant;
+mod others;
 pub(crate) mod programs;
 pub(crate) mod rounds;
 pub(crate) mod stats;
@@ -24,13 +25,15 @@ use std::net::SocketAddr;
 use clap::{Args, Subcommand};
 
 use self::contestant::Contestant;
+use self::others::OtherArgs;
 use self::programs::{GENERATOR_CORE, Programs};
 use crate::error::{Error, Result};
+use crate::interface::{self, Interface};
 use crate::machine::Machine;
 use crate::netns::{self, INTERFACE, Pair, Shape};
 use crate::options::OutputArgs;
 use crate::pin;
-use crate::process::{Affinity, Server};
+use crate::process::{Affinity, Readiness, Server};
 use crate::result::{Contender, Document, Network, Nic, SCHEMA};
 
 #[derive(Args, Debug)]
@@ -58,6 +61,8 @@ struct RoundArgs {
     only: Vec<String>,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    others: OtherArgs,
     /// Three rounds of short trials: a first look
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
@@ -73,6 +78,11 @@ impl RoundArgs {
             return Err(Error::usage("--seconds: from a fraction of a second to 60"));
         }
         Ok(if self.quick { (3, quick_seconds) } else { (self.rounds, seconds) })
+    }
+
+    /// Whom to compare; none are the usual ones.
+    fn only(&self) -> Vec<String> {
+        if self.only.is_empty() { self.others.usual() } else { self.only.clone() }
     }
 }
 
@@ -106,8 +116,15 @@ impl Lab {
     /// # Errors
     /// It does not get ready.
     fn start(&self, contestant: &Contestant) -> Result<Server> {
-        self.pair.set_kernel_owns_address(contestant.kernel_owns_address)?;
-        Server::start(&contestant.name, &self.pair.server, &contestant.command, self.affinity)
+        let Contestant { name, command, readiness, core, kernel_owns_address, .. } = contestant;
+        self.pair.set_kernel_owns_address(*kernel_owns_address)?;
+        if let Readiness::Echoes(server) = readiness {
+            // Whoever has no kernel may not answer ARP, nor does live frames need it.
+            let mac = Interface::mac_in(&self.pair.server, INTERFACE)?;
+            interface::set_neighbor(server.ip(), mac, INTERFACE)?;
+        }
+        let affinity = core.map_or(self.affinity, Affinity::of_core);
+        Server::start(name, &self.pair.server, command, (affinity, *readiness))
     }
 
     /// What was measured here, as it is written; `description` is how both ends are joined.

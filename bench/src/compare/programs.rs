@@ -7,7 +7,7 @@ use crate::error::{Context, Error, Result};
 use crate::netns::{INTERFACE, Shape};
 
 /// The core that serves.
-const SERVER_CORE: &str = "1";
+pub(crate) const SERVER_CORE: usize = 1;
 /// The engine's program, and the package that it is from.
 pub(crate) const ENGINE: (&str, &str) = ("barewire", "barewire");
 /// The core that generates.
@@ -46,24 +46,31 @@ impl Programs {
 
     /// The engine, answering on these ports, and with whatever else is said.
     pub(crate) fn engine(&self, driver: &str, ports: &[&str]) -> Vec<String> {
-        let address = self.shape.family.server_cidr();
+        self.engine_at(&self.bench.with_file_name(ENGINE.0), driver, ports)
+    }
+
+    /// The same of another build.
+    pub(crate) fn engine_at(&self, binary: &Path, driver: &str, ports: &[&str]) -> Vec<String> {
+        let (address, core) = (self.shape.family.server_cidr(), SERVER_CORE.to_string());
         let where_ = ["echo", "--interface", INTERFACE, "--address", &address];
-        let how = ["--queues", "0", "--cores", SERVER_CORE, "--mode", "copy", "--driver", driver, "--idle", "spin"];
+        let how = ["--queues", "0", "--cores", &core, "--mode", "copy", "--driver", driver, "--idle", "spin"];
         let args = where_.into_iter().chain(ports.iter().copied()).chain(how);
-        words(&self.bench.with_file_name("barewire"), args)
+        words(binary, args)
     }
 
     /// A server of this very program.
     pub(crate) fn serve(&self, name: &str) -> Vec<String> {
         let address = SocketAddr::new(self.shape.family.server(), 7).to_string();
-        let args = ["serve", name, "--address", &address, "--interface", INTERFACE, "--core", SERVER_CORE];
+        let core = SERVER_CORE.to_string();
+        let args = ["serve", name, "--address", &address, "--interface", INTERFACE, "--core", &core];
         words(&self.bench, args)
     }
 
     /// A server on another stack.
     pub(crate) fn peer(&self, name: &str) -> Vec<String> {
         let address = self.shape.family.server_cidr();
-        let args = ["--interface", INTERFACE, "--address", &address, "--core", SERVER_CORE];
+        let core = SERVER_CORE.to_string();
+        let args = ["--interface", INTERFACE, "--address", &address, "--core", &core];
         words(&self.bench.with_file_name(name), args)
     }
 }

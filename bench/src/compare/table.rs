@@ -1,8 +1,9 @@
 //! The table of a comparison: servers by figures, with medians, ranges, and ratios to the baseline.
 
 use super::bars::Bar;
-use super::bootstrap::{Difference, Rounds};
+use super::bootstrap::{Difference, Rounds, Verdict};
 use super::columns::{self, mark, number, print_columns_of, ratio_cell};
+use super::others::BASELINE;
 use super::rounds::digits;
 use super::{stats, watch};
 use crate::result::{Contender, Document};
@@ -41,6 +42,13 @@ pub(crate) fn print(document: &Document, parts: &[Part], bars: &[Bar], notes: &[
             print_ratios(servers, baseline, &part.figures);
         }
     }
+    if let Some(baseline) = baseline.filter(|one| one.name == BASELINE) {
+        let figures: Vec<&String> = parts.iter().flat_map(|part| &part.figures).collect();
+        servers
+            .iter()
+            .filter(|server| server.name == "barewire")
+            .for_each(|server| print_verdict(server, baseline, &figures));
+    }
     let disturbed = servers.iter().flat_map(|server| &server.rounds).filter(|round| watch::disturbed(round)).count();
     columns::print_bars(bars, disturbed > 0);
     columns::print_disturbed(disturbed);
@@ -78,6 +86,32 @@ fn print_ratios(servers: &[Contender], baseline: &Contender, figures: &[String])
         lines.push(std::iter::once(server.name.clone()).chain(figures.iter().map(ratio)).collect());
     }
     print_columns_of(&lines);
+}
+
+/// What may be said of one build against the other.
+fn print_verdict(server: &Contender, baseline: &Contender, figures: &[&String]) {
+    let differences =
+        figures.iter().filter_map(|name| Some((name, Difference::of(server, baseline, name, Rounds::Interleaved)?)));
+    let told: Vec<_> = differences.collect();
+    println!("\n`{}` against `{}`\n", server.name, baseline.name);
+    let rows = told.iter().map(|(name, difference)| {
+        let interval = difference.interval.map_or("-".into(), |(low, high)| format!("{low:.3}-{high:.3}"));
+        [(**name).clone(), format!("{:.3}", difference.ratio), interval, difference.verdict.text().into()]
+    });
+    columns::print_columns(["figure", "ratio", "95 % interval", "verdict"], rows.collect());
+    let sure = |verdict| matches!(verdict, Verdict::Better | Verdict::Worse);
+    let differ: Vec<String> = told
+        .iter()
+        .filter(|(_, difference)| sure(difference.verdict))
+        .map(|(name, difference)| format!("{name} {}", difference.verdict.text()))
+        .collect();
+    let unknown = told.is_empty() || told.iter().any(|(_, difference)| difference.verdict == Verdict::Unknown);
+    let verdict = match differ.as_slice() {
+        [] if unknown => "too few rounds: five at least, each with its figures".to_owned(),
+        [] => Verdict::NoDifference.text().to_owned(),
+        differ => differ.join(", "),
+    };
+    println!("\nverdict: {verdict}");
 }
 
 /// The unit of a figure, from whoever has it.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Args;
 
 use self::measure::{Bench, Measure};
+use super::others::BASELINE;
 use super::programs::Programs;
 use super::table::{self, Part};
 use super::{Lab, RoundArgs, bars, buffers, contestant, mark_baseline, rounds};
@@ -59,14 +60,14 @@ pub(super) fn run(args: &TcpArgs) -> Result<()> {
     let (rounds, seconds) = args.rounds.plan(args.seconds, 0.4)?;
     let shape = Shape { family: if args.ipv6 { Family::Ipv6 } else { Family::Ipv4 }, mtu: ETHERNET_MTU };
     let programs = Programs::find(shape)?;
-    let known = servers::known(&programs);
-    let contestants = contestant::choose(known, &args.rounds.only, &programs, shape, 0)?;
+    let known = servers::known(&programs, &args.rounds.others, shape)?;
+    let contestants = contestant::choose(known, &args.rounds.only(), &programs, shape, 0)?;
     let measures: Vec<Measure> =
         Measure::ALL.into_iter().filter(|measure| args.full || *measure != Measure::Requests(1000)).collect();
     let lab = Lab::open(programs, shape)?;
     let mut bench = Bench::new(&lab, measures.clone(), args.size, Duration::from_secs_f64(seconds))?;
     let (mut contenders, ended) = rounds::measure(&contestants, rounds, |contestant| bench.measure(contestant));
-    mark_baseline(&mut contenders, &["kernel-epoll"]);
+    mark_baseline(&mut contenders, &[BASELINE, "kernel-epoll"]);
     let mut document = lab.document("compare tcp", network(shape), rounds, contenders);
     document.interrupted = matches!(ended, Err(Error::Interrupted));
     if rounds::any(&document.servers) {

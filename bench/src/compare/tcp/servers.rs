@@ -1,7 +1,13 @@
 //! The TCP servers that are compared: each with echo on port 7, discard on 9, chargen on 19.
 
+use std::net::SocketAddr;
+
 use crate::compare::contestant::Contestant;
+use crate::compare::others::{Engine, OtherArgs};
 use crate::compare::programs::{ENGINE, Programs};
+use crate::error::Result;
+use crate::netns::Shape;
+use crate::process::Readiness;
 
 /// The program with smoltcp's server, and the package that it is from.
 const PEER: &str = "barewire-peer-smoltcp";
@@ -13,7 +19,10 @@ fn kernel_most(setting: &str) -> u64 {
 }
 
 /// All of them, in the order of the table.
-pub(super) fn known(programs: &Programs) -> Vec<Contestant> {
+///
+/// # Errors
+/// What the command line names is not there.
+pub(super) fn known(programs: &Programs, others: &OtherArgs, shape: Shape) -> Result<Vec<Contestant>> {
     let ports = ["--tcp-port", "7", "--discard-port", "9", "--chargen-port", "19"];
     let sockets = format!(
         "of each connection as the kernel finds best, up to {} KiB in and {} KiB out; reads of 256 KiB",
@@ -24,15 +33,14 @@ pub(super) fn known(programs: &Programs) -> Vec<Contestant> {
         kernel_owns_address: true,
         ..Contestant::new(name, description, &sockets, programs.serve(served))
     };
-    vec![
+    let description = "the engine on its own rings, spinning";
+    let buffers = "rings of 8192 each way, bursts of up to 64; 1024 KiB in and out of each connection";
+    let engine = Engine { description, buffers, ports: &ports };
+    let mut known: Vec<Contestant> = others.baseline(programs, &engine)?.into_iter().collect();
+    known.extend([
         Contestant {
             program: Some(ENGINE),
-            ..Contestant::new(
-                "barewire",
-                "the engine on its own rings, spinning",
-                "rings of 8192 each way, bursts of up to 64; 1024 KiB in and out of each connection",
-                programs.engine("rings", &ports),
-            )
+            ..Contestant::new("barewire", description, buffers, programs.engine("rings", &ports))
         },
         kernel("kernel-epoll", "kernel sockets, one recv and one send for each request, epoll", "tcp-epoll"),
         kernel("kernel-spin", "the same, asking again and again instead of waiting", "tcp-spin"),
@@ -46,5 +54,7 @@ pub(super) fn known(programs: &Programs) -> Vec<Contestant> {
                 programs.peer(PEER),
             )
         },
-    ]
+    ]);
+    known.extend(others.peers(shape, Readiness::Accepts(SocketAddr::new(shape.family.server(), 7)))?);
+    Ok(known)
 }

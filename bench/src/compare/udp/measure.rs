@@ -145,7 +145,6 @@ fn figures(found: &Found, overload: Option<&Outcome>, latency: &Outcome) -> Figu
         ("loss-free".into(), Figure::higher(mpps(found.loss_free_pps), "Mpps", found.generator_limited)),
         ("overload".into(), Figure::higher(mpps(overload), "Mpps", false)),
         ("p50".into(), us(summary.p50_ns)),
-        ("p90".into(), us(summary.p90_ns)),
         ("p99".into(), us(summary.p99_ns)),
     ])
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::Args;
 
 use self::measure::{Bench, latency_pps};
+use self::servers::{DPDK, TESTPMD};
+use super::others::BASELINE;
 use super::programs::Programs;
 use super::table::{self, Part};
 use super::{Lab, RoundArgs, bars, buffers, contestant, mark_baseline, rounds};
@@ -82,23 +84,30 @@ pub(super) fn run(args: &UdpArgs) -> Result<()> {
     let (shape, frame_len) = args.shape()?;
     let (rounds, seconds) = args.rounds.plan(args.seconds, 0.15)?;
     let programs = Programs::find(shape)?;
-    let known = servers::known(&programs);
-    let contestants = contestant::choose(known, &args.rounds.only, &programs, shape, frame_len)?;
+    let (known, only) = (servers::known(&programs, &args.rounds.others, shape)?, args.rounds.only());
+    let without_dpdk = !servers::is_installed(TESTPMD);
+    if without_dpdk && only.iter().any(|name| name == TESTPMD) {
+        return Err(Error::run(format!("`{TESTPMD}` is not installed: `{DPDK}`")));
+    }
+    let contestants = contestant::choose(known, &only, &programs, shape, frame_len)?;
     let lab = Lab::open(programs, shape)?;
     let mut bench = Bench::new(&lab, frame_len, Duration::from_secs_f64(seconds))?;
     let (mut contenders, ended) = rounds::measure(&contestants, rounds, |contestant| bench.measure(contestant));
-    mark_baseline(&mut contenders, &["kernel-epoll"]);
+    mark_baseline(&mut contenders, &[BASELINE, "kernel-epoll"]);
     let mut document = lab.document("compare udp", network(shape, frame_len), rounds, contenders);
     document.interrupted = matches!(ended, Err(Error::Interrupted));
     if rounds::any(&document.servers) {
         let title = format!("UDP echo, {frame_len} B frames, one core each side: median of {rounds} rounds (range)");
-        let part = Part::new(title, &["peak", "loss-free", "overload", "p50", "p90", "p99"]);
+        let part = Part::new(title, &["peak", "loss-free", "overload", "p50", "p99"]);
         let mut notes = vec![
             "peak: best goodput of all trials. overload: goodput at twice the peak.".to_owned(),
             "loss-free: highest offered rate with at most 1 % lost and 3 % late.".to_owned(),
-            format!("p50, p90, p99: from the intended time, at {} frames a second.", latency_pps(frame_len)),
+            format!("p50, p99: from the intended time, at {} frames a second.", latency_pps(frame_len)),
             format!("Trials of {seconds} s, of latency twice as long."),
         ];
+        if without_dpdk && only.is_empty() {
+            notes.push(format!("{TESTPMD} is not installed and was left out: `{DPDK}`"));
+        }
         notes.extend(buffers(&contestants));
         table::print(&document, &[part], &bars::of_engine(&document.servers, bars::udp), &notes);
     }
