@@ -93,7 +93,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<()> {
-    signals::install()?;
+    signals::install(netns::remove_own)?;
     match &cli.command {
         Cmd::Udp(args) => udp::run(args),
         Cmd::TcpRr(args) => tcp::run_rr(args),

@@ -14,6 +14,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -124,6 +125,8 @@ impl Pair {
     pub(crate) fn create(shape: Shape) -> Result<Self> {
         remove_abandoned();
         let name = |end| format!("{PREFIX}bench-{}-{end}", std::process::id());
+        own().push(name("client"));
+        own().push(name("server"));
         // Made before anything is: whatever fails below, the drop removes what there is.
         let pair = Self { client: name("client"), server: name("server"), shape };
         for namespace in [&pair.client, &pair.server] {
@@ -218,6 +221,22 @@ impl Drop for Pair {
                 eprintln!("barewire-bench: {error}; remove it with `ip netns delete {namespace}`");
             }
         }
+        own().retain(|name| *name != self.client && *name != self.server);
+    }
+}
+
+/// Namespaces that this process made and has not removed yet.
+static OWN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn own() -> MutexGuard<'static, Vec<String>> {
+    OWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes what this process made, for an end without another chance to do so.
+pub(crate) fn remove_own() {
+    for namespace in own().drain(..).filter(|name| Path::new(FOLDER).join(name).exists()) {
+        // Whatever is left is removed by the next run.
+        let _ = command(&["ip", "netns", "delete", &namespace]);
     }
 }
 
@@ -245,17 +264,18 @@ fn is_ours() -> Result<bool> {
     Ok(ours.any(|entry| same(&entry.path())))
 }
 
-/// Refuses to load a server outside namespaces made for it, unless its owner said so (`--i-own-this-target`).
+/// Refuses to load a server outside namespaces made for it and this host's loopback, unless its owner said so
+/// (`--i-own-this-target`).
 ///
 /// # Errors
 /// This thread is somewhere else.
-pub(crate) fn check_target(owned: bool) -> Result<()> {
-    if owned || is_ours()? {
+pub(crate) fn check_target(target: IpAddr, owned: bool) -> Result<()> {
+    if owned || target.is_loopback() || is_ours()? {
         return Ok(());
     }
     Err(Error::usage(format!(
         "this is not a network namespace made for measuring (named `{PREFIX}...`): a load generator floods. \
-         If target and network are yours, say `--i-own-this-target`"
+         If {target} and the network are yours, say `--i-own-this-target`"
     )))
 }
 

@@ -23,7 +23,8 @@ pub(crate) struct RunArgs {
     pub metrics: Option<String>,
     #[command(flatten)]
     pub output: OutputArgs,
-    /// Flood a server outside the network namespaces made for it: it is mine, and so is the network
+    /// Load a server that is neither in a network namespace made for it nor on this host's loopback: it is mine,
+    /// and so is the network
     #[arg(long)]
     pub i_own_this_target: bool,
 }

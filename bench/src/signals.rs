@@ -1,13 +1,16 @@
-//! Signals: the wish to stop, and the alarm that ends a run inside the kernel.
+//! Signals: the wish to stop, which the second time is an order, and the alarm that ends a run inside the kernel.
 #![allow(unsafe_code)]
 
-use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{self, Read};
+use std::os::fd::IntoRawFd;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 use crate::error::{Context, Error, Result};
 
 static STOP: AtomicBool = AtomicBool::new(false);
+/// Where the second wish to stop is written to, for the thread that then ends the process.
+static SECOND: AtomicI32 = AtomicI32::new(-1);
 
 /// Whether SIGINT or SIGTERM has come.
 pub(crate) fn stopping() -> bool {
@@ -20,16 +23,30 @@ pub(crate) fn check() -> Result<()> {
 }
 
 extern "C" fn stop(_signal: libc::c_int) {
-    STOP.store(true, Ordering::Relaxed);
+    if STOP.swap(true, Ordering::Relaxed) {
+        // SAFETY: write(2) may be called in a handler, and the byte is a static. If there is no pipe yet it fails.
+        unsafe { libc::write(SECOND.load(Ordering::Relaxed), (&raw const BYTE).cast(), 1) };
+    }
 }
+
+static BYTE: u8 = 0;
 
 extern "C" fn wake(_signal: libc::c_int) {}
 
-/// Makes SIGINT and SIGTERM a wish to stop, and SIGALRM something that only ends a system call.
+/// Makes SIGINT and SIGTERM a wish to stop, and SIGALRM something that only ends a system call. The second wish calls
+/// `clean_up` on a thread of its own and ends the process with exit code 1, whatever is under way.
 ///
 /// # Errors
 /// Whatever the kernel says.
-pub(crate) fn install() -> Result<()> {
+pub(crate) fn install(clean_up: fn()) -> Result<()> {
+    let (mut reader, writer) = io::pipe().context(|| "cannot make a pipe".into())?;
+    SECOND.store(writer.into_raw_fd(), Ordering::Relaxed);
+    std::thread::spawn(move || {
+        if reader.read_exact(&mut [0]).is_ok() {
+            clean_up();
+            std::process::exit(1);
+        }
+    });
     for (signal, handler) in
         [(libc::SIGINT, stop as extern "C" fn(_)), (libc::SIGTERM, stop as _), (libc::SIGALRM, wake as _)]
     {

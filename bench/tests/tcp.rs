@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use self::net::{BENCH, Net, bench, ip, trial};
+use self::net::{BENCH, Net, ip, trial};
 
 /// Where echo, discard and chargen are.
 const ECHO: &str = "10.77.0.2:7";
@@ -157,45 +157,4 @@ fn a_server_that_is_none_a_port_that_is_no_echo_and_ports_that_ran_out_are_failu
     fails(&["tcp-rr", CHARGEN], "not an echo");
     fails(&["tcp-crr", CHARGEN], "not an echo");
     fails(&["tcp-crr", ECHO, "--source", "10.77.0.99"], "--source");
-}
-
-#[test]
-fn load_outside_namespaces_made_for_it_is_refused() {
-    for args in [
-        &["tcp-rr", "127.0.0.1:7"][..],
-        &["tcp-crr", "127.0.0.1:7"],
-        &["tcp-stream", "127.0.0.1:9", "--direction", "send"],
-    ] {
-        let output = bench(args);
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.code() == Some(2) && error.contains("--i-own-this-target"), "{error}");
-    }
-}
-
-#[test]
-fn a_comparison_of_tcp_servers_writes_every_measure_of_every_round() {
-    let _alone = alone();
-    let file = std::env::temp_dir().join(format!("bw-bt{}-compare-tcp.json", std::process::id()));
-    let output = Command::new(BENCH)
-        .args(["compare", "tcp", "--only", "kernel-epoll,kernel-spin", "--rounds", "2", "--seconds", "0.3", "--full"])
-        .args(["--json", file.to_str().unwrap()])
-        .output()
-        .unwrap();
-    let (text, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{error}");
-    assert!(text.contains("rr-1000 k/s") && text.contains("kernel-spin") && text.contains("commit"), "{text}");
-    let report: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
-    std::fs::remove_file(&file).unwrap();
-    assert_eq!((&report["schema"], &report["workload"]), (&"barewire-bench/2".into(), &"compare tcp".into()));
-    for (server, name) in report["servers"].as_array().unwrap().iter().zip(["kernel-epoll", "kernel-spin"]) {
-        assert_eq!((&server["name"], &server["baseline"]), (&name.into(), &(name == "kernel-epoll").into()));
-        let rounds = server["rounds"].as_array().unwrap();
-        assert_eq!(rounds.len(), 2);
-        for measure in ["rr-1", "rr-64", "rr-1000", "crr", "send", "receive"] {
-            let figure = &rounds[1]["figures"][measure];
-            assert!(figure["value"].as_f64().unwrap() > 0.0, "{measure} of {server}");
-            let trial = rounds[1]["trials"].as_array().unwrap().iter().find(|trial| trial["measure"] == measure);
-            assert_eq!(trial.unwrap()["failed"], 0, "{measure} of {server}");
-        }
-    }
 }

@@ -139,7 +139,7 @@ impl<'lab> Bench<'lab> {
 }
 
 fn offer(rate_pps: f64, duration: Duration) -> Offer {
-    Offer { rate_pps: Some(rate_pps), duration, frame_len: FRAME_LEN, batch: 64, attack: None }
+    Offer { rate_pps: Some(rate_pps), duration, frame_len: FRAME_LEN, batch: 64, limit: None, attack: None }
 }
 
 /// Limited where requests or flood came at less than nine tenths of their rates.

@@ -119,7 +119,8 @@ impl Lab {
         let Contestant { name, command, readiness, core, kernel_owns_address, .. } = contestant;
         self.pair.set_kernel_owns_address(*kernel_owns_address)?;
         if let Readiness::Echoes(server) = readiness {
-            // Whoever has no kernel may not answer ARP, nor does live frames need it.
+            // Who has no kernel may answer no ARP and compute no checksums: the question comes with all it takes.
+            self.pair.with_checksums()?;
             let mac = Interface::mac_in(&self.pair.server, INTERFACE)?;
             interface::set_neighbor(server.ip(), mac, INTERFACE)?;
         }

@@ -88,7 +88,8 @@ impl Datagrams {
         let start_ns = monotonic_ns();
         self.number = self.number.wrapping_add(1);
         let duration_ns = offer.duration.as_nanos() as u64;
-        self.progress = Progress::new(self.number, self.arrivals, offer.rate_pps, start_ns, duration_ns);
+        self.progress =
+            Progress::new(self.number, self.arrivals, offer.rate_pps, start_ns, duration_ns).up_to(offer.limit);
         self.phase = Phase::Sending(trial, start_ns);
     }
 
@@ -161,7 +162,7 @@ impl App for Datagrams {
             Phase::Knocking(knocks, last_ns) => self.knock(knocks, last_ns, now_ns, outbox),
             Phase::Sending(trial, start_ns) => {
                 let duration_ns = self.offers.get(trial).map_or(0, |offer| offer.duration.as_nanos() as u64);
-                if now_ns >= start_ns + duration_ns || signals::stopping() {
+                if now_ns >= start_ns + duration_ns || self.progress.is_complete() || signals::stopping() {
                     self.phase = Phase::Draining { trial, since_ns: now_ns, sent_for_ns: now_ns - start_ns };
                     return;
                 }

@@ -238,7 +238,7 @@ impl Common {
     /// Checks who is to measure and where, measures, and says which counters grew meanwhile.
     fn measure(&self, run: impl FnOnce(&Client) -> Result<Measured>) -> Result<Measured> {
         let client = self.back_end.client(self.run.core, self.target)?;
-        netns::check_target(self.run.i_own_this_target)?;
+        netns::check_target(self.target.ip(), self.run.i_own_this_target)?;
         let before = self.places()?;
         let mut measured = run(&client)?;
         if let Some(how) = &measured.how {

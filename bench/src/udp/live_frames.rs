@@ -99,7 +99,10 @@ impl LiveFrames {
         let plan = Plan {
             start_ns,
             interval_q10: offer.rate_pps.map_or(0, interval_q10),
-            limit: offer.rate_pps.map_or(u64::MAX, |rate| (rate * offer.duration.as_secs_f64()).round() as u64),
+            limit: offer
+                .rate_pps
+                .map_or(u64::MAX, |rate| (rate * offer.duration.as_secs_f64()).round() as u64)
+                .min(offer.limit.unwrap_or(u64::MAX)),
             end_ns: start_ns + duration_ns,
             attack: offer.attack,
         };
@@ -110,8 +113,8 @@ impl LiveFrames {
         let [sent, _deferred, attacked] = counters(&self.generate)?;
         let lag = self.lag()?;
         let tally = self.receiver.drain(sent)?;
-        let send_ns =
-            if signals::stopping() { ended_ns.min(plan.end_ns) - start_ns.min(ended_ns) } else { duration_ns };
+        let whole = !signals::stopping() && (plan.interval_q10 > 0 || sent < plan.limit);
+        let send_ns = if whole { duration_ns } else { ended_ns.min(plan.end_ns).saturating_sub(start_ns) };
         let window_ns = send_ns.max(tally.last_ns.saturating_sub(start_ns)).max(1);
         Ok(Outcome {
             asked_pps: offer.rate_pps,
@@ -135,14 +138,21 @@ impl LiveFrames {
         let program = bpf::program(&self.generate, "generate")?;
         let _alarm = Alarm::after(LEAD + offer.duration)?;
         while !signals::stopping() && monotonic_ns() < plan.end_ns {
-            bpf::run_live(bpf::descriptor(&program), request, self.ifindex, offer.batch, i32::MAX).map_err(
-                |error| {
-                    Error::run(format!(
-                        "BPF_PROG_RUN of live frames failed ({error}): it needs root and Linux 5.18 or newer; \
+            // Without due times every run sends one: so many runs are enough, but for those before the start.
+            let left = match plan.interval_q10 {
+                0 => plan.limit - counters(&self.generate)?[0],
+                _ => u64::MAX,
+            };
+            if left == 0 {
+                break;
+            }
+            let runs = i32::try_from(left).unwrap_or(i32::MAX);
+            bpf::run_live(bpf::descriptor(&program), request, self.ifindex, offer.batch, runs).map_err(|error| {
+                Error::run(format!(
+                    "BPF_PROG_RUN of live frames failed ({error}): it needs root and Linux 5.18 or newer; \
                      `--sender kernel` sends through a socket instead"
-                    ))
-                },
-            )?;
+                ))
+            })?;
         }
         Ok(())
     }

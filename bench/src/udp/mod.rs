@@ -67,6 +67,8 @@ const EXAMPLES: &str = "Examples:
     ip netns exec bw-client barewire-bench udp --interface bw0 --target 10.77.0.2:7 --rate 100000
   As many as possible, for five seconds:
     barewire-bench udp --interface bw0 --target 10.77.0.2:7 --rate max --duration 5
+  A thousand requests and no more:
+    barewire-bench udp --interface bw0 --target 10.77.0.2:7 --rate 10000 --count 1000
   Ping-pong through a socket, over IPv6:
     barewire-bench udp --interface bw0 --target [fd00:77::2]:7 --sender kernel --closed-loop --window 1
   From our own stack, as from independent users:
@@ -108,6 +110,9 @@ pub(crate) struct UdpArgs {
     /// How long to send, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
     duration: f64,
+    /// Send so many requests at most
+    #[arg(long, value_name = "N", conflicts_with = "warmup", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
     /// Send for half a second before, without counting it
     #[arg(long)]
     warmup: bool,
@@ -134,7 +139,7 @@ pub(crate) fn run(args: &UdpArgs) -> Result<()> {
         _ => pin::to_core(args.run.core)?,
     }
     let interface = Interface::find(&args.interface)?;
-    netns::check_target(args.run.i_own_this_target)?;
+    netns::check_target(args.target.ip(), args.run.i_own_this_target)?;
     let (offer, arrivals) = (offer(args), arrivals(args));
     let before = places(args)?;
     let (mut own_losses, mut how) = (Counters::new(), None);
@@ -204,6 +209,9 @@ fn check(args: &UdpArgs) -> Result<()> {
             frame::MAX_LIVE_LEN
         )));
     }
+    if args.sender != Sender::Kernel && args.target.ip().is_loopback() {
+        return Err(Error::usage("the loopback carries no frames of XDP: use `--sender kernel`"));
+    }
     options::check_duration(args.duration)?;
     if args.sender != Sender::OwnStack {
         args.addresses.refuse("--sender own-stack")?;
@@ -226,11 +234,15 @@ fn offer(args: &UdpArgs) -> Offer {
     let rate_pps = args.rate.0.filter(|_| !args.closed_loop);
     // Up to 200,000 a second, the time between two frames is more than what a lone frame costs.
     let batch = args.batch.unwrap_or(if rate_pps.is_some_and(|rate| rate <= 200_000.0) { 1 } else { 64 });
+    // So many are sent in so long, and then it is over; a ramp takes longer, and ends by the count.
+    let all = args.count.zip(rate_pps).filter(|_| args.arrivals.open_loop() != Arrivals::Ramp);
+    let seconds = all.map_or(args.duration, |(count, rate)| args.duration.min(count as f64 / rate));
     Offer {
         rate_pps,
-        duration: Duration::from_secs_f64(args.duration),
+        duration: Duration::from_secs_f64(seconds),
         frame_len: args.frame_len(),
         batch,
+        limit: args.count,
         attack: None,
     }
 }

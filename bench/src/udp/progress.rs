@@ -30,6 +30,8 @@ pub(crate) struct Progress {
     /// Due times of requests that were not sent yet.
     waiting: VecDeque<u64>,
     start_ns: u64,
+    /// Requests to send at most.
+    limit: u64,
     sent: u64,
     /// When each was sent, by the low bits of its sequence.
     sent_ns: Box<[u64]>,
@@ -55,6 +57,7 @@ impl Progress {
             schedule,
             waiting: VecDeque::new(),
             start_ns,
+            limit: u64::MAX,
             sent: 0,
             sent_ns: vec![0; SENT_KEPT].into(),
             received: 0,
@@ -69,14 +72,24 @@ impl Progress {
         }
     }
 
+    /// The same with so many requests at most.
+    pub(crate) fn up_to(self, limit: Option<u64>) -> Self {
+        Self { limit: limit.unwrap_or(u64::MAX), ..self }
+    }
+
+    /// Whether as many were sent as may be.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.sent >= self.limit
+    }
+
     /// Takes note of the time.
     pub(crate) fn tick(&mut self, now: u64) {
         self.course.tick(now);
     }
 
-    /// Requests that are due and were not sent yet.
+    /// Requests that are due, may be sent, and were not yet.
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len().min(usize::try_from(self.limit - self.sent).unwrap_or(usize::MAX))
     }
 
     /// Whether replies are missing.

@@ -58,9 +58,9 @@ impl Sockets {
         let payload_len = offer.frame_len - frame::headers_len(Family::of(self.target));
         let start_ns = monotonic_ns();
         let duration_ns = offer.duration.as_nanos() as u64;
-        let mut at = Progress::new(self.trial, arrivals, offer.rate_pps, start_ns, duration_ns);
+        let mut at = Progress::new(self.trial, arrivals, offer.rate_pps, start_ns, duration_ns).up_to(offer.limit);
         let mut now = start_ns;
-        while now < start_ns + duration_ns && !signals::stopping() {
+        while now < start_ns + duration_ns && !at.is_complete() && !signals::stopping() {
             at.take_due(now);
             self.send(&mut at, payload_len).context(|| "cannot send".into())?;
             self.receive(&mut at).context(|| "cannot receive".into())?;

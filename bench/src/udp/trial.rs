@@ -23,6 +23,8 @@ pub(crate) struct Offer {
     /// Frames that the generator sends before it lets the kernel take them to the server: 1 for latency,
     /// 64 for throughput (which delays the first of 64 paced frames until the last is due).
     pub batch: u32,
+    /// Requests at most.
+    pub limit: Option<u64>,
     /// What else the live-frame sender sends meanwhile.
     pub attack: Option<Attack>,
 }

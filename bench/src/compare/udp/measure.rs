@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::arrivals::Arrivals;
 use crate::compare::Lab;
@@ -29,6 +29,9 @@ pub(super) const fn latency_pps(frame_len: usize) -> f64 {
 const START: f64 = 2.0;
 /// The next round's search begins at this part of what was loss-free, which is nearly always loss-free again.
 const RESTART: f64 = 0.85;
+
+/// How long an answer is waited for, on a machine that does other things too.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is measured with.
 pub(crate) struct Bench<'lab> {
@@ -107,17 +110,17 @@ impl<'lab> Bench<'lab> {
 impl Session {
     /// Fills caches and neighbor tables, and makes sure that there is an answer at all: how many is for the search.
     fn warm_up(&mut self, name: &str) -> Result<()> {
-        let (rate, mut answered) = (latency_pps(self.frame_len), 0);
-        for _ in 0..5 {
+        let (rate, began, mut answered) = (latency_pps(self.frame_len), Instant::now(), 0);
+        for trials in 1.. {
             let outcome = self.offer("warm-up", rate, 64)?;
             self.trials.clear();
             answered += outcome.received;
-            if outcome.received * 2 > outcome.sent {
+            if outcome.received * 2 > outcome.sent || answered > 0 && trials >= 5 {
                 return Ok(());
             }
-        }
-        if answered > 0 {
-            return Ok(());
+            if began.elapsed() > PATIENCE {
+                break;
+            }
         }
         Err(Error::run(format!("the server `{name}` answers none of {rate} frames a second: try it alone with `udp`")))
     }
@@ -126,7 +129,14 @@ impl Session {
     fn offer(&mut self, measure: &str, rate_pps: f64, batch: u32) -> Result<Outcome> {
         let Self { duration, frame_len, .. } = *self;
         self.sender.introduce()?;
-        let outcome = self.sender.run(&Offer { rate_pps: Some(rate_pps), duration, frame_len, batch, attack: None })?;
+        let outcome = self.sender.run(&Offer {
+            rate_pps: Some(rate_pps),
+            duration,
+            frame_len,
+            batch,
+            limit: None,
+            attack: None,
+        })?;
         signals::check()?;
         self.trials.push(outcome.trial(measure, self.sender.back_end(), Arrivals::Constant, frame_len));
         Ok(outcome)
