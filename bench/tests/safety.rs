@@ -124,6 +124,8 @@ fn a_count_bounds_what_is_sent_by_either_sender_at_any_rate() {
         &["--rate", "5000", "--count", "700"],
         &["--rate", "max", "--count", "1000", "--sender", "kernel"],
         &["--rate", "5000", "--count", "700", "--sender", "kernel"],
+        &["--rate", "5000", "--count", "700", "--sender", "own-stack", "--address", "10.77.0.21/24"],
+        &["--rate", "max", "--count", "50", "--sender", "own-stack", "--address", "10.77.0.21/24"],
         &["--closed-loop", "--window", "8", "--count", "300", "--sender", "kernel"],
     ] {
         let count: u64 = args[args.iter().position(|word| *word == "--count").unwrap() + 1].parse().unwrap();

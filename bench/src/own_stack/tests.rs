@@ -267,6 +267,7 @@ fn datagrams_come_back_once_each_and_the_warm_up_does_not_count() {
         duration: Duration::from_millis(millis),
         frame_len: 200,
         batch: 1,
+        limit: None,
         attack: None,
     };
     for (arrivals, rate) in [(Arrivals::Constant, Some(20_000.0)), (Arrivals::Closed { outstanding: 30 }, None)] {
