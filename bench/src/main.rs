@@ -7,6 +7,7 @@
 //!  tcp-stream  a TCP discard or chargen: goodput
 //!  tcp-idle    a TCP echo: how fast many connections open, and what a request costs while they are held
 //!  compare     several servers in turn, in network namespaces of its own, interleaved
+//!  ndr         a UDP echo: the highest rate with at most so much loss, by frame size
 //!  report      results as a page, as plots, as a table
 //!  diff        two results side by side
 //!  attack      the engine under floods of fragments and of SYNs, interleaved with rounds without
@@ -28,6 +29,7 @@ mod interface;
 mod losses;
 mod machine;
 mod mmsg;
+mod ndr;
 mod netns;
 mod options;
 mod own_stack;
@@ -72,6 +74,8 @@ enum Cmd {
     Compare(compare::CompareArgs),
     /// Make a page, plots or a table of what `--json` wrote
     Report(report::ReportArgs),
+    /// Search for the highest rate with at most so much loss, by frame size (RFC 2544)
+    Ndr(ndr::NdrArgs),
     /// Show two results of `--json` side by side
     Diff(diff::DiffArgs),
     /// What attacks leave of the engine's goodput, in network namespaces of its own (as root)
@@ -102,6 +106,7 @@ fn run(cli: &Cli) -> Result<()> {
         Cmd::TcpIdle(args) => tcp::idle::run(args),
         Cmd::Compare(args) => compare::run(args),
         Cmd::Report(args) => report::run(args),
+        Cmd::Ndr(args) => ndr::run(args),
         Cmd::Diff(args) => diff::run(args),
         Cmd::Attack(args) => attack::run(args),
         Cmd::Serve(args) => serve::run(args),

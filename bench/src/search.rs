@@ -21,8 +21,8 @@ const KEPT_UP: f64 = 0.97;
 const RUNG: f64 = 1.5;
 /// Rungs in one direction: 1.5^16 is a factor of 650.
 const RUNGS: usize = 16;
-/// Halvings between two rungs, which leave 1.5^(1/32), 1.3 %.
-const BISECTIONS: usize = 5;
+/// How near the search for a peak comes to the loss-free rate: five halvings between two rungs, 1.5^(1/32).
+const PRECISION: f64 = 0.0128;
 /// Rates beyond the loss-free one at which the peak is looked for too.
 const BEYOND: [f64; 2] = [1.15, 1.4];
 
@@ -42,8 +42,30 @@ pub(crate) struct Found {
     pub loss_free_pps: Option<f64>,
     /// The generator, not the server, ended the search: both figures are at least what they say.
     pub generator_limited: bool,
+    /// There are rates on either side: one that met the criteria and one that did not.
+    bounded: bool,
     /// How many trials it took.
     pub trials: usize,
+}
+
+/// What a rate has to meet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Criteria {
+    /// Part that may be lost.
+    pub loss: f64,
+    /// Part of the rate by which the lowest that failed may exceed the highest that did not, at the end.
+    pub precision: f64,
+}
+
+impl Criteria {
+    pub(crate) fn met_by(self, point: &Point) -> bool {
+        !point.generator_limited && point.loss_ratio <= self.loss && point.goodput_pps >= KEPT_UP * point.offered_pps
+    }
+
+    /// Halvings between two rungs.
+    fn bisections(self) -> u32 {
+        (RUNG.ln() / self.precision.ln_1p()).log2().ceil().max(0.0) as u32
+    }
 }
 
 impl Point {
@@ -55,10 +77,6 @@ impl Point {
             generator_limited: outcome.generator_limited(),
         }
     }
-
-    fn loss_free(&self) -> bool {
-        !self.generator_limited && self.loss_ratio <= LOSS && self.goodput_pps >= KEPT_UP * self.offered_pps
-    }
 }
 
 /// What became of a rate.
@@ -69,16 +87,35 @@ enum Verdict {
     GeneratorLimited,
 }
 
-/// Searches from `start_pps`, with `trial` offering a rate.
+/// Searches for the loss-free rate and the peak from `start_pps`, with `trial` offering a rate.
 ///
 /// # Errors
 /// What a trial says.
 pub(crate) fn search(start_pps: f64, mut trial: impl FnMut(f64) -> Result<Point>) -> Result<Found> {
+    let criteria = Criteria { loss: LOSS, precision: PRECISION };
+    let mut found = highest(start_pps, criteria, &mut trial)?;
+    if let Some(good) = found.loss_free_pps.filter(|_| !found.generator_limited && found.bounded) {
+        for factor in BEYOND {
+            found.enter(trial(good * factor)?, criteria);
+        }
+    }
+    Ok(found)
+}
+
+/// Searches for the highest rate that meets `criteria` from `start_pps`, with `trial` offering a rate.
+///
+/// # Errors
+/// What a trial says.
+pub(crate) fn highest(
+    start_pps: f64,
+    criteria: Criteria,
+    mut trial: impl FnMut(f64) -> Result<Point>,
+) -> Result<Found> {
     let mut found = Found::default();
     let (mut good, mut bad) = (None, None);
     let mut rate = start_pps;
     for _ in 0..RUNGS {
-        let verdict = judge(rate, &mut trial, &mut found)?;
+        let verdict = judge(rate, criteria, &mut trial, &mut found)?;
         if verdict == Verdict::LossFree {
             good = Some(rate);
             rate *= RUNG;
@@ -91,30 +128,30 @@ pub(crate) fn search(start_pps: f64, mut trial: impl FnMut(f64) -> Result<Point>
         }
     }
     let (Some(mut good), Some(mut bad)) = (good, bad) else { return Ok(found) };
-    for _ in 0..BISECTIONS {
+    for _ in 0..criteria.bisections() {
         let middle = (good * bad.0).sqrt();
-        match judge(middle, &mut trial, &mut found)? {
+        match judge(middle, criteria, &mut trial, &mut found)? {
             Verdict::LossFree => good = middle,
             verdict => bad = (middle, verdict),
         }
     }
-    if bad.1 == Verdict::GeneratorLimited {
-        found.generator_limited = true;
-        return Ok(found);
-    }
-    for factor in BEYOND {
-        found.enter(trial(good * factor)?);
-    }
+    found.generator_limited = bad.1 == Verdict::GeneratorLimited;
+    found.bounded = true;
     Ok(found)
 }
 
 /// Offers a rate. A stall of the virtual machine makes a good one look lossy: one that fails is tried once more.
-fn judge(rate: f64, trial: &mut impl FnMut(f64) -> Result<Point>, found: &mut Found) -> Result<Verdict> {
+fn judge(
+    rate: f64,
+    criteria: Criteria,
+    trial: &mut impl FnMut(f64) -> Result<Point>,
+    found: &mut Found,
+) -> Result<Verdict> {
     let mut verdict = Verdict::Lossy;
     for _ in 0..2 {
         let point = trial(rate)?;
-        found.enter(point);
-        if point.loss_free() {
+        found.enter(point, criteria);
+        if criteria.met_by(&point) {
             return Ok(Verdict::LossFree);
         }
         verdict = if point.generator_limited { Verdict::GeneratorLimited } else { Verdict::Lossy };
@@ -123,11 +160,11 @@ fn judge(rate: f64, trial: &mut impl FnMut(f64) -> Result<Point>, found: &mut Fo
 }
 
 impl Found {
-    fn enter(&mut self, point: Point) {
+    fn enter(&mut self, point: Point, criteria: Criteria) {
         if !point.generator_limited {
             let better = |best: Option<f64>, value: f64| Some(best.map_or(value, |best| best.max(value)));
             self.peak_pps = better(self.peak_pps, point.goodput_pps);
-            if point.loss_free() {
+            if criteria.met_by(&point) {
                 self.loss_free_pps = better(self.loss_free_pps, point.offered_pps);
             }
         }
@@ -164,6 +201,17 @@ mod tests {
                     assert!(!found.generator_limited);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_finer_search_comes_as_near_as_it_is_asked_to() {
+        for (loss, precision) in [(0.0, 0.01), (0.001, 0.002), (0.1, 0.05)] {
+            let found = highest(2e5, Criteria { loss, precision }, server(1.47e6, 0.0)).unwrap();
+            // As much more may be offered as may be lost, but for what has to be kept up with.
+            let limit = 1.47e6 / (1.0 - loss.min(1.0 - KEPT_UP));
+            let rate = found.loss_free_pps.unwrap();
+            assert!(rate <= limit * 1.000_001 && rate > limit / (1.0 + precision), "{loss} {precision}: {rate}");
         }
     }
 

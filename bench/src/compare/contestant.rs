@@ -4,6 +4,7 @@ use super::programs::Programs;
 use crate::error::{Error, Result};
 use crate::netns::{Family, Shape};
 use crate::process::Readiness;
+use crate::result::{Contender, Round};
 use crate::udp::frame;
 use crate::udp::receiver::Hook;
 
@@ -55,6 +56,12 @@ impl Contestant {
             knows_ipv6: true,
             knows_long_frames: true,
         }
+    }
+
+    /// What it showed, as it is written.
+    pub(crate) fn contender(&self, rounds: Vec<Round>) -> Contender {
+        let (name, description) = (self.name.clone(), self.description.clone());
+        Contender { name, description, baseline: false, rounds }
     }
 
     /// Why it cannot be measured over such a network with such frames, if it cannot.

@@ -11,7 +11,7 @@ pub(crate) mod bars;
 pub(crate) mod bootstrap;
 pub(crate) mod columns;
 pub(crate) mod contestant;
-mod others;
+pub(crate) mod others;
 pub(crate) mod programs;
 pub(crate) mod rounds;
 pub(crate) mod stats;
@@ -115,7 +115,7 @@ impl Lab {
     ///
     /// # Errors
     /// It does not get ready.
-    fn start(&self, contestant: &Contestant) -> Result<Server> {
+    pub(crate) fn start(&self, contestant: &Contestant) -> Result<Server> {
         let Contestant { name, command, readiness, core, kernel_owns_address, .. } = contestant;
         self.pair.set_kernel_owns_address(*kernel_owns_address)?;
         if let Readiness::Echoes(server) = readiness {

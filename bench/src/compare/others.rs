@@ -21,7 +21,7 @@ struct Peer {
     words: Vec<String>,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(crate) struct OtherArgs {
     /// Another build of `barewire`: it becomes the server `baseline`, which ratios and verdicts are to. Without
     /// --only, the two builds alone are compared

@@ -14,15 +14,8 @@ pub(crate) fn measure(
     rounds: u32,
     measure: impl FnMut(&Contestant) -> Result<Round>,
 ) -> (Vec<Contender>, Result<()>) {
-    let mut contenders: Vec<Contender> = contestants
-        .iter()
-        .map(|contestant| Contender {
-            name: contestant.name.clone(),
-            description: contestant.description.clone(),
-            baseline: false,
-            rounds: Vec::new(),
-        })
-        .collect();
+    let mut contenders: Vec<Contender> =
+        contestants.iter().map(|contestant| contestant.contender(Vec::new())).collect();
     let ended = fill(contestants, rounds, measure, &mut contenders);
     (contenders, ended)
 }

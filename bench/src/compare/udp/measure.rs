@@ -21,12 +21,12 @@ use crate::udp::generator::Generator;
 use crate::udp::trial::{Offer, Outcome};
 
 /// Where latency is measured: well under every server's capacity, so that it is the path and not the queue.
-pub(super) const fn latency_pps(frame_len: usize) -> f64 {
+pub(crate) const fn latency_pps(frame_len: usize) -> f64 {
     if frame_len > frame::MAX_LIVE_LEN { 20_000.0 } else { 100_000.0 }
 }
 
 /// First rate of the first search, below every server's capacity, by the rate of latency.
-const START: f64 = 2.0;
+pub(crate) const START: f64 = 2.0;
 /// The next round's search begins at this part of what was loss-free, which is nearly always loss-free again.
 const RESTART: f64 = 0.85;
 

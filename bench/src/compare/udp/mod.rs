@@ -1,13 +1,14 @@
 //! `barewire-bench compare udp`: a warm-up, then search, overload and latency for each server in each round.
 
 mod measure;
-mod servers;
+pub(crate) mod servers;
 
 use std::time::Duration;
 
 use clap::Args;
 
-use self::measure::{Bench, latency_pps};
+use self::measure::Bench;
+pub(crate) use self::measure::{START, latency_pps};
 use self::servers::{DPDK, TESTPMD};
 use super::others::BASELINE;
 use super::programs::Programs;
@@ -70,7 +71,7 @@ impl UdpArgs {
 }
 
 /// How the two ends are joined, as printed under every table.
-fn network(shape: Shape, frame_len: usize) -> String {
+pub(crate) fn network(shape: Shape, frame_len: usize) -> String {
     let checksums =
         if frame_len > frame::MAX_LIVE_LEN { "; the client's socket computes checksums (tx off)" } else { "" };
     format!("{shape}, GRO on at the server's end (live frames need it), default offloads otherwise{checksums}")

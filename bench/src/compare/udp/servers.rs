@@ -27,7 +27,7 @@ pub(super) const DPDK: &str = "apt install dpdk-dev librte-net-af-xdp23";
 ///
 /// # Errors
 /// What the command line names is not there.
-pub(super) fn known(programs: &Programs, others: &OtherArgs, shape: Shape) -> Result<Vec<Contestant>> {
+pub(crate) fn known(programs: &Programs, others: &OtherArgs, shape: Shape) -> Result<Vec<Contestant>> {
     let port = ["--udp-port", "7"];
     let engine = |name, description, driver, ports: &[&str]| Contestant {
         program: Some(ENGINE),
