@@ -5,7 +5,7 @@ CARGO ?= cargo
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)")
 RUN_AS_ROOT := $(if $(SUDO),CARGO_TARGET_$(shell uname -m | tr a-z A-Z)_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)')
 
-.PHONY: demo test soak-sim soak-network bench bench-tcp bench-stack lint build
+.PHONY: demo test soak-sim soak-network bench bench-stack lint build
 
 # Two namespaces, the engine in one, ping and datagrams from the other, a short comparison.
 demo:
@@ -36,19 +36,11 @@ soak-network:
 	FLOOD=1000000 $(RUN_AS_ROOT) $(CARGO) test --locked -p barewire-tests --test attacks -- --nocapture
 	CASES=100000 $(RUN_AS_ROOT) $(CARGO) test --locked -p barewire-tests --test differential -- --nocapture
 
-# The comparison that the README shows: UDP, about five minutes.
+# The figures that the README shows, in under ten minutes: a result and a page of it.
 bench:
 	deploy/setup.sh demo
-	$(CARGO) build --release --locked -p barewire -p barewire-bench
-	mkdir -p results
-	$(SUDO) target/release/barewire-bench compare udp --json results/compare-udp.json
-
-# The same for TCP: about three minutes.
-bench-tcp:
-	deploy/setup.sh demo
 	$(CARGO) build --release --locked -p barewire -p barewire-bench -p barewire-peer-smoltcp
-	mkdir -p results
-	$(SUDO) target/release/barewire-bench compare tcp --json results/compare-tcp.json
+	$(SUDO) target/release/barewire-bench headline --json bench/results/headline.json --html bench/results/headline.html
 
 # What a request and its response cost our TCP, and smoltcp, without a kernel.
 bench-stack:

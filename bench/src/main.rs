@@ -10,6 +10,7 @@
 //!  ndr         a UDP echo: the highest rate with at most so much loss, by frame size
 //!  report      results as a page, as plots, as a table
 //!  diff        two results side by side
+//!  headline    the figures of the README, from three comparisons
 //!  attack      the engine under floods of fragments and of SYNs, interleaved with rounds without
 //!  serve       the servers that Barewire is compared with (hidden; `compare` starts them)
 //! ```
@@ -24,6 +25,7 @@ mod course;
 mod diff;
 mod epoll;
 mod error;
+mod headline;
 mod histogram;
 mod interface;
 mod losses;
@@ -78,6 +80,8 @@ enum Cmd {
     Ndr(ndr::NdrArgs),
     /// Show two results of `--json` side by side
     Diff(diff::DiffArgs),
+    /// The figures of the README, in under ten minutes: three comparisons in one result (as root)
+    Headline(headline::HeadlineArgs),
     /// What attacks leave of the engine's goodput, in network namespaces of its own (as root)
     Attack(attack::AttackArgs),
     /// A server to compare with
@@ -108,6 +112,7 @@ fn run(cli: &Cli) -> Result<()> {
         Cmd::Report(args) => report::run(args),
         Cmd::Ndr(args) => ndr::run(args),
         Cmd::Diff(args) => diff::run(args),
+        Cmd::Headline(args) => headline::run(args),
         Cmd::Attack(args) => attack::run(args),
         Cmd::Serve(args) => serve::run(args),
     }

@@ -95,7 +95,7 @@ pub(crate) struct UdpArgs {
     /// Frames a second, or `max`
     #[arg(long, value_name = "PPS|max", value_parser = parse_rate, default_value = "max")]
     rate: Rate,
-    /// Send when replies come instead of by the clock (kernel sender)
+    /// Send when replies come instead of by the clock (not for live frames)
     #[arg(long, conflicts_with = "rate")]
     closed_loop: bool,
     /// Requests that a closed loop keeps outstanding
