@@ -1,23 +1,25 @@
 //! The course of a trial: what was completed, and how fast, slice by slice.
 
-use std::io::IsTerminal;
-
-use indicatif::ProgressBar;
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
 use crate::histogram::Latency;
+use crate::progress;
 use crate::result::Slice;
 
 /// Slices of a trial, if they are not shorter than [`SHORTEST_NS`].
 const SLICES: u64 = 50;
 /// Shorter ones show the moment rather than the course.
 const SHORTEST_NS: u64 = 100_000_000;
-/// Slices that the live view shows as a curve.
-const SHOWN: usize = 24;
+/// Trials that are shorter are over before anybody has read a line.
+const SHOWN_FROM_NS: u64 = 1_000_000_000;
+/// Slices that the live view shows as a curve: with what stands before it, a terminal of 80 columns.
+const SHOWN: usize = 14;
 
 /// Records a trial while it goes on, and shows it on a terminal.
 #[derive(Debug)]
 pub(crate) struct Course {
     from_ns: u64,
+    duration_ns: u64,
     slice_ns: u64,
     /// Beginning of the slice that is open.
     open_ns: u64,
@@ -34,8 +36,18 @@ impl Course {
         let duration_ns = until_ns.saturating_sub(from_ns);
         let slice_ns = (duration_ns / SLICES).max(SHORTEST_NS);
         let slices = Vec::with_capacity((duration_ns / slice_ns) as usize + 1);
-        let view = std::io::stderr().is_terminal().then(ProgressBar::new_spinner);
-        Self { from_ns, slice_ns, open_ns: from_ns, open: Latency::coarse(), completed: 0, bytes: 0, slices, view }
+        let view = (duration_ns >= SHOWN_FROM_NS).then(|| view(duration_ns)).flatten();
+        Self {
+            from_ns,
+            duration_ns,
+            slice_ns,
+            open_ns: from_ns,
+            open: Latency::coarse(),
+            completed: 0,
+            bytes: 0,
+            slices,
+            view,
+        }
     }
 
     /// Something was completed.
@@ -81,29 +93,38 @@ impl Course {
         });
         if let Some(view) = &self.view {
             view.set_message(self.line());
-            view.tick();
+            view.set_position((now_ns - self.from_ns) / 1_000_000);
         }
         (self.open_ns, self.completed, self.bytes) = (now_ns, 0, 0);
         self.open.clear();
     }
 
-    /// `12 s   104,000/s   p50 9.1 us   ▁▁▂▁█▁`
+    /// `1.2 of 3.0 s  104,000/s  p50 9.1, p99 22.0 us  ▁▁▂▁█▁`, the curve that of p50
     fn line(&self) -> String {
         let Some(last) = self.slices.last() else { return String::new() };
         let shown = &self.slices[self.slices.len().saturating_sub(SHOWN)..];
-        let medians: Vec<u64> = shown.iter().map(|slice| slice.p50_ns).collect();
-        let seconds = last.at_seconds + last.seconds;
+        let time = format!("{:.1} of {:.1} s", last.at_seconds + last.seconds, self.duration_ns as f64 / 1e9);
         if last.completed == 0 {
-            return format!("{seconds:.1} s   {:.3} Gb/s", last.bytes as f64 * 8e-9 / last.seconds);
+            let moved: Vec<u64> = shown.iter().map(|slice| (slice.bytes as f64 / slice.seconds) as u64).collect();
+            return format!("{time}  {:.3} Gb/s  {}", last.bytes as f64 * 8e-9 / last.seconds, sparkline(&moved));
         }
+        let medians: Vec<u64> = shown.iter().map(|slice| slice.p50_ns).collect();
         format!(
-            "{seconds:.1} s   {:.0}/s   p50 {:.1} us   p99 {:.1} us   {}",
-            last.completed as f64 / last.seconds,
+            "{time}  {}/s  p50 {:.1}, p99 {:.1} us  {}",
+            HumanCount((last.completed as f64 / last.seconds) as u64),
             last.p50_ns as f64 / 1e3,
             last.p99_ns as f64 / 1e3,
             sparkline(&medians)
         )
     }
+}
+
+/// A line on the terminal, if there is one: how much of the trial is over, then what [`Course::line`] says.
+fn view(duration_ns: u64) -> Option<ProgressBar> {
+    let style = ProgressStyle::with_template("{bar:10} {wide_msg}").ok()?.progress_chars("=> ");
+    let bar = progress::screen()?.add(ProgressBar::new(duration_ns / 1_000_000));
+    bar.set_style(style);
+    Some(bar)
 }
 
 /// One character for each value, from the lowest to the highest of them.
@@ -142,6 +163,23 @@ mod tests {
         course.moved(3);
         let slices = course.finish(400_000_000);
         assert_eq!((slices.len(), slices[0].completed, slices[0].bytes), (1, 1, 3));
+    }
+
+    #[test]
+    fn the_live_line_tells_rate_percentiles_and_course_of_requests_and_the_rate_of_a_stream() {
+        let mut requests = Course::new(0, 900_000_000);
+        for slice in 1..=3u64 {
+            (0..10_000).for_each(|_| requests.record(slice * 10_000));
+            requests.tick(slice * 100_000_000);
+        }
+        let line = requests.line();
+        assert!(line.starts_with("0.3 of 0.9 s  100,000/s  p50 30.") && line.ends_with("us  ▁▄█"), "{line}");
+        let mut stream = Course::new(0, 900_000_000);
+        for slice in 1..=2u64 {
+            stream.moved(12_500_000 * slice);
+            stream.tick(slice * 100_000_000);
+        }
+        assert_eq!(stream.line(), "0.2 of 0.9 s  2.000 Gb/s  ▁█");
     }
 
     #[test]

@@ -1,9 +1,18 @@
 //! Progress of a long measurement, on standard error: a bar on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal;
+use std::sync::LazyLock;
 use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+/// What moves on the terminal, one below the other.
+static SCREEN: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// Where bars are shown; `None` where nobody looks.
+pub(crate) fn screen() -> Option<&'static MultiProgress> {
+    std::io::stderr().is_terminal().then(|| &*SCREEN)
+}
 
 /// Steps done of those to do.
 pub(crate) struct Progress {
@@ -14,9 +23,11 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new(steps: u64) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
+        let bar = screen().map(|screen| {
             let style = ProgressStyle::with_template("{bar:24} {pos}/{len}  {msg}  [{elapsed}, {eta} to go]");
-            ProgressBar::new(steps).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            let bar = screen.add(ProgressBar::new(steps));
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar
         });
         Self { bar, begun: Instant::now(), now: String::new() }
     }

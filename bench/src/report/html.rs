@@ -94,8 +94,7 @@ fn figures(page: &mut String, document: &Document) {
     let table = Table::of(document);
     page.push_str("<h3>Figures</h3>\n<div class=\"card wide\"><table>\n<thead><tr><th scope=\"col\">server</th>");
     for column in &table.columns {
-        let (name, unit) = (escape(&column.name), escape(&column.unit));
-        let _ = write!(page, "<th scope=\"col\">{name}, {unit}</th>");
+        let _ = write!(page, "<th scope=\"col\">{}</th>", escape(&column.title()));
     }
     page.push_str("</tr></thead>\n<tbody>\n");
     for (index, row) in table.rows.iter().enumerate() {

@@ -10,7 +10,7 @@ pub(super) fn of(document: &Document) -> String {
     let table = Table::of(document);
     let mut text = String::from("| server |");
     for column in &table.columns {
-        let _ = write!(text, " {}, {} |", escaped(&column.name), escaped(&column.unit));
+        let _ = write!(text, " {} |", escaped(&column.title()));
     }
     text.push_str("\n|---|");
     text.push_str(&"---|".repeat(table.columns.len()));

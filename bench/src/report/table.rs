@@ -42,6 +42,13 @@ pub(super) struct Cell {
     pub ratio: Option<Difference>,
 }
 
+impl Column {
+    /// `peak, Mpps`; what is only counted has no unit.
+    pub(super) fn title(&self) -> String {
+        if self.unit.is_empty() { self.name.clone() } else { format!("{}, {}", self.name, self.unit) }
+    }
+}
+
 impl Table {
     pub(super) fn of(document: &Document) -> Self {
         let servers = &document.servers;

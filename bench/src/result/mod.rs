@@ -8,7 +8,7 @@
 //!               └─ trials    what the figures come from: counts, schedule, histograms, the course of time
 //! ```
 //!
-//! A reader refuses a schema that it does not know. Names and units of figures are in [`figures`].
+//! A reader refuses a schema that it does not know. Every field is told in bench/results/SCHEMA.md.
 
 mod distribution;
 pub(crate) mod figures;
