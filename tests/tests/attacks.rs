@@ -4,16 +4,19 @@
 //!
 //! `FLOOD=1000000` sends more of each protocol (`make soak-network`).
 
+use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use barewire::wire::ethernet::Mac;
 use barewire_tests::differential::ends;
 use barewire_tests::forgery::draw_kind;
 use barewire_tests::lab::{Engine, Lab, Metrics, PATIENCE};
 use barewire_tests::netns::Veth;
 use barewire_tests::packets::{self, BATCH, Frame};
 use barewire_tests::sim::Rng;
+use barewire_tests::sim::frames::{self, Ip, Tcp};
 
 /// What the engine may have in memory more after an attack than before: pages of tables that nothing had used until
 /// then. All tables have their size from the start.
@@ -186,6 +189,38 @@ fn flood(lab: &Lab, seed: u64, kinds: &[&'static str], count: usize) {
         }
         assert!(start.elapsed() < 6 * PATIENCE, "only {sent} of {count} were sent");
     }
+}
+
+/// A connection request as anybody could make it up.
+fn request(source: Ipv4Addr, port: u16) -> Vec<u8> {
+    const SYN: u8 = 0x02;
+    let segment = Tcp { seq: 1, flags: SYN, window: 0xffff, ..Tcp::default() };
+    let segment = frames::tcp((source, port), (Lab::ENGINE, 7), &segment);
+    frames::frame(Mac(Veth::NEAR_MAC), Mac(Veth::FAR_MAC), Ip::new(frames::TCP, source, Lab::ENGINE), &segment)
+}
+
+#[test]
+fn in_a_flood_of_requests_the_guard_goes_up_and_who_comes_again_is_let_in() {
+    let lab = Lab::of_both_families();
+    let victim = Victim::new(&lab);
+    let socket = lab.veth.far_socket_to_send();
+    let mut batch = vec![Frame::default(); BATCH];
+    let (start, mut sent) = (Instant::now(), 0);
+    // The backlog takes 4,096, and 20,000 a second are answered besides.
+    while victim.engine.metrics().verdict("drop_syn") < 10_000 {
+        for _ in 0..200 {
+            for frame in &mut batch {
+                frame.set(&request(Ipv4Addr::from_bits(0x0b00_0000 | sent), 1024 + (sent % 50_000) as u16));
+                sent += 1;
+            }
+            packets::send(&socket, batch.iter());
+        }
+        assert!(start.elapsed() < 2 * PATIENCE, "no guard after {sent} requests: {:?}", victim.engine.metrics());
+    }
+    let connect = || TcpStream::connect_timeout(&(Lab::ENGINE, 7).into(), PATIENCE);
+    assert!(lab.veth.far.enter(connect).is_ok(), "a host that means it comes again after a second");
+    victim.assert_answers();
+    victim.engine.metrics_when("balanced", is_balanced);
 }
 
 #[test]
