@@ -23,30 +23,31 @@ fn checksum(parts: &[&[u8]]) -> [u8; 2] {
     (!(sum as u16)).to_be_bytes()
 }
 
-/// A frame of the router to all nodes with a message of ICMPv6, behind hop-by-hop options if there are any.
-fn icmpv6(message: &[u8], hop_limit: u8, options: &[u8]) -> Vec<u8> {
-    let mut message = message.to_vec();
+/// A frame of the router to a group with a message of ICMPv6, behind hop-by-hop options if there are any.
+fn icmpv6(message: &[u8], to: Ipv6Addr, hop_limit: u8, options: &[u8]) -> Vec<u8> {
+    let (mut message, to) = (message.to_vec(), to.octets());
     let len = (message.len() as u32).to_be_bytes();
-    let sum = checksum(&[&ROUTER.octets(), &ALL_NODES.octets(), &len, &[0, 0, 0, 58], &message]);
+    let sum = checksum(&[&ROUTER.octets(), &to, &len, &[0, 0, 0, 58], &message]);
     message[2..4].copy_from_slice(&sum);
     let len = ((options.len() + message.len()) as u16).to_be_bytes();
     let next_header = if options.is_empty() { 58 } else { 0 };
     let header = [0x60, 0, 0, 0, len[0], len[1], next_header, hop_limit];
-    let ethernet = [&[0x33, 0x33, 0, 0, 0, 1], &ROUTER_MAC[..], &[0x86, 0xdd]].concat();
-    [&ethernet, &header[..], &ROUTER.octets(), &ALL_NODES.octets(), options, &message].concat()
+    let ethernet = [&[0x33, 0x33], &to[12..], &ROUTER_MAC[..], &[0x86, 0xdd]].concat();
+    [&ethernet, &header[..], &ROUTER.octets(), &to, options, &message].concat()
 }
 
-/// A general query of MLDv2, to be answered within a second (RFC 3810, section 5.1).
-fn mld_query() -> Vec<u8> {
-    let message = [&[130, 0, 0, 0, 3, 232, 0, 0][..], &[0; 16], &[2, 125, 0, 0]].concat();
-    icmpv6(&message, 1, &[58, 0, 5, 2, 0, 0, 1, 0])
+/// A query of MLDv2, to be answered within a second (RFC 3810, section 5.1): a general one, or for one group.
+fn mld_query(group: Option<Ipv6Addr>) -> Vec<u8> {
+    let named = group.unwrap_or(Ipv6Addr::UNSPECIFIED).octets();
+    let message = [&[130, 0, 0, 0, 3, 232, 0, 0][..], &named, &[2, 125, 0, 0]].concat();
+    icmpv6(&message, group.unwrap_or(ALL_NODES), 1, &[58, 0, 5, 2, 0, 0, 1, 0])
 }
 
 /// An advertisement of a default router for half an hour, with a prefix for addresses (RFC 4861, section 4.2).
 fn advertisement(prefix: Ipv6Addr) -> Vec<u8> {
     let header = [134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
     let option = [3, 4, 64, 0xc0, 0, 0, 0x1c, 0x20, 0, 0, 0x0e, 0x10, 0, 0, 0, 0];
-    icmpv6(&[&header[..], &option, &prefix.octets()].concat(), 255, &[])
+    icmpv6(&[&header[..], &option, &prefix.octets()].concat(), ALL_NODES, 255, &[])
 }
 
 /// A general query of IGMPv3, to be answered within a second (RFC 3376, section 4.1).
@@ -162,17 +163,28 @@ fn queries_of_routers_are_answered_with_the_engines_groups() {
     let wire = lab.veth.far_socket();
     // What is said uninvited at the start is over by then.
     std::thread::sleep(Duration::from_secs(2));
-    wire.send(&mld_query());
+    wire.send(&mld_query(None));
     let solicited: Ipv6Addr = "ff02::1:ff00:2".parse().unwrap();
     receive(&wire, "report of MLD", |frame| {
         let groups = mld_report(frame)?;
         (groups.contains(&(2, solicited)) && groups.contains(&(2, GROUP_V6))).then_some(())
     });
+    // RFC 3810, section 5.1.15: to the group itself.
+    wire.send(&mld_query(Some(solicited)));
+    receive(&wire, "report of MLD for one group", |frame| (mld_report(frame)? == [(2, solicited)]).then_some(()));
     wire.send(&igmp_query());
     receive(&wire, "report of IGMP", |frame| {
         let record = frame.get(46..54)?;
         (frame[38] == 0x22 && record[0] == 2 && record[4..] == GROUP.octets()).then_some(())
     });
+}
+
+#[test]
+fn an_echo_request_to_the_group_of_an_address_is_answered() {
+    let lab = with_ipv6();
+    let _engine = lab.start(&["--address", "fd00::2/64"]);
+    let index = lab.veth.far.enter(|| interface_index(Veth::FAR));
+    lab.far("ping", &["-6", "-c", "1", "-W", "5", &format!("ff02::1:ff00:2%{index}")]);
 }
 
 #[test]

@@ -52,7 +52,7 @@ impl Groups {
             groups.let_in(address.into(), true);
         }
         for address in &plan.addresses {
-            groups.let_in_questions(address.addr().into(), true);
+            groups.let_in_questions(address.addr().into(), true, steer)?;
         }
         for &group in &settings.groups {
             groups.count(group, true, steer)?;
@@ -101,7 +101,7 @@ impl Groups {
 
     /// Waits until it is time to look up the kernel's groups.
     pub(super) async fn next(&self) {
-        if self.joined.is_empty() {
+        if self.joined.keys().all(|&group| is_shared(group)) {
             return std::future::pending().await;
         }
         tokio::time::sleep(LOOK_UP).await;
@@ -122,23 +122,26 @@ impl Groups {
         }
     }
 
-    /// Has the NIC let in, or not any more, what is sent to the group by whose members an address of ours is asked for.
-    fn let_in_questions(&self, address: IpAddress, let_in: bool) {
+    /// Lets in, or not any more, what is sent to the group at which an address of ours is asked for. Questions for it the XDP
+    /// program knows; copies are of the rest: whether anybody is still in the group (RFC 3810, section 7.6.3.2), and echo
+    /// requests.
+    fn let_in_questions(&mut self, address: IpAddress, let_in: bool, steer: &mut Steer) -> Result<(), SteerError> {
         if let Some(v6) = address.to_v6() {
-            self.let_in(ndp::solicited_node(v6).into(), let_in);
+            self.count(ndp::solicited_node(v6).into(), let_in, steer)?;
         }
+        Ok(())
     }
 
     /// Lets in or out what is sent to an address that the engine gained or lost.
     pub(super) fn change_address(
-        &self,
+        &mut self,
         address: IpAddress,
         news: AddressNews,
         steer: &mut Steer,
     ) -> Result<(), SteerError> {
         match news {
             AddressNews::Probed => {
-                self.let_in_questions(address, true);
+                self.let_in_questions(address, true, steer)?;
                 steer.own(address.into())
             }
             AddressNews::Settled => {
@@ -150,7 +153,7 @@ impl Groups {
                 Ok(())
             }
             AddressNews::Lost => {
-                self.let_in_questions(address, false);
+                self.let_in_questions(address, false, steer)?;
                 steer.disown(address.into())
             }
         }
@@ -167,7 +170,7 @@ impl Groups {
 
     fn use_of(&self, group: IpAddress, kernel: &[(String, IpAddress)]) -> GroupUse {
         let is_kernels = kernel.iter().any(|(interface, known)| *interface == self.interface && *known == group);
-        if is_kernels || is_everybodys(group) { GroupUse::Copy } else { GroupUse::Redirect }
+        if is_kernels || is_shared(group) { GroupUse::Copy } else { GroupUse::Redirect }
     }
 }
 
@@ -192,6 +195,12 @@ fn heard_by_all(settings: &Settings, addresses: &[IpNet]) -> Vec<IpAddr> {
 fn is_everybodys(group: IpAddress) -> bool {
     group == IpAddress::v4(igmp::ALL_SYSTEMS)
         || group.to_v6().is_some_and(|v6| v6.segments()[1..] == [0, 0, 0, 0, 0, 0, 1])
+}
+
+/// Whether the kernel is in the group, or may be from one moment to the next: it may get an address that ends as one of ours
+/// does, and is asked for in the same group.
+fn is_shared(group: IpAddress) -> bool {
+    is_everybodys(group) || group.to_v6().is_some_and(ndp::is_solicited_node)
 }
 
 /// The groups that the kernel is in, with the names of interfaces. None if it does not say.

@@ -112,7 +112,8 @@ pub enum Message {
 /// The [`DropReason`] of one that asks nothing of us and tells us nothing.
 pub fn accept_v4(packet: &icmpv4::Packet<'_>, bytes: &[u8]) -> Result<Message, DropReason> {
     let kind = match (packet.kind(), packet.code()) {
-        (icmpv4::ECHO_REQUEST, 0) => return Ok(Message::EchoRequest),
+        // RFC 792 names no code but 0, and hosts do not look (nor does Linux): the reply has that of the request.
+        (icmpv4::ECHO_REQUEST, _) => return Ok(Message::EchoRequest),
         (icmpv4::ECHO_REPLY, 0) => {
             let (identifier, sequence) = packet.echo();
             return Ok(Message::EchoReply(identifier, sequence));
@@ -135,7 +136,7 @@ pub fn accept_v4(packet: &icmpv4::Packet<'_>, bytes: &[u8]) -> Result<Message, D
 /// The [`DropReason`] of one that asks nothing of us and tells us nothing.
 pub fn accept_v6(packet: &icmpv6::Packet<'_>) -> Result<Message, DropReason> {
     let kind = match (packet.kind(), packet.code()) {
-        (icmpv6::ECHO_REQUEST, 0) => return Ok(Message::EchoRequest),
+        (icmpv6::ECHO_REQUEST, _) => return Ok(Message::EchoRequest),
         (icmpv6::ECHO_REPLY, 0) => {
             let (identifier, sequence) = packet.echo();
             return Ok(Message::EchoReply(identifier, sequence));

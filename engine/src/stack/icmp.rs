@@ -236,7 +236,8 @@ impl<A: App> Stack<A> {
 
     /// Whether a packet carries an ICMPv6 error, behind whatever headers. Of IPv4 no error is about ICMP.
     fn is_about_error(&self, inbound: &Inbound, bytes: &[u8]) -> bool {
-        !inbound.source.is_v4() && bytes.get(inbound.ethernet.len_bytes()..).is_some_and(ipv6::carries_icmp_error)
+        let packet = bytes.get(inbound.ethernet.len_bytes()..bytes.len().min(inbound.end()));
+        !inbound.source.is_v4() && packet.is_some_and(ipv6::carries_icmp_error)
     }
 }
 

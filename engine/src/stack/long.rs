@@ -104,7 +104,7 @@ impl<A: App> Stack<A> {
         let (request, reply) =
             if is_v4 { (icmpv4::ECHO_REQUEST, icmpv4::ECHO_REPLY) } else { (icmpv6::ECHO_REQUEST, icmpv6::ECHO_REPLY) };
         match umem.bytes(frame).split_first_chunk::<{ icmpv4::LEN }>() {
-            Some(([kind, 0, ..], _)) if *kind == request => self.turn_echo(now, inbound, frame, umem),
+            Some(([kind, ..], _)) if *kind == request => self.turn_echo(now, inbound, frame, umem),
             Some(([kind, 0, _, _, a, b, c, d], first)) if *kind == reply => {
                 let (identifier, sequence) = (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
                 let payload = Payload::of_chain(first, frame, umem);

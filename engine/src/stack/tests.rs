@@ -252,16 +252,19 @@ fn an_unknown_protocol_is_refused() {
 
 #[test]
 fn a_ping_is_answered_with_its_own_data() {
-    let mut message = vec![icmpv4::ECHO_REQUEST, 0, 0, 0, 0, 1, 0, 2];
-    message.extend(b"payload of a ping");
-    let checksum = Sum::default().add_bytes(&message).checksum();
-    message[2..4].copy_from_slice(&checksum.to_be_bytes());
     let mut host = Host::new(&config(), Echo);
-    let answers = host.answers(&ipv4(PEER, wire::ipv4::ICMP, &message));
-    let packet = parse(&answers[0]);
-    assert_eq!(wire::icmpv4::Packet::parse(packet.payload()).unwrap().kind(), icmpv4::ECHO_REPLY);
-    assert_eq!(packet.payload()[4..], message[4..]);
-    assert_eq!(host.stack.counters().icmp_echoes_answered, 1);
+    for code in [0, 9] {
+        let mut message = vec![icmpv4::ECHO_REQUEST, code, 0, 0, 0, 1, 0, 2];
+        message.extend(b"payload of a ping");
+        let checksum = Sum::default().add_bytes(&message).checksum();
+        message[2..4].copy_from_slice(&checksum.to_be_bytes());
+        let answers = host.answers(&ipv4(PEER, wire::ipv4::ICMP, &message));
+        let packet = parse(&answers[0]);
+        let reply = wire::icmpv4::Packet::parse(packet.payload()).unwrap();
+        assert_eq!((reply.kind(), reply.code()), (icmpv4::ECHO_REPLY, code));
+        assert_eq!(packet.payload()[4..], message[4..]);
+    }
+    assert_eq!(host.stack.counters().icmp_echoes_answered, 2);
 }
 
 #[test]

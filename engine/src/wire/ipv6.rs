@@ -26,6 +26,8 @@ pub const HOP_BY_HOP: u8 = 0;
 pub const ROUTING: u8 = 43;
 /// Fragment header.
 pub const FRAGMENT: u8 = 44;
+/// Authentication Header of IPsec (RFC 4302).
+pub const AUTHENTICATION: u8 = 51;
 /// ICMP for IPv6.
 pub const ICMPV6: u8 = 58;
 /// Nothing follows (RFC 8200, section 4.7).

@@ -59,6 +59,9 @@ const MARKER_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
 /// Time for a host to find out where a neighbor is: its peer's kernel answers at once.
 const NEIGHBOR_ANSWERS: Duration = Duration::from_millis(4);
 
+/// Time for the engine to look into the copies of what was sent to groups, which it does beside its packet path.
+const COPIES_ARE_READ: Duration = Duration::from_millis(12);
+
 /// Asks a host at the other end of a lab's veth.
 #[derive(Debug)]
 pub struct Asker {
@@ -89,6 +92,10 @@ impl Asker {
         self.wait_for_marks(case, &mut answers);
         if case.is_from_neighbor() {
             thread::sleep(NEIGHBOR_ANSWERS);
+        }
+        if case.is_to_group() {
+            thread::sleep(COPIES_ARE_READ);
+            self.wait_for_marks(case, &mut answers);
         }
         self.wait_for_marks(case, &mut answers);
         thread::sleep(self.pace.saturating_sub(start.elapsed()));

@@ -118,7 +118,8 @@ fn icmp(message: &[u8], case: &Packet, intact: bool) -> String {
     let wrong = if intact { "" } else { " with a wrong checksum" };
     let body = hash(0, message.get(4..).unwrap_or_default()) as u16;
     let said = match (v6, kind) {
-        (false, 0) | (true, 129) => format!("echo reply #{body:x}"),
+        (false, 0) | (true, 129) if code == 0 => format!("echo reply #{body:x}"),
+        (false, 0) | (true, 129) => format!("echo reply code={code} #{body:x}"),
         (false, 14) => "timestamp reply".into(),
         (true, 136) => format!("advertisement #{body:x}"),
         (false, 3..=5 | 11 | 12) | (true, ..=127) => {

@@ -97,6 +97,12 @@ impl Packet {
             .contains(&self.kind)
     }
 
+    /// Whether it was sent to several hosts.
+    #[must_use]
+    pub fn is_to_group(&self) -> bool {
+        self.frames[0].bytes[0] & 1 != 0
+    }
+
     /// Whether its frames are of IPv6.
     #[must_use]
     pub fn is_v6(&self) -> bool {

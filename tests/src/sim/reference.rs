@@ -247,10 +247,11 @@ impl Reference {
 
     fn icmp(&self, received: &Received<'_>, ip: Ip, message: &[u8]) -> Option<Reaction> {
         let is_intact = message.len() >= 8 && frames::sum(message) == 0xffff;
-        if !is_intact || message[..2] != [8, 0] {
+        if !is_intact || message[0] != 8 {
             return None;
         }
-        let mut reply = frames::icmp(0, 0, &message[4..]);
+        // Whatever the code, which the reply has, too.
+        let mut reply = frames::icmp(0, message[1], &message[4..]);
         if reply[2..4] == [0, 0] {
             // As right as zero, and what a host writes that updates the checksum of the request.
             reply[2..4].fill(0xff);

@@ -156,11 +156,15 @@ fn nothing_but_applications_answers_a_group_of_ipv4() {
 #[test]
 fn an_echo_request_to_a_group_of_ipv6_is_answered_from_our_own_address() {
     let mut host = settled(&joined(), Counting::default());
-    let mut request = [icmpv6::ECHO_REQUEST, 0, 0, 0, 0, 1, 0, 1];
-    icmpv6::set_checksum(&mut request, ROUTER_V6, ndp::ALL_NODES);
-    let answers = host.answers(&v6(ndp::ALL_NODES, 1, wire::ipv6::ICMPV6, &request));
-    let packet = wire::ipv6::Packet::parse(&answers[0][ethernet::LEN..]).unwrap();
-    assert_eq!((packet.source(), packet.destination()), (OURS_V6, ROUTER_V6));
+    for group in [ndp::ALL_NODES, ndp::solicited_node(OURS_V6)] {
+        let mut request = [icmpv6::ECHO_REQUEST, 7, 0, 0, 0, 1, 0, 1];
+        icmpv6::set_checksum(&mut request, ROUTER_V6, group);
+        let answers = host.answers(&v6(group, 1, wire::ipv6::ICMPV6, &request));
+        let packet = wire::ipv6::Packet::parse(&answers[0][ethernet::LEN..]).unwrap();
+        assert_eq!((packet.source(), packet.destination()), (OURS_V6, ROUTER_V6));
+        let reply = icmpv6::Packet::parse(packet.payload(), OURS_V6, ROUTER_V6).unwrap();
+        assert_eq!((reply.kind(), reply.code()), (icmpv6::ECHO_REPLY, 7));
+    }
 }
 
 #[test]

@@ -10,8 +10,8 @@
 //! header, as the pointers of ICMPv6 are.
 
 use super::{
-    DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ICMPV6, LEN, NEXT_HEADER_AT, NO_NEXT_HEADER, PAYLOAD_LEN_AT, Packet,
-    ROUTING, TCP,
+    AUTHENTICATION, DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ICMPV6, LEN, NEXT_HEADER_AT, NO_NEXT_HEADER,
+    PAYLOAD_LEN_AT, Packet, ROUTING, TCP,
 };
 use crate::base::DropReason;
 use crate::wire::icmpv6::{
@@ -29,6 +29,9 @@ pub const ROUTER_ALERT: u8 = 5;
 const PAD_1: u8 = 0;
 /// Option type: two or more bytes of padding.
 const PAD_N: u8 = 1;
+
+/// Padding in a row: as much as aligning to eight bytes takes (RFC 8504, section 5.3, allows the limit).
+const MAX_PADDING: usize = 7;
 
 /// Bytes that lengths of extension headers and offsets of fragments count in.
 const UNIT: usize = 8;
@@ -148,20 +151,29 @@ pub fn write_fragment_header(out: &mut [u8; FRAGMENT_LEN], protocol: u8, identif
 }
 
 /// Whether a packet carries an ICMPv6 error, behind whatever extension headers, and whatever is wrong with those: it is
-/// then not to be answered with one (RFC 4443, section 2.4 (e.1)).
+/// then not to be answered with one (RFC 4443, section 2.4 (e.1)). A whole packet that ends before its type may be one. The
+/// headers of IPsec that show what follows (RFC 4302) are passed, though nobody here speaks it.
 #[must_use]
 pub fn carries_icmp_error(packet: &[u8]) -> bool {
     let Some(&first) = packet.get(NEXT_HEADER_AT) else { return false };
-    let (mut protocol, mut at) = (first, LEN);
+    let (mut protocol, mut at, mut is_whole) = (first, LEN, true);
     for _ in 0..MAX_EXTENSIONS {
-        if !is_extension(protocol) {
+        if !is_extension(protocol) && protocol != AUTHENTICATION {
             break;
         }
-        let Some(&[next, units]) = packet.get(at..).and_then(<[u8]>::first_chunk) else { return false };
-        at += if protocol == FRAGMENT { FRAGMENT_LEN } else { UNIT + UNIT * usize::from(units) };
+        let Some(&[next, units, offset @ ..]) = packet.get(at..).and_then(<[u8]>::first_chunk::<4>) else {
+            return false;
+        };
+        is_whole &= protocol != FRAGMENT || be16(&offset, 0) & !6 == 0;
+        at += match protocol {
+            FRAGMENT => FRAGMENT_LEN,
+            // RFC 4302, section 2.2: in units of four bytes, without two of them.
+            AUTHENTICATION => 4 * (usize::from(units) + 2),
+            _ => UNIT + UNIT * usize::from(units),
+        };
         protocol = next;
     }
-    protocol == ICMPV6 && packet.get(at).is_some_and(|&kind| kind < FIRST_INFORMATIONAL)
+    protocol == ICMPV6 && packet.get(at).map_or(is_whole, |&kind| kind < FIRST_INFORMATIONAL)
 }
 
 const fn is_extension(next_header: u8) -> bool {
@@ -220,11 +232,14 @@ fn byte(packet: &Packet<'_>, at: usize) -> Result<u8, DropReason> {
 
 /// Looks through the options of `header` from `at` to `end`: whether routers are alerted.
 fn options(packet: &Packet<'_>, header: u8, mut at: usize, end: usize) -> Result<bool, ChainError> {
-    let mut alert = false;
+    let (mut alert, mut padding) = (false, 0);
     while at < end {
         let kind = byte(packet, at)?;
+        if padding > MAX_PADDING {
+            break;
+        }
         if kind == PAD_1 {
-            at += 1;
+            (at, padding) = (at + 1, padding + 1);
             continue;
         }
         if at + 1 == end {
@@ -235,7 +250,10 @@ fn options(packet: &Packet<'_>, header: u8, mut at: usize, end: usize) -> Result
         if next > end {
             return Err(DropReason::Ipv6OptionMalformed.into());
         }
+        padding = if kind == PAD_N { padding + next - at } else { 0 };
         match kind {
+            // RFC 4942, section 2.1.9.5: a receiver had better see to it that nothing travels in padding.
+            PAD_N if !are_zeros(packet, at + 2, next) => return Err(DropReason::Ipv6OptionMalformed.into()),
             PAD_N => {}
             ROUTER_ALERT if header == HOP_BY_HOP && len == 2 => alert = true,
             ROUTER_ALERT if header == HOP_BY_HOP => return Err(DropReason::Ipv6OptionMalformed.into()),
@@ -243,7 +261,11 @@ fn options(packet: &Packet<'_>, header: u8, mut at: usize, end: usize) -> Result
         }
         at = next;
     }
-    Ok(alert)
+    if padding > MAX_PADDING { Err(DropReason::Ipv6OptionMalformed.into()) } else { Ok(alert) }
+}
+
+fn are_zeros(packet: &Packet<'_>, start: usize, end: usize) -> bool {
+    packet.bytes().get(start..end).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0))
 }
 
 /// RFC 8200, section 4.2: the two highest bits of an option's type say what a node does that does not know it.
@@ -275,19 +297,20 @@ fn fragment(packet: &Packet<'_>, upper: &Upper, walked: usize) -> Result<Option<
         return Ok(None);
     }
     let data_len = packet.len_from(at + FRAGMENT_LEN);
-    // RFC 8200, section 4.5: if the length of a fragment is not a multiple of 8 octets and its M flag is 1, it must be
-    // discarded and a Parameter Problem, Code 0, be sent, pointing to the Payload Length field.
-    if more && !data_len.is_multiple_of(UNIT) {
-        return Err(ChainError::problem(ERRONEOUS_FIELD, PAYLOAD_LEN_AT, DropReason::Ipv6FragmentLength));
-    }
-    // And if the Payload Length of the reassembled packet would exceed 65,535 octets, pointing to the Fragment Offset.
-    if at - LEN + usize::from(offset) + data_len > usize::from(u16::MAX) {
-        return Err(ChainError::problem(ERRONEOUS_FIELD, at + 2, DropReason::Ipv6FragmentLength));
-    }
+    // Of what is wrong the sender hears one thing: in Linux's order, as the RFCs have none.
     // RFC 7112, section 5: a host that receives a first fragment without the entire header chain should discard it,
     // and send a Parameter Problem, Code 3, with a pointer of zero.
     if offset == 0 && !is_chain_complete(packet, header[0], at + FRAGMENT_LEN, walked) {
         return Err(ChainError::problem(INCOMPLETE_FIRST_FRAGMENT, 0, DropReason::Ipv6FirstFragmentIncomplete));
+    }
+    // RFC 8200, section 4.5: if the Payload Length of the reassembled packet would exceed 65,535 octets, the fragment must be
+    // discarded and a Parameter Problem, Code 0, be sent, pointing to the Fragment Offset field.
+    if at - LEN + usize::from(offset) + data_len > usize::from(u16::MAX) {
+        return Err(ChainError::problem(ERRONEOUS_FIELD, at + 2, DropReason::Ipv6FragmentLength));
+    }
+    // And if its length is not a multiple of 8 octets and its M flag is 1, pointing to the Payload Length.
+    if more && !data_len.is_multiple_of(UNIT) {
+        return Err(ChainError::problem(ERRONEOUS_FIELD, PAYLOAD_LEN_AT, DropReason::Ipv6FragmentLength));
     }
     let identification = u32::from_be_bytes(four(header, 4));
     Ok(Some(FragmentHeader { offset, more, identification, at, named_at: upper.next_header_at }))

@@ -143,8 +143,9 @@ impl Reference {
             133..=137 if in_fragments || ip.ttl != 255 || message[1] != 0 => None,
             ndp::SOLICITATION if !self.owns(ip.source) => self.solicitation(received, ip, message, ready),
             ndp::ADVERTISEMENT => self.advertisement(received, ip, message),
-            128 if message[1] == 0 && ready && !ip.source.is_unspecified() && !self.owns(ip.source) => {
-                let packet = self.icmp_answer(received, ip, 129, 0, &message[4..])?;
+            // Whatever the code, which the reply has, too.
+            128 if ready && !ip.source.is_unspecified() && !self.owns(ip.source) => {
+                let packet = self.icmp_answer(received, ip, 129, message[1], &message[4..])?;
                 Some(Reaction::default().with(Originates::EchoReply, packet))
             }
             _ => None,
@@ -293,18 +294,24 @@ fn walk(packet: &[u8]) -> Result<Upper, Stop> {
 
 /// Looks through the options of the header that lies at `at` in its packet (RFC 8200, section 4.2).
 fn options(header: &[u8], at: usize, hop_by_hop: bool) -> Result<(), Stop> {
-    let mut place = 2;
+    let (mut place, mut padding) = (2, 0);
     while place < header.len() {
         let kind = header[place];
+        if padding > 7 {
+            return Err(Stop::Drop);
+        }
         if kind == 0 {
-            place += 1;
+            (place, padding) = (place + 1, padding + 1);
             continue;
         }
         let len = usize::from(*header.get(place + 1).ok_or(Stop::Drop)?);
         if place + 2 + len > header.len() {
             return Err(Stop::Drop);
         }
+        padding = if kind == 1 { padding + 2 + len } else { 0 };
         match (kind, kind >> 6) {
+            // RFC 4942, section 2.1.9.5: padding is zeros.
+            (1, _) if header[place + 2..place + 2 + len].iter().any(|byte| *byte != 0) => return Err(Stop::Drop),
             // Router Alert has two bytes (RFC 2711).
             (5, _) if hop_by_hop && len != 2 => return Err(Stop::Drop),
             (1, _) | (_, 0) => {}
@@ -315,7 +322,8 @@ fn options(header: &[u8], at: usize, hop_by_hop: bool) -> Result<(), Stop> {
         }
         place += 2 + len;
     }
-    Ok(())
+    // RFC 8504, section 5.3: no more padding than aligning takes.
+    if padding > 7 { Err(Stop::Drop) } else { Ok(()) }
 }
 
 /// The fragment header at `at`, the `walked`th one: a packet that is whole goes on (RFC 6946), another one ends here.
@@ -327,14 +335,14 @@ fn fragment(packet: &[u8], at: usize, walked: usize) -> Result<(), Stop> {
     }
     let len = packet.len() - at - 8;
     let problem = |code, pointer| Err(Stop::Problem { code, pointer, even_to_group: false });
-    if more && !len.is_multiple_of(8) {
-        return problem(0, 4);
+    if offset == 0 && !is_chain_complete(packet, at, walked) {
+        return problem(3, 0);
     }
     if at - 40 + offset + len > 65_535 {
         return problem(0, at + 2);
     }
-    if offset == 0 && !is_chain_complete(packet, at, walked) {
-        return problem(3, 0);
+    if more && !len.is_multiple_of(8) {
+        return problem(0, 4);
     }
     Err(Stop::Fragment { first: offset == 0 })
 }

@@ -55,7 +55,7 @@ fn without_extensions_the_walk_is_over_at_once() {
 
 #[test]
 fn a_chain_of_every_kind_leads_to_what_it_carries() {
-    let long = [[ROUTING, 1, 1, 12].as_slice(), &[0; 12]].concat();
+    let long = [[ROUTING, 1, 0x1e, 12].as_slice(), &[0; 12]].concat();
     let chain: [&[u8]; 5] = [
         &[DESTINATION_OPTIONS, 0, ROUTER_ALERT, 2, 0, 0, PAD_N, 0],
         &long,
@@ -80,8 +80,8 @@ fn every_truncation_of_a_chain_is_dropped() {
         assert_eq!(walked(HOP_BY_HOP, &[&chain[..len]]), dropped(DropReason::Ipv6ExtensionTruncated), "{len}");
     }
     assert_eq!(walked(HOP_BY_HOP, &[chain]).unwrap().protocol, UDP);
-    assert_eq!(walked(HOP_BY_HOP, &[&[UDP, 255], &[0; 2045]]), dropped(DropReason::Ipv6ExtensionTruncated));
-    assert_eq!(walked(HOP_BY_HOP, &[&[UDP, 255], &[0; 2046]]).unwrap().at, LEN + 2048);
+    assert_eq!(walked(ROUTING, &[&[UDP, 255], &[0; 2045]]), dropped(DropReason::Ipv6ExtensionTruncated));
+    assert_eq!(walked(ROUTING, &[&[UDP, 255], &[0; 2046]]).unwrap().at, LEN + 2048);
 }
 
 #[test]
@@ -123,7 +123,25 @@ fn padding_of_every_length_is_skipped() {
     for len in 0..=4 {
         assert!(hop_by_hop([PAD_N, len, 0, 0, 0, 0]).is_ok(), "{len}");
     }
-    assert!(walked(HOP_BY_HOP, &[&[UDP, 32, PAD_N, 255], &[7; 255], &[PAD_1; 5]]).is_ok());
+    assert!(walked(HOP_BY_HOP, &[&[UDP, 1, PAD_N, 3, 0, 0, 0, PAD_1, PAD_1, 0x1e, 4], &[7; 4], &[PAD_1; 1]]).is_ok());
+}
+
+#[test]
+fn padding_that_is_more_or_something_else_than_padding_is_malformed() {
+    let malformed = dropped(DropReason::Ipv6OptionMalformed);
+    assert_eq!(hop_by_hop([PAD_N, 4, 0, 0, 0, 1]), malformed, "something hides there");
+    // Seven bytes, and one more, as one, the other, and both.
+    let padded = |padding: &[u8]| {
+        walked(HOP_BY_HOP, &[&[UDP, 1, 0x1e, 12 - padding.len() as u8], &[7; 12][padding.len()..], padding])
+    };
+    for (seven, eight) in [
+        (&[PAD_1; 7][..], &[PAD_1; 8][..]),
+        (&[PAD_N, 5, 0, 0, 0, 0, 0], &[PAD_N, 6, 0, 0, 0, 0, 0, 0]),
+        (&[PAD_1, PAD_N, 4, 0, 0, 0, 0], &[PAD_N, 4, 0, 0, 0, 0, PAD_1, PAD_1]),
+    ] {
+        assert!(padded(seven).is_ok(), "{seven:?}");
+        assert_eq!(padded(eight), malformed, "{eight:?}");
+    }
 }
 
 #[test]
@@ -201,6 +219,7 @@ fn a_first_fragment_must_have_all_headers() {
     assert_eq!(first(UDP, &[]), incomplete);
     assert_eq!(first(ICMPV6, &[]), incomplete);
     assert_eq!(first(TCP, &[0; 16]), incomplete);
+    assert_eq!(first(UDP, &[0; 7]), incomplete, "and not that no fragment can have that length");
     assert!(first(UDP, &[0; 8]).is_ok() && first(TCP, &[0; 24]).is_ok() && first(ICMPV6, &[0; 8]).is_ok());
     assert!(first(99, &[]).is_ok(), "nobody knows how long that header is");
     let options = [UDP, 0, 1, 4, 0, 0, 0, 0];
@@ -209,6 +228,21 @@ fn a_first_fragment_must_have_all_headers() {
     assert!(first(DESTINATION_OPTIONS, [options, [0; 8]].as_flattened()).is_ok());
     // Of later ones nobody knows what is in them.
     assert!(walked(FRAGMENT, &[&fragment_header(DESTINATION_OPTIONS, 8, true)]).is_ok());
+}
+
+#[test]
+fn what_may_be_an_error_counts_as_one() {
+    let carries = |next_header: u8, chain: &[&[u8]]| carries_icmp_error(&packet(next_header, chain));
+    let options = [ICMPV6, 0, 1, 4, 0, 0, 0, 0];
+    for (message, is_error) in [(&[1, 0][..], true), (&[127], true), (&[128], false), (&[], true)] {
+        assert_eq!(carries(ICMPV6, &[message]), is_error, "{message:?}");
+        assert_eq!(carries(DESTINATION_OPTIONS, &[&options, message]), is_error, "{message:?}");
+    }
+    assert!(!carries(UDP, &[&[1; 8]]));
+    let authentication = [[ICMPV6, 4, 0, 0].as_slice(), &[0; 20]].concat();
+    assert!(carries(AUTHENTICATION, &[&authentication, &[1]]) && !carries(AUTHENTICATION, &[&authentication, &[128]]));
+    assert!(carries(FRAGMENT, &[&fragment_header(ICMPV6, 0, false)]), "a whole packet");
+    assert!(!carries(FRAGMENT, &[&fragment_header(ICMPV6, 0, true)]), "its sender is to hear that a header is missing");
 }
 
 #[test]
