@@ -34,6 +34,8 @@ struct plan {
 	__u64 headers_len;
 	__u64 trial;
 	__u64 base_sum;		/* ones' complement sum of all that is constant and under the UDP checksum */
+	__u64 port;		/* first source port, which `base_sum` lacks */
+	__u64 flows;		/* source ports in turn */
 	__u64 start_ns;
 	__u64 interval_q10;	/* 1/1024 ns between two requests; 0 is "as fast as possible" */
 	__u64 limit;		/* requests to send */
@@ -83,16 +85,21 @@ static __always_inline int request(struct xdp_md *ctx, struct plan *p, __u64 due
 {
 	__u8 *frame = (void *)(long)ctx->data;
 	const __u16 *halves = (const __u16 *)p->headers;
-	__u16 checksum;
+	__u16 checksum, port;
 
 	if (frame + len + STAMP_LEN > (__u8 *)(long)ctx->data_end)
 		return XDP_DROP;
-	checksum = ~fold(p->base_sum + word_sum(p->sequence) + word_sum(due));
+	port = p->port;
+	if (p->flows > 1)
+		port += p->sequence % p->flows;
+	port = bpf_htons(port);
+	checksum = ~fold(p->base_sum + port + word_sum(p->sequence) + word_sum(due));
 	for (int i = 0; i < len / 8; i++)
 		((__u64 *)frame)[i] = p->headers[i];
 	/* What is no whole word, but for the UDP checksum, which is last. */
 	for (int i = len / 8 * 4; i < len / 2 - 1; i++)
 		((__u16 *)frame)[i] = halves[i];
+	*(__u16 *)(frame + len - 8) = port;
 	*(__u16 *)(frame + len - 2) = checksum ? checksum : 0xffff;
 	*(__u32 *)(frame + len) = p->trial;
 	*(__u64 *)(frame + len + STAMP_SEQUENCE) = p->sequence;

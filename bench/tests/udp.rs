@@ -3,7 +3,10 @@
 #[allow(dead_code, reason = "each test program uses another part of it")]
 mod net;
 
-use std::process::Command;
+use std::collections::HashSet;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -107,6 +110,36 @@ fn what_live_frames_say_they_sent_is_what_the_driver_at_the_other_end_counts() {
 }
 
 #[test]
+fn requests_come_from_as_many_ports_as_asked_for_with_valid_checksums() {
+    let net = Net::new("flows");
+    for (target, own) in [("10.77.0.2:7", "10.77.0.1"), ("[fd00:77::2]:7", "fd00:77::1")] {
+        let _server = net.serve_at("kernel-epoll", target);
+        let at = ["udp", "--interface", "bw0", "--target", target];
+        // Fills the neighbor table.
+        net.measure(&[&at[..], &["--rate", "1000", "--duration", "0.1"]].concat());
+        let capture = Command::new("ip")
+            .args(["netns", "exec", &net.server, "tcpdump", "-lnni", "bw0", "-c", "2000", "-B", "65536"])
+            .args(["udp", "and", "dst", "port", "7"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        sleep(Duration::from_secs(1));
+        let report = net
+            .measure(&[&at[..], &["--rate", "5000", "--duration", "20", "--count", "6000", "--flows", "500"]].concat());
+        let output = capture.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let source = |line: &str| Some(line.split_whitespace().nth(2)?.strip_prefix(own)?.to_owned());
+        let sources: HashSet<String> = text.lines().filter_map(source).collect();
+        assert_eq!(sources.len(), 500, "{report}");
+        assert!(sources.contains(".9007") && sources.contains(".9506"), "{sources:?}");
+        assert!(trial(&report)["completed"].as_u64() > Some(0), "{report}");
+    }
+    assert_eq!(net.server_counter("Udp", "InCsumErrors"), 0);
+    assert_eq!(server_counter_v6(&net, "Udp6InCsumErrors"), 0);
+}
+
+#[test]
 fn a_flood_outside_namespaces_made_for_it_is_refused() {
     let output = bench(&["udp", "--interface", "lo", "--target", "127.0.0.1:7"]);
     let error = String::from_utf8_lossy(&output.stderr);
@@ -128,7 +161,8 @@ fn a_flood_outside_namespaces_made_for_it_is_refused() {
 #[test]
 fn each_bad_argument_says_what_to_do_and_exits_with_2() {
     let base = ["udp", "--interface", "bw0", "--target", "10.77.0.2:7"];
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 10] = [
+        (&["--flows", "2", "--sender", "kernel"], "live frames"),
         (&["--arrivals", "poisson", "--rate", "1000"], "--sender kernel"),
         (&["--arrivals", "burst", "--sender", "kernel"], "--rate"),
         (&["--size", "61"], "62"),

@@ -105,12 +105,19 @@ fn print_verdict(server: &Contender, baseline: &Contender, figures: &[&String]) 
         .filter(|(_, difference)| sure(difference.verdict))
         .map(|(name, difference)| format!("{name} {}", difference.verdict.text()))
         .collect();
-    let unknown = told.is_empty() || told.iter().any(|(_, difference)| difference.verdict == Verdict::Unknown);
+    let unknown: Vec<&str> = told
+        .iter()
+        .filter(|(_, difference)| difference.verdict == Verdict::Unknown)
+        .map(|(name, _)| name.as_str())
+        .collect();
     let verdict = match differ.as_slice() {
-        [] if unknown => "too few rounds: five at least, each with its figures".to_owned(),
+        [] if unknown.len() == told.len() => "too few rounds: five at least, each with its figures".to_owned(),
         [] => Verdict::NoDifference.text().to_owned(),
         differ => differ.join(", "),
     };
+    if !unknown.is_empty() {
+        println!("\nnothing is said of {}: too few rounds had it", unknown.join(", "));
+    }
     println!("\nverdict: {verdict}");
 }
 

@@ -35,6 +35,7 @@ pub(crate) struct LiveFrames {
     receiver: Receiver,
     ifindex: u32,
     path: Path,
+    flows: u16,
     trial: u32,
 }
 
@@ -45,13 +46,14 @@ struct Plan {
     interval_q10: u64,
     limit: u64,
     end_ns: u64,
+    flows: u16,
     attack: Option<Attack>,
 }
 
 /// Words of the longest headers in `struct plan`, of the whole, and where its counters begin.
 const HEADER_WORDS: usize = 9;
-const PLAN_WORDS: usize = 24;
-const COUNTERS: usize = 21;
+const PLAN_WORDS: usize = 26;
+const COUNTERS: usize = 23;
 
 impl LiveFrames {
     /// Loads sender and receiver, and attaches the receiver to the interface.
@@ -63,7 +65,12 @@ impl LiveFrames {
         let receiver = Receiver::attach(interface.index, hook)?;
         // Trials of another process, whose replies may still be on their way, should have other numbers.
         let trial = (monotonic_ns() >> 10) as u32;
-        Ok(Self { generate, receiver, ifindex: interface.index, path, trial })
+        Ok(Self { generate, receiver, ifindex: interface.index, path, flows: 1, trial })
+    }
+
+    /// The same, with requests from so many ports in turn, the path's first.
+    pub(crate) fn with_flows(self, flows: u16) -> Self {
+        Self { flows, ..self }
     }
 
     /// Makes the source known where no kernel answers for it: on a VLAN.
@@ -104,6 +111,7 @@ impl LiveFrames {
                 .map_or(u64::MAX, |rate| (rate * offer.duration.as_secs_f64()).round() as u64)
                 .min(offer.limit.unwrap_or(u64::MAX)),
             end_ns: start_ns + duration_ns,
+            flows: self.flows,
             attack: offer.attack,
         };
         self.set_plan(&request, &plan)?;
@@ -187,7 +195,10 @@ impl Plan {
         let headers_len = path.headers_len();
         let mut value = request[..headers_len].to_vec();
         value.resize(HEADER_WORDS * 8, 0);
-        let constants = [headers_len as u64, u64::from(trial), path.constant_sum(request, trial)];
+        let port = path.source.port();
+        // The sender adds the port of each request.
+        let sum = path.constant_sum(request, trial) - u64::from(port.to_be());
+        let constants = [headers_len as u64, u64::from(trial), sum, port.into(), self.flows.into()];
         let words = constants.into_iter().chain([self.start_ns, self.interval_q10, self.limit, self.end_ns]);
         value.extend(words.flat_map(u64::to_ne_bytes));
         if let Some(attack) = &self.attack {

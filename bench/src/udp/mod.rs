@@ -69,6 +69,8 @@ const EXAMPLES: &str = "Examples:
     barewire-bench udp --interface bw0 --target 10.77.0.2:7 --rate max --duration 5
   A thousand requests and no more:
     barewire-bench udp --interface bw0 --target 10.77.0.2:7 --rate 10000 --count 1000
+  Ten thousand flows:
+    barewire-bench udp --interface bw0 --target 10.77.0.2:7 --flows 10000
   Ping-pong through a socket, over IPv6:
     barewire-bench udp --interface bw0 --target [fd00:77::2]:7 --sender kernel --closed-loop --window 1
   From our own stack, as from independent users:
@@ -113,6 +115,9 @@ pub(crate) struct UdpArgs {
     /// Send so many requests at most
     #[arg(long, value_name = "N", conflicts_with = "warmup", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
+    /// Send from so many ports in turn, from 9007 on: as many flows to the server (live frames)
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=50000))]
+    flows: u16,
     /// Send for half a second before, without counting it
     #[arg(long)]
     warmup: bool,
@@ -146,7 +151,7 @@ pub(crate) fn run(args: &UdpArgs) -> Result<()> {
     let (outcome, back_end, timestamps) = match args.sender {
         Sender::LiveFrames => {
             let path = path(&interface, args.target)?;
-            let mut sender = LiveFrames::open(&interface, path, args.receiver)?;
+            let mut sender = LiveFrames::open(&interface, path, args.receiver)?.with_flows(args.flows);
             let outcome = measure(args, &offer, |offer| sender.run(offer))?;
             (outcome, BackEnd::LiveFrames, Timestamps::Interface)
         }
@@ -208,6 +213,9 @@ fn check(args: &UdpArgs) -> Result<()> {
             args.frame_len(),
             frame::MAX_LIVE_LEN
         )));
+    }
+    if args.sender != Sender::LiveFrames && args.flows > 1 {
+        return Err(Error::usage("--flows: live frames alone come from several ports, leave out --sender"));
     }
     if args.sender != Sender::Kernel && args.target.ip().is_loopback() {
         return Err(Error::usage("the loopback carries no frames of XDP: use `--sender kernel`"));
