@@ -88,7 +88,7 @@ fn testpmd(shape: Shape) -> Contestant {
     let device = format!("net_af_xdp0,iface={INTERFACE},start_queue=0,queue_count=1,force_copy=1");
     // Files of its own: other instances may run on this host.
     let files = format!("bw-{}", std::process::id());
-    let (rx, tx, mbufs) = ("--rxd=4096", "--txd=4096", "--total-num-mbufs=32768");
+    let (rx, tx, mbufs) = ("--rxd=8192", "--txd=8192", "--total-num-mbufs=32768");
     let eal = ["--no-huge", "--no-pci", "-m", "256", "--no-telemetry", "--file-prefix", &files, "-l", &cores];
     let main = GENERATOR_CORE.to_string();
     let device = ["--main-lcore", &main, "--vdev", &device];
@@ -102,7 +102,7 @@ fn testpmd(shape: Shape) -> Contestant {
         ..Contestant::new(
             TESTPMD,
             "DPDK's forwarder 5tswap on net_af_xdp, polling",
-            "rings of 4096 each way, the most that this device takes, bursts of 32; 32768 buffers",
+            "rings of 8192 each way, bursts of 32; 32768 buffers",
             words.collect(),
         )
     }
