@@ -34,9 +34,18 @@ const ORDER: [&str; 9] = ["peak", "loss-free", "overload", "goodput", "rate", "r
 /// such.
 pub(crate) fn in_order<'a>(figures: impl Iterator<Item = (&'a String, &'a Figure)>) -> Vec<String> {
     let place = |name: &str| ORDER.iter().position(|head| name.starts_with(head)).unwrap_or(ORDER.len());
-    let key = |(name, figure): (&String, &Figure)| (figure.better == Better::Lower, place(name), natural(name));
+    let key = |(name, figure): (&String, &Figure)| {
+        let (size, rest) = split_size(name);
+        (figure.better == Better::Lower, size, place(rest), natural(rest))
+    };
     let sorted: BTreeMap<_, _> = figures.map(|figure| (key(figure), figure.0.clone())).collect();
     sorted.into_values().collect()
+}
+
+/// The frame size that a name begins with, as `64B-peak` does; names without one come last.
+fn split_size(name: &str) -> (u32, &str) {
+    let split = name.split_once("B-").and_then(|(size, rest)| Some((size.parse().ok()?, rest)));
+    split.unwrap_or((u32::MAX, name))
 }
 
 /// A name with numbers of one length, so that `rr-64` comes before `rr-1000`.
@@ -78,6 +87,9 @@ mod tests {
         let names = ["p99", "rr-1000", "crr", "p50", "rr-64", "peak", "rr-1", "rr-64"].map(String::from);
         let figures =
             names.iter().map(|name| (name, if name.starts_with("p5") || name == "p99" { &lower } else { &higher }));
+        let sized = ["1514B-loss-free", "rr-1", "64B-peak", "1514B-peak"].map(String::from);
+        let sized = sized.iter().map(|name| (name, &higher));
+        assert_eq!(in_order(sized), ["64B-peak", "1514B-peak", "1514B-loss-free", "rr-1"]);
         assert_eq!(in_order(figures), ["peak", "rr-1", "rr-64", "rr-1000", "crr", "p50", "p99"]);
     }
 }
