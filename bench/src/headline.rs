@@ -22,6 +22,7 @@ use crate::signals;
 
 /// A comparison, and what of it is told.
 struct Part {
+    protocol: &'static str,
     /// What its figures' names begin with.
     prefix: &'static str,
     arguments: &'static [&'static str],
@@ -32,18 +33,21 @@ struct Part {
 
 const PARTS: [Part; 3] = [
     Part {
+        protocol: "UDP",
         prefix: "64B-",
         arguments: &["udp", "--only", "barewire,kernel-epoll,bare-af-xdp"],
         seconds: 0.4,
         figures: &["peak", "loss-free", "p50"],
     },
     Part {
+        protocol: "UDP",
         prefix: "1514B-",
         arguments: &["udp", "--size", "1514", "--only", "barewire,kernel-epoll"],
         seconds: 0.4,
         figures: &["peak", "loss-free", "p50"],
     },
     Part {
+        protocol: "TCP",
         prefix: "",
         arguments: &["tcp", "--full", "--only", "barewire,kernel-epoll,smoltcp"],
         seconds: 1.0,
@@ -120,10 +124,10 @@ impl Drop for Scratch {
 
 /// One result of all parts: a server's rounds are put together in their order.
 fn merge(parts: Vec<(&Part, Document)>, rounds_asked: u32) -> Document {
-    let description = |(part, document): &(&Part, Document)| {
-        format!("`compare {}`: {}", part.arguments.join(" "), document.network.description)
-    };
-    let descriptions: Vec<String> = parts.iter().map(description).collect();
+    let description =
+        |(part, document): &(&Part, Document)| format!("{}: {}", part.protocol, document.network.description);
+    let mut descriptions: Vec<String> = parts.iter().map(description).collect();
+    descriptions.dedup();
     let Network { family, mtu, interface, target, .. } = parts[0].1.network.clone();
     let interrupted = signals::stopping() || parts.iter().any(|(_, document)| document.interrupted);
     let mut servers: Vec<Contender> = Vec::new();
