@@ -95,6 +95,8 @@ pub struct Datagram<'a> {
     part: usize,
     len: usize,
     to_group: bool,
+    /// The application may have written into it.
+    touched: bool,
     traffic_class: u8,
 }
 
@@ -103,14 +105,14 @@ impl<'a> Datagram<'a> {
     #[must_use]
     pub fn new(source: SocketAddr, destination: SocketAddr, room: &'a mut [u8], len: usize) -> Self {
         let len = len.min(room.len());
-        Self { source, destination, room, part: len, len, to_group: false, traffic_class: 0 }
+        Self { source, destination, room, part: len, len, to_group: false, touched: false, traffic_class: 0 }
     }
 
     /// A datagram of `len` bytes that goes on in further chunks behind the first `part` bytes of `room`.
     #[must_use]
     pub fn long(source: SocketAddr, destination: SocketAddr, room: &'a mut [u8], part: usize, len: usize) -> Self {
         let part = part.min(room.len());
-        Self { source, destination, room, part, len, to_group: false, traffic_class: 0 }
+        Self { source, destination, room, part, len, to_group: false, touched: false, traffic_class: 0 }
     }
 
     /// The same, and the traffic class that it came in.
@@ -179,7 +181,14 @@ impl<'a> Datagram<'a> {
     /// The memory that the payload lies at the start of, up to the end of the frame: to write an answer into.
     #[must_use]
     pub const fn room_mut(&mut self) -> &mut [u8] {
+        self.touched = true;
         self.room
+    }
+
+    /// Whether its bytes may be others than those that came.
+    #[inline]
+    pub(crate) const fn is_touched(&self) -> bool {
+        self.touched
     }
 }
 

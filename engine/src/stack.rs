@@ -28,6 +28,7 @@ mod outbox;
 mod plain;
 mod tcp;
 mod udp;
+mod ways;
 
 use std::net::Ipv6Addr;
 
@@ -56,6 +57,7 @@ use crate::wire::ndp::RouterAdvertisement;
 use autoconf::Configured;
 use egress::{Egress, Way};
 use outbox::Turn;
+use ways::Ways;
 
 /// Everything a stack has to be told.
 #[derive(Clone, Debug)]
@@ -268,6 +270,8 @@ impl<A: App> Stack<A> {
                 marking: config.marking,
                 tcp_hop_limit: config.tcp.as_ref().map_or(DEFAULT_HOP_LIMIT, |tcp| tcp.ttl),
                 own_queue: config.own_queue.clone(),
+                ways: Ways::new(),
+                upkeep_at: Instant::ZERO,
                 counters: StackCounters::default(),
             },
             events: ArrayVec::new(),
@@ -278,26 +282,16 @@ impl<A: App> Stack<A> {
     /// Digests as many received frames as `out` has room for answers; the others stay in `received`.
     pub fn receive(&mut self, now: Instant, received: &mut Burst, umem: &mut Umem, out: &mut Burst) {
         let mut frames = received.take(out.room()).peekable();
-        while let Some(mut frame) = frames.next() {
+        while let Some(frame) = frames.next() {
             if let Some(next) = frames.peek() {
                 umem.prefetch(next);
             }
             self.egress.counters.received += 1;
-            let Some(carried) = self.plain_link.carried(umem.bytes(&frame)).filter(|_| !umem.is_chain(&frame)) else {
-                self.digest(now, frame, umem, out);
-                continue;
-            };
-            if let Some(inbound) = &self.plain_segment(carried, &frame, umem) {
-                self.tcp(now, inbound, frame, umem, out);
-                continue;
-            }
-            match self.plain(now, carried, &mut frame, umem) {
-                Some(Outcome::Answered) => {
-                    self.egress.counters.delivered += 1;
-                    self.egress.push(frame, umem, out);
-                }
-                Some(outcome) => self.conclude(now, outcome, frame, umem, out),
-                None => self.digest(now, frame, umem, out),
+            let carried = if umem.is_chain(&frame) { None } else { self.plain_link.carried(umem.bytes(&frame)) };
+            match carried {
+                Some((ethernet::IPV4, at)) => self.take_v4(now, at, frame, umem, out),
+                Some((ethernet::IPV6, at)) => self.take_v6(now, at, frame, umem, out),
+                _ => self.digest(now, frame, umem, out),
             }
         }
     }
@@ -339,6 +333,20 @@ impl<A: App> Stack<A> {
     /// Appends to `out`, as far as it has room: frames whose neighbor was found, questions who has an address that are due,
     /// and what the application wants to send.
     pub fn transmit(&mut self, now: Instant, umem: &mut Umem, out: &mut Burst) {
+        if self.egress.upkeep_is_due(now) {
+            self.transmit_upkeep(now, umem, out);
+        }
+        debug_assert!(self.egress.upkeep_at <= self.next_upkeep(), "nothing is due before it is looked after");
+        let Self { app, egress, tcp, sessions, .. } = self;
+        app.poll(now, &mut Turn { now, egress, tcp: tcp.as_mut(), sessions, umem, out });
+        // What the application sends in fragments.
+        self.egress.flush_outgoing(now, umem, out);
+        self.transmit_tcp(now, umem, out);
+    }
+
+    /// What is sent neither for connections nor by the application: most turns have nothing of it to do.
+    #[inline(never)]
+    fn transmit_upkeep(&mut self, now: Instant, umem: &mut Umem, out: &mut Burst) {
         self.egress.flush_found(umem, out);
         self.egress.flush_outgoing(now, umem, out);
         self.expire_fragments(now, umem, out);
@@ -347,6 +355,7 @@ impl<A: App> Stack<A> {
         self.egress.transmit_reports(now, umem, out);
         let app = &mut self.app;
         self.egress.transmit_questions(now, umem, out, |packet| icmp::tell_unreachable(app, now, packet));
+        self.take_changes(now);
         if !self.ready && self.egress.addresses.all_preferred() {
             self.ready = true;
             if self.probes {
@@ -354,11 +363,17 @@ impl<A: App> Stack<A> {
             }
             self.tell(Event::Ready);
         }
-        let Self { app, egress, tcp, sessions, .. } = self;
-        app.poll(now, &mut Turn { now, egress, tcp: tcp.as_mut(), sessions, umem, out });
-        // What the application sends in fragments.
-        self.egress.flush_outgoing(now, umem, out);
-        self.transmit_tcp(now, umem, out);
+        // Without room, something may have been left undone.
+        self.egress.upkeep_at = if out.room() == 0 { Instant::ZERO } else { self.next_upkeep() };
+    }
+
+    /// When upkeep is due next, neighbors and what waits to be sent aside.
+    fn next_upkeep(&self) -> Instant {
+        let fragments = self.reassembly.next_deadline();
+        let autoconf = self.autoconf.as_ref().and_then(Configured::next_deadline);
+        let addresses = self.egress.addresses.next_deadline();
+        let members = self.egress.members.next_deadline();
+        [addresses, members, fragments, autoconf].into_iter().flatten().min().unwrap_or(Instant::from_ns(u64::MAX))
     }
 
     /// When the stack has something to do next, if no frame comes before.
@@ -372,12 +387,16 @@ impl<A: App> Stack<A> {
 
     /// Takes out the oldest event.
     pub fn next_event(&mut self) -> Option<Event> {
-        self.events.pop_at(0)
+        let event = self.events.pop_at(0)?;
+        // There may be more to tell, for which there was no room.
+        self.egress.hurry_upkeep();
+        Some(event)
     }
 
     /// Hears from the worker that leads the probing that the addresses are ours.
     pub fn settle_addresses(&mut self) {
         self.egress.addresses.settle();
+        self.egress.hurry_upkeep();
     }
 
     /// Hears of a neighbor from another worker: it is entered if it is known or searched for here.
@@ -388,6 +407,7 @@ impl<A: App> Stack<A> {
     /// Tells the neighbors anew where our addresses are.
     pub fn announce_addresses(&mut self, now: Instant) {
         self.egress.addresses.announce(now);
+        self.egress.hurry_upkeep();
     }
 
     /// Sends no IP packet that is longer than `mtu` bytes from now on.
@@ -396,6 +416,7 @@ impl<A: App> Stack<A> {
             configured.set_link_mtu(mtu);
         }
         self.egress.paths.set_link(mtu);
+        self.egress.hurry_upkeep();
         if let Some(tcp) = &mut self.tcp {
             tcp.set_mtu(mtu, umem);
         }
@@ -409,10 +430,11 @@ impl<A: App> Stack<A> {
 
     /// Takes other ways out.
     pub fn set_routes(&mut self, routes: Routes) {
-        match &mut self.autoconf {
-            Some(configured) => self.egress.routes = configured.set_routes(routes),
-            None => self.egress.routes = routes,
-        }
+        let routes = match &mut self.autoconf {
+            Some(configured) => configured.set_routes(routes),
+            None => routes,
+        };
+        self.egress.set_routes(routes);
     }
 
     /// Counts frames of the last bursts that the device did not take.

@@ -171,18 +171,36 @@ impl Neighbors {
     /// The MAC address to send to a neighbor by, if it is known.
     #[inline]
     pub fn resolve(&mut self, address: IpAddress, now: Instant) -> Option<Mac> {
+        self.resolve_until(address, now).map(|(mac, _)| mac)
+    }
+
+    /// The same, and until when that may be relied on as long as the [`epoch`](Self::epoch) is the same.
+    #[inline]
+    pub fn resolve_until(&mut self, address: IpAddress, now: Instant) -> Option<(Mac, Instant)> {
         match self.front.resolve(address, now) {
-            Some(mac) => Some(mac),
+            Some(known) => Some(known),
             None => self.look_up(address, now),
         }
     }
 
+    /// Another one begins whenever what was said of any neighbor may not hold any more.
+    #[inline]
+    #[must_use]
+    pub const fn epoch(&self) -> u32 {
+        self.front.epoch()
+    }
+
+    /// Begins another epoch: addresses or routes are others than before.
+    pub const fn begin_epoch(&mut self) {
+        self.front.begin_epoch();
+    }
+
     /// What the front cache does not know. A call of its own, so that it takes no registers from the short way.
     #[inline(never)]
-    fn look_up(&mut self, address: IpAddress, now: Instant) -> Option<Mac> {
+    fn look_up(&mut self, address: IpAddress, now: Instant) -> Option<(Mac, Instant)> {
         if let Some(mac) = self.given(address) {
             self.front.put(address, mac, FOREVER);
-            return Some(mac);
+            return Some((mac, FOREVER));
         }
         let entry = self.cache.get(address)?;
         let mac = entry.mac;
@@ -199,7 +217,7 @@ impl Neighbors {
             State::Incomplete | State::Delay | State::Probe => now + RETRANS_TIMER,
         };
         self.front.put(address, mac, good_until);
-        Some(mac)
+        Some((mac, good_until))
     }
 
     /// Keeps a frame (its IP packet; no Ethernet header yet) until the neighbor is found, and searches for it. Returns

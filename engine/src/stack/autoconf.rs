@@ -70,11 +70,13 @@ impl<A: App> Stack<A> {
     pub fn hear_of_router(&mut self, told: &RouterAdvertisement, source: Ipv6Addr, now: Instant) {
         if let Some(configured) = &mut self.autoconf {
             configured.autoconf.receive(told, source, now);
+            self.egress.hurry_upkeep();
         }
     }
 
     /// Hears from the worker that leads the probing what became of an address that routers' words led to.
     pub fn hear_of_address(&mut self, address: IpAddress, news: AddressNews, now: Instant) {
+        self.egress.hurry_upkeep();
         match news {
             AddressNews::Settled => self.egress.addresses.settle_gained(address),
             AddressNews::Taken => {
@@ -87,7 +89,8 @@ impl<A: App> Stack<A> {
     /// Puts the ways out together anew if routers told of others. Allocates, so it is for housekeeping.
     pub fn settle_routes(&mut self) {
         if let Some(configured) = self.autoconf.as_mut().filter(|configured| configured.is_stale) {
-            self.egress.routes = configured.all_routes();
+            let routes = configured.all_routes();
+            self.egress.set_routes(routes);
         }
     }
 
@@ -145,7 +148,7 @@ impl<A: App> Stack<A> {
     }
 
     /// Gains and loses addresses. What there is no room to tell of waits.
-    fn take_changes(&mut self, now: Instant) {
+    pub(super) fn take_changes(&mut self, now: Instant) {
         while self.events.len() < EVENTS
             && let Some(configured) = &mut self.autoconf
             && let Some(change) = configured.autoconf.next_change()
@@ -158,6 +161,7 @@ impl<A: App> Stack<A> {
                 }
                 Change::Remove(address) => {
                     self.egress.addresses.lose(address.into());
+                    self.egress.neighbors.begin_epoch();
                     self.egress.members.leave_own(ndp::solicited_node(address).into(), now);
                     self.tell_of(address.into(), AddressNews::Lost, probing);
                 }
@@ -176,6 +180,7 @@ impl<A: App> Stack<A> {
         if self.egress.addresses.gain(prefix, temporary, probing, now)
             && let Some(v6) = address.to_v6()
         {
+            self.egress.neighbors.begin_epoch();
             self.egress.members.join_own(ndp::solicited_node(v6).into(), now);
             self.tell_of(address, AddressNews::Probed, probing);
         }

@@ -8,6 +8,7 @@ use crate::counters::StackCounters;
 use crate::link::address::{Addresses, Claim};
 use crate::link::neighbor::{Due, Neighbors};
 use crate::network::identification::Identifications;
+use crate::network::is_valid_source;
 use crate::network::membership::Membership;
 use crate::network::path_mtu::PathMtus;
 use crate::network::route::Routes;
@@ -17,6 +18,7 @@ use crate::wire::ethernet::{self, Mac, Tags};
 use crate::wire::ip::IpAddress;
 use crate::wire::{arp, icmpv4, icmpv6, ipv4, ipv6, ndp, udp};
 
+use super::ways::Ways;
 use super::{Inbound, Marking};
 
 /// The congestion notification in a traffic class (RFC 3168).
@@ -44,11 +46,16 @@ pub(super) struct Egress {
     pub(super) tcp_hop_limit: u8,
     /// Which flows the NIC gives to this worker's queue, if that is known.
     pub(super) own_queue: Option<OwnQueue>,
+    pub(super) ways: Ways,
+    /// When to look after addresses, groups, fragments and what routers told: not later than something of it is due, and
+    /// at once (zero) when any of it may have changed.
+    pub(super) upkeep_at: Instant,
     pub(super) counters: StackCounters,
 }
 
 impl Egress {
     /// Puts a finished frame out.
+    #[inline]
     pub(super) fn push(&mut self, frame: Frame, umem: &mut Umem, out: &mut Burst) {
         self.counters.originated += 1;
         self.forward(frame, umem, out);
@@ -68,6 +75,47 @@ impl Egress {
         }
         let members = self.members.next_deadline();
         [self.addresses.next_deadline(), self.neighbors.next_deadline(), members].into_iter().flatten().min()
+    }
+
+    /// Whether a turn has more to look after than connections and the application.
+    #[inline]
+    pub(super) fn upkeep_is_due(&self, now: Instant) -> bool {
+        self.upkeep_at <= now
+            || self.neighbors.has_found()
+            || self.neighbors.next_deadline().is_some_and(|next| next <= now)
+            || !self.outgoing.is_empty()
+    }
+
+    /// Addresses, groups, fragments or what routers told may have changed.
+    #[inline]
+    pub(super) const fn hurry_upkeep(&mut self) {
+        self.upkeep_at = Instant::ZERO;
+    }
+
+    /// Takes other ways out.
+    pub(super) fn set_routes(&mut self, routes: Routes) {
+        self.routes = routes;
+        self.neighbors.begin_epoch();
+    }
+
+    /// The MAC address that a packet goes to from `ours` to `theirs`, if it was found out lately and datagrams may come in
+    /// by that way.
+    #[inline(always)]
+    pub(super) fn known_way(&self, ours: IpAddress, theirs: IpAddress, now: Instant) -> Option<Mac> {
+        self.ways.find(ours, theirs, self.neighbors.epoch(), now)
+    }
+
+    /// Finds it out; zero unless the neighbor is known.
+    #[inline(never)]
+    pub(super) fn find_way(&mut self, ours: IpAddress, theirs: IpAddress, now: Instant) -> Mac {
+        let next_hop = self.routes.next_hop(theirs);
+        let Some(known) = next_hop.and_then(|next_hop| self.neighbors.resolve_until(next_hop, now)) else {
+            return Mac::ZERO;
+        };
+        if is_valid_source(theirs) && self.addresses.may_receive(theirs, ours) {
+            self.ways.put((ours, theirs), known, self.neighbors.epoch());
+        }
+        known.0
     }
 
     /// Sends an IP packet that answers `inbound`: by the route to where that came from, or straight back if the neighbor

@@ -51,6 +51,7 @@ impl<A: App> Stack<A> {
     /// Takes in a router's question that another worker heard.
     pub fn hear_query(&mut self, query: &Query, is_v4: bool, now: Instant) {
         self.egress.members.query(query, is_v4, now);
+        self.egress.hurry_upkeep();
     }
 
     /// The next group that the application joined or left, and which of the two: whoever decides which frames come here
@@ -62,6 +63,7 @@ impl<A: App> Stack<A> {
     /// Hears whether applications on any worker are in a group.
     pub fn set_group(&mut self, group: IpAddress, joined: bool, now: Instant) {
         self.egress.members.set_elsewhere(group, joined, now);
+        self.egress.hurry_upkeep();
     }
 
     /// Whether a datagram to a group or broadcast address is wanted.

@@ -54,6 +54,7 @@ impl<A: App> Stack<A> {
     /// The long way. A call of its own, so that it takes no registers from the short one.
     #[inline(never)]
     pub(super) fn digest(&mut self, now: Instant, mut frame: Frame, umem: &mut Umem, out: &mut Burst) {
+        self.egress.hurry_upkeep();
         let outcome = match self.accept(&frame, umem) {
             Ok(Ours::Whole(accepted)) if umem.is_chain(&frame) => {
                 umem.truncate_chain(&mut frame, accepted.inbound.end());

@@ -88,6 +88,7 @@ impl<S: Default> Outbox for Turn<'_, S> {
     }
 
     fn join(&mut self, group: IpAddr) -> Result<(), JoinError> {
+        self.egress.hurry_upkeep();
         self.egress.members.join(group.into(), self.now).map(|_| ()).map_err(|error| match error {
             membership::JoinError::NotAGroup => JoinError::NotAGroup,
             membership::JoinError::TooMany => JoinError::TooMany,
@@ -95,6 +96,7 @@ impl<S: Default> Outbox for Turn<'_, S> {
     }
 
     fn leave(&mut self, group: IpAddr) {
+        self.egress.hurry_upkeep();
         self.egress.members.leave(group.into(), self.now);
     }
 

@@ -32,12 +32,42 @@ impl ChecksumPolicy {
     /// The same for a protocol in which a checksum of zero is one like any other.
     #[inline(always)]
     pub fn accepts_present(self, checksum: u16, pseudo: Sum, segment: impl FnOnce(Sum) -> Sum) -> bool {
+        self.judge(checksum, pseudo, segment).is_some()
+    }
+
+    /// The same, and what the checksum is then.
+    #[inline(always)]
+    fn judge(self, checksum: u16, pseudo: Sum, segment: impl FnOnce(Sum) -> Sum) -> Option<Checksum> {
         match self {
-            Self::Trust => true,
-            Self::Verify => segment(pseudo).is_valid(),
+            Self::Trust => Some(Checksum::OfNothing),
             // What Linux leaves there for a NIC to complete: the sum of the pseudo header alone.
-            Self::AcceptPartial => checksum == pseudo.fold() || segment(pseudo).is_valid(),
+            Self::AcceptPartial if checksum == pseudo.fold() => Some(Checksum::OfNothing),
+            Self::Verify | Self::AcceptPartial => segment(pseudo).is_valid().then_some(Checksum::OfTheWhole),
         }
+    }
+}
+
+/// What a checksum that was taken says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    /// It is that of the whole datagram.
+    OfTheWhole,
+    /// Nothing that can be relied on.
+    OfNothing,
+}
+
+/// The same as [`accepts`], and what the checksum says of a datagram that is taken.
+#[inline(always)]
+pub fn judge(
+    policy: ChecksumPolicy,
+    is_v4: bool,
+    checksum: u16,
+    pseudo: Sum,
+    datagram: impl FnOnce(Sum) -> Sum,
+) -> Option<Checksum> {
+    match checksum {
+        0 => is_v4.then_some(Checksum::OfNothing),
+        checksum => policy.judge(checksum, pseudo, datagram),
     }
 }
 
@@ -53,11 +83,7 @@ pub fn accepts(
     pseudo: Sum,
     datagram: impl FnOnce(Sum) -> Sum,
 ) -> bool {
-    if is_v4 {
-        policy.accepts(checksum, pseudo, datagram)
-    } else {
-        checksum != 0 && policy.accepts_present(checksum, pseudo, datagram)
-    }
+    judge(policy, is_v4, checksum, pseudo, datagram).is_some()
 }
 
 /// The UDP ports that an application listens on.

@@ -201,6 +201,14 @@ impl Header {
         Ok(Self { destination: Mac(destination), source: Mac(source), tags, ethertype })
     }
 
+    /// Reads the header of a frame that has no tags.
+    #[inline(always)]
+    #[must_use]
+    pub const fn untagged(header: &[u8; LEN]) -> Self {
+        let tags = Tags { bytes: [[0; TAG_LEN]; 2], count: 0 };
+        Self { destination: destination(header), source: source(header), tags, ethertype: be16(header, 12) }
+    }
+
     /// Bytes of the header, tags included.
     #[inline]
     #[must_use]

@@ -40,6 +40,13 @@ pub const fn total_len(header: &[u8; LEN]) -> u16 {
     be16(header, 2)
 }
 
+/// DSCP and ECN.
+#[inline]
+#[must_use]
+pub const fn traffic_class(header: &[u8; LEN]) -> u8 {
+    header[1]
+}
+
 /// Hops left.
 #[inline]
 #[must_use]
@@ -61,6 +68,13 @@ pub fn destination(header: &[u8; LEN]) -> Ipv4Addr {
     four(header, 16).into()
 }
 
+/// Sum of both addresses.
+#[inline(always)]
+#[must_use]
+pub fn address_sum(header: &[u8; LEN]) -> Sum {
+    Sum::default().add_bytes(&header[12..])
+}
+
 /// Whether it is the header of a fragment of a datagram, first or later.
 #[inline]
 #[must_use]
@@ -68,11 +82,18 @@ pub const fn is_fragment(header: &[u8; LEN]) -> bool {
     be16(header, 6) & FRAGMENT != 0
 }
 
-/// Whether it is a header without options of a whole datagram of `protocol`.
+/// What the payload is.
 #[inline]
 #[must_use]
-pub const fn is_plain(header: &[u8; LEN], protocol: u8) -> bool {
-    header[0] == 0x45 && !is_fragment(header) && header[9] == protocol
+pub const fn protocol(header: &[u8; LEN]) -> u8 {
+    header[PROTOCOL_AT]
+}
+
+/// Whether it is a header without options of a whole datagram.
+#[inline]
+#[must_use]
+pub const fn is_plain(header: &[u8; LEN]) -> bool {
+    header[0] == 0x45 && !is_fragment(header)
 }
 
 /// A received packet: header, options and payload, with any padding behind its total length cut off.
@@ -236,7 +257,7 @@ impl Header {
     ///
     /// The identification is zero: a datagram that may not be fragmented is atomic, and its field has no
     /// meaning (RFC 6864, section 4.1).
-    #[inline]
+    #[inline(always)]
     pub fn write(&self, out: &mut [u8; LEN]) {
         self.write_with(out, 0, DONT_FRAGMENT);
     }
@@ -247,25 +268,27 @@ impl Header {
         self.write_with(out, identification, offset >> 3 | if more { MORE_FRAGMENTS } else { 0 });
     }
 
-    #[inline]
+    #[inline(always)]
     fn write_with(&self, out: &mut [u8; LEN], identification: u16, flags_and_offset: u16) {
         let total_len = self.payload_len + LEN as u16;
-        let version_and_class = u16::from_be_bytes([0x45, self.traffic_class]);
-        let ttl_and_protocol = u16::from_be_bytes([self.ttl, self.protocol]);
+        let first = u32::from_be_bytes([0x45, self.traffic_class, 0, 0]) | u32::from(total_len);
+        let second = u32::from(identification) << 16 | u32::from(flags_and_offset);
+        let third = u32::from_be_bytes([self.ttl, self.protocol, 0, 0]);
         // Summed up from the fields: reading back what was just written would stall on the stores.
-        let checksum = Sum::default()
-            .add_values([version_and_class, total_len, identification, flags_and_offset, ttl_and_protocol])
-            .add_ipv4([self.source, self.destination])
-            .checksum();
-        out[..2].copy_from_slice(&version_and_class.to_be_bytes());
-        out[2..4].copy_from_slice(&total_len.to_be_bytes());
-        out[4..6].copy_from_slice(&identification.to_be_bytes());
-        out[6..8].copy_from_slice(&flags_and_offset.to_be_bytes());
-        out[8..10].copy_from_slice(&ttl_and_protocol.to_be_bytes());
-        out[10..12].copy_from_slice(&checksum.to_be_bytes());
+        let sum = Sum::default().add_words([first, second, third]).add_ipv4([self.source, self.destination]);
+        out[..4].copy_from_slice(&first.to_be_bytes());
+        out[4..8].copy_from_slice(&second.to_be_bytes());
+        out[8..12].copy_from_slice(&(third | u32::from(sum.checksum())).to_be_bytes());
         out[12..16].copy_from_slice(&self.source.octets());
         out[16..20].copy_from_slice(&self.destination.octets());
     }
+}
+
+/// Makes the header of a datagram that of its answer, with so many bytes behind it: as [`Header::write`] writes it.
+#[inline(always)]
+pub fn turn_round(header: &mut [u8; LEN], traffic_class: u8, ttl: u8, payload_len: u16) {
+    let (protocol, source, destination) = (protocol(header), destination(header), source(header));
+    Header { traffic_class, payload_len, ttl, protocol, source, destination }.write(header);
 }
 
 /// Makes a written header one of a datagram that may be fragmented on its way (RFC 791, section 2.3): with an

@@ -10,6 +10,7 @@ mod extension;
 use std::net::Ipv6Addr;
 
 use super::be16;
+use super::checksum::Sum;
 pub use super::ipv4::{TCP, UDP};
 use crate::base::DropReason;
 pub use extension::{
@@ -92,11 +93,18 @@ pub fn destination(header: &[u8; LEN]) -> Ipv6Addr {
     sixteen(header, 24)
 }
 
-/// Whether it is a header without extensions, in front of `protocol`, between addresses that may stand in one.
+/// Sum of both addresses.
+#[inline(always)]
+#[must_use]
+pub fn address_sum(header: &[u8; LEN]) -> Sum {
+    Sum::default().add_bytes(&header[8..])
+}
+
+/// Whether it is a header of IPv6 between addresses that may stand in one.
 #[inline]
 #[must_use]
-pub fn is_plain(header: &[u8; LEN], protocol: u8) -> bool {
-    header[0] >> 4 == 6 && next_header(header) == protocol && !has_mapped_address(header)
+pub fn is_plain(header: &[u8; LEN]) -> bool {
+    header[0] >> 4 == 6 && !has_mapped_address(header)
 }
 
 /// Whether sender or receiver is an IPv4 address in IPv6's form, which
@@ -117,7 +125,7 @@ pub fn is_mapped(address: Ipv6Addr) -> bool {
 /// The address that stands at `at`, sixteen bytes or more before the end.
 #[inline]
 pub(super) fn sixteen<const N: usize>(bytes: &[u8; N], at: usize) -> Ipv6Addr {
-    Ipv6Addr::from(std::array::from_fn::<u8, 16, _>(|i| bytes[at + i]))
+    bytes[at..].first_chunk::<16>().map_or(Ipv6Addr::UNSPECIFIED, |&octets| octets.into())
 }
 
 /// A received packet: header and what follows it, with any padding behind its payload length cut off.
@@ -251,7 +259,7 @@ pub struct Header {
 
 impl Header {
     /// Writes the header.
-    #[inline]
+    #[inline(always)]
     pub fn write(&self, out: &mut [u8; LEN]) {
         let first = 6 << 28 | u32::from(self.traffic_class) << 20 | self.flow_label & 0x000f_ffff;
         out[..4].copy_from_slice(&first.to_be_bytes());
@@ -261,6 +269,14 @@ impl Header {
         out[8..24].copy_from_slice(&self.source.octets());
         out[24..40].copy_from_slice(&self.destination.octets());
     }
+}
+
+/// Makes the header of a packet that of its answer in the same flow, with so many bytes behind it.
+#[inline(always)]
+pub fn turn_round(header: &mut [u8; LEN], traffic_class: u8, hop_limit: u8, payload_len: u16) {
+    let (flow_label, next_header) = (flow_label(header), next_header(header));
+    let (source, destination) = (destination(header), source(header));
+    Header { traffic_class, flow_label, payload_len, next_header, hop_limit, source, destination }.write(header);
 }
 
 #[cfg(test)]
@@ -330,10 +346,10 @@ mod tests {
             let mut out = [0; LEN];
             Header { source, destination, ..header(0) }.write(&mut out);
             assert_eq!(Packet::parse(&out).unwrap_err(), DropReason::Ipv6MappedAddress);
-            assert!(!is_plain(&out, UDP));
+            assert!(!is_plain(&out));
         }
         let mut out = [0; LEN];
         header(0).write(&mut out);
-        assert!(is_plain(&out, UDP) && !is_plain(&out, TCP));
+        assert!(is_plain(&out));
     }
 }

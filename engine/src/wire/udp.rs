@@ -141,6 +141,14 @@ pub fn write(out: &mut [u8; LEN], ports: (u16, u16), payload_len: u16, sum: Sum)
     out[6..].copy_from_slice(&checksum.to_be_bytes());
 }
 
+/// Makes the header of a datagram that of one with the same payload, between the same ends, the other way: its checksum is
+/// the same.
+#[inline(always)]
+pub fn turn_round(header: &mut [u8; LEN]) {
+    let [a, b, c, d, ..] = *header;
+    header[..4].copy_from_slice(&[c, d, a, b]);
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;

@@ -22,17 +22,28 @@ const EMPTY: Slot = Slot { address: IpAddress::NONE, mac: Mac::ZERO, good_until:
 #[derive(Debug)]
 pub(super) struct Front {
     slots: Box<[Slot; SLOTS]>,
+    /// Counts what was forgotten, for those who remember what is said here.
+    epoch: u32,
 }
 
 impl Front {
     pub(super) fn new() -> Self {
-        Self { slots: Box::new([EMPTY; SLOTS]) }
+        Self { slots: Box::new([EMPTY; SLOTS]), epoch: 0 }
     }
 
     #[inline]
-    pub(super) fn resolve(&self, address: IpAddress, now: Instant) -> Option<Mac> {
+    pub(super) fn resolve(&self, address: IpAddress, now: Instant) -> Option<(Mac, Instant)> {
         let slot = &self.slots[index(address)];
-        (slot.address == address && now < slot.good_until).then_some(slot.mac)
+        (slot.address == address && now < slot.good_until).then_some((slot.mac, slot.good_until))
+    }
+
+    #[inline]
+    pub(super) const fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    pub(super) const fn begin_epoch(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
     }
 
     pub(super) fn put(&mut self, address: IpAddress, mac: Mac, good_until: Instant) {
@@ -40,6 +51,7 @@ impl Front {
     }
 
     pub(super) fn forget(&mut self, address: IpAddress) {
+        self.begin_epoch();
         let slot = &mut self.slots[index(address)];
         if slot.address == address {
             *slot = EMPTY;
@@ -76,10 +88,10 @@ mod tests {
         let mut front = Front::new();
         assert_eq!(front.resolve(IpAddress::NONE, at(0)), None, "an empty slot");
         front.put(address, Mac::BROADCAST, at(9));
-        assert_eq!([8, 9].map(|ns| front.resolve(address, at(ns))), [Some(Mac::BROADCAST), None]);
+        assert_eq!([8, 9].map(|ns| front.resolve(address, at(ns))), [Some((Mac::BROADCAST, at(9))), None]);
         let other = (0..).map(|n: u32| IpAddress::v4(n.into())).find(|other| index(*other) == index(address)).unwrap();
         front.forget(other);
-        assert_eq!([other, address].map(|of| front.resolve(of, at(0))), [None, Some(Mac::BROADCAST)]);
+        assert_eq!([other, address].map(|of| front.resolve(of, at(0))), [None, Some((Mac::BROADCAST, at(9)))]);
         front.forget(address);
         assert_eq!(front.resolve(address, at(0)), None);
     }
