@@ -503,11 +503,6 @@ impl<A: App> Stack<A> {
     }
 }
 
-/// The IP payload of a frame.
-fn payload<'a>(bytes: &'a [u8], inbound: &Inbound) -> &'a [u8] {
-    bytes.get(inbound.payload_at..inbound.payload_at + inbound.payload_len).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tcp_rules_tests;
 #[cfg(test)]

@@ -97,6 +97,8 @@ impl Harness {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--release", "--quiet", "--package", "barewire-tests", "--bin", name]);
         cargo.arg("--manifest-path").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"));
+        // Incremental builds inline less: a twentieth more instructions.
+        cargo.env("CARGO_INCREMENTAL", "0");
         let status = cargo.status().expect("cargo runs this test, so it can be run");
         assert!(status.success(), "cargo could not build the harness: {cargo:?}");
         // The test build of the same program lies in `debug`, beside `release`.

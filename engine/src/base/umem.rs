@@ -303,7 +303,7 @@ impl Umem {
 
     /// Makes the packet `len` bytes longer at its start, out of the headroom: those bytes, to write a header
     /// into. `None`, and no change, if the headroom is shorter than that.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn prepend_len(&mut self, frame: &mut Frame, len: u16) -> Option<&mut [u8]> {
         frame.place_at(frame.offset().checked_sub(len)?, frame.len() + len);

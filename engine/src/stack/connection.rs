@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::app::{Connection, ConnectionId, SoftError};
 use crate::base::{Instant, Umem};
+use crate::transport::tcp::tuple::Tuple;
 use crate::transport::tcp::{Tcp, Trouble};
 
 /// A connection in the hands of its application. When it is put down, the connection's timer and its turn to send are
@@ -26,8 +27,8 @@ impl<'a> Conversation<'a> {
         self.tcp.note_writable(self.index);
     }
 
-    fn tuple(&self) -> crate::transport::tcp::tuple::Tuple {
-        self.tcp.tuple(self.index).unwrap_or(crate::transport::tcp::tuple::Tuple::NONE)
+    fn tuple(&self) -> &Tuple {
+        self.tcp.tuple(self.index).unwrap_or(&Tuple::NONE)
     }
 }
 

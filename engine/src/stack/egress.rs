@@ -62,6 +62,7 @@ impl Egress {
     }
 
     /// Puts a frame out that was counted as originated before.
+    #[inline(always)]
     fn forward(&mut self, frame: Frame, umem: &mut Umem, out: &mut Burst) {
         if let Err(frame) = out.push(frame) {
             umem.free(frame);
@@ -373,6 +374,26 @@ impl Egress {
             _ => icmpv4::write_echo_request(out, identifier, sequence, payload),
         }
         true
+    }
+
+    /// Puts an IP and an Ethernet header in front of the payload that the frame holds; in one go, where both are plain.
+    #[inline]
+    pub(super) fn write_headers(&self, frame: &mut Frame, umem: &mut Umem, way: &Way, protocol: u8, to: Mac) -> bool {
+        let (Some(source), Some(destination), 0) = (way.source.to_v4(), way.destination.to_v4(), self.tags.count())
+        else {
+            return self.write_ip(frame, umem, way, protocol) && self.write_ethernet(frame, umem, to, self.tags);
+        };
+        let len = umem.packet_len(frame);
+        if len + ipv4::LEN > usize::from(self.paths.link()) {
+            return false;
+        }
+        let Way { traffic_class, hop_limit: ttl, .. } = *way;
+        let link = ethernet::Header { destination: to, source: self.mac, tags: self.tags, ethertype: ethernet::IPV4 };
+        let header = ipv4::Header { traffic_class, payload_len: len as u16, ttl, protocol, source, destination };
+        let Some(out) = umem.prepend::<{ ethernet::LEN + ipv4::LEN }>(frame) else { return false };
+        let Some((front, back)) = out.split_first_chunk_mut() else { return false };
+        link.write_untagged(front);
+        back.first_chunk_mut().map(|out| header.write(out)).is_some()
     }
 
     /// Puts an IP header in front of the payload that the frame holds.

@@ -17,6 +17,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::ingress::Accepted;
+use super::tcp::Carrier;
 use super::{Inbound, Outcome, Stack};
 use crate::app::{Answer, App, Datagram};
 use crate::base::{Burst, Frame, Instant, Umem, UnsentReason};
@@ -201,8 +202,7 @@ impl<A: App> Stack<A> {
             return self.digest(now, frame, umem, out);
         };
         if plain.protocol == ip4::TCP && self.tcp.is_some() {
-            let Some(inbound) = inbound::<V>(plain, umem.bytes(&frame)) else { return umem.free(frame) };
-            return self.tcp(now, &inbound, frame, umem, out);
+            return self.plain_tcp::<V>(now, plain, frame, umem, out);
         }
         match self.plain::<V>(now, plain, &mut frame, umem) {
             Some(Outcome::Answered) => {
@@ -240,6 +240,19 @@ impl<A: App> Stack<A> {
             protocol if protocol == V::ICMP => self.plain_echo::<V>(now, plain, frame, umem),
             _ => None,
         }
+    }
+
+    #[inline(never)]
+    fn plain_tcp<V: Version>(&mut self, now: Instant, plain: Plain, frame: Frame, umem: &mut Umem, out: &mut Burst) {
+        let packet = umem.bytes(&frame).get(usize::from(plain.at)..).unwrap_or_default();
+        let (Some((source, destination)), Some((class, ..))) = (V::ends(packet), V::travels(packet)) else {
+            return umem.free(frame);
+        };
+        let (source, destination) = (source.into(), destination.into());
+        let at = usize::from(plain.at) + V::LEN;
+        let carrier = Carrier { at, len: plain.payload_len.into(), source, destination, class };
+        let from = |frame: &Frame, umem: &Umem| inbound::<V>(plain, umem.bytes(frame));
+        self.read_segment(now, &carrier, from, frame, umem, out);
     }
 
     #[inline(never)]

@@ -9,26 +9,64 @@ use crate::transport::tcp::tuple::Tuple;
 use crate::transport::tcp::{End, Events, Outgoing, Output, Tcp};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::Mac;
+use crate::wire::ip::IpAddress;
 use crate::wire::tcp::Packet;
 use crate::wire::{ipv4, tcp};
 
 use super::connection::{Conversation, id};
 use super::egress::{Egress, NextHop, Way};
-use super::{Inbound, Stack, payload};
+use super::{Inbound, Stack};
+
+/// The packet that a segment lies in, as far as TCP has to know it.
+pub(super) struct Carrier {
+    /// Where the segment begins in its frame.
+    pub(super) at: usize,
+    /// Bytes of it.
+    pub(super) len: usize,
+    pub(super) source: IpAddress,
+    pub(super) destination: IpAddress,
+    pub(super) class: u8,
+}
 
 impl<A: App> Stack<A> {
     /// Digests a TCP segment, and puts out what is to be answered at once.
-    pub(super) fn tcp(&mut self, now: Instant, inbound: &Inbound, mut frame: Frame, umem: &mut Umem, out: &mut Burst) {
-        let bytes = payload(umem.bytes(&frame), inbound);
+    #[inline(never)]
+    pub(super) fn tcp(&mut self, now: Instant, inbound: &Inbound, frame: Frame, umem: &mut Umem, out: &mut Burst) {
+        let Inbound { source, destination, traffic_class: class, payload_at: at, payload_len: len, .. } = *inbound;
+        let carrier = Carrier { at, len, source, destination, class };
+        self.read_segment(now, &carrier, |_, _| Some(*inbound), frame, umem, out);
+    }
+
+    /// The same of a segment that some packet carries. `from` finds out where that came from, in a frame with all headers:
+    /// only answers at once have to know.
+    #[inline(always)]
+    pub(super) fn read_segment(
+        &mut self,
+        now: Instant,
+        carrier: &Carrier,
+        from: impl FnOnce(&Frame, &Umem) -> Option<Inbound>,
+        mut frame: Frame,
+        umem: &mut Umem,
+        out: &mut Burst,
+    ) {
+        let Carrier { at, len, source, destination, class } = *carrier;
+        let bytes = umem.bytes(&frame).get(at..at + len).unwrap_or_default();
         let mut segment = Segment::EMPTY;
-        let Inbound { source, destination, traffic_class, .. } = *inbound;
-        if let Err(reason) = segment.read(bytes, source, destination, traffic_class, self.checksum) {
+        if let Err(reason) = segment.read(bytes, source, destination, class, self.checksum) {
             self.egress.counters.drop(reason);
             return umem.free(frame);
         }
-        let text_at = inbound.payload_at + usize::from(segment.header_len);
+        let text_at = at + usize::from(segment.header_len);
         let whole = Umem::narrow(&mut frame, text_at, segment.len as usize);
         debug_assert!(whole, "a segment lies within its frame");
+        let inbound = |frame: &mut Frame, umem: &mut Umem| {
+            let uncovered = umem.prepend_len(frame, text_at as u16).is_some();
+            debug_assert!(uncovered, "the headers are in front of the text");
+            let inbound = from(frame, umem);
+            let covered = Umem::narrow(frame, text_at, 0);
+            debug_assert!(covered);
+            inbound
+        };
         self.take_segment(now, inbound, &segment, frame, umem, out);
     }
 
@@ -47,7 +85,7 @@ impl<A: App> Stack<A> {
             self.egress.counters.drop(reason);
             return umem.free(frame);
         }
-        self.take_segment(now, inbound, &segment, frame, umem, out);
+        self.take_segment(now, |_, _| Some(*inbound), &segment, frame, umem, out);
     }
 
     /// Takes the segment apart that a chain holds; what is left in that is its text.
@@ -80,39 +118,38 @@ impl<A: App> Stack<A> {
         segment.read_long(header, (text, len), (source, destination), traffic_class, self.checksum)
     }
 
-    /// Hands a segment whose text is what the frame holds to TCP. A part of both its callers: one of them is the fast path.
+    /// Hands a segment whose text is what the frame holds to TCP. A part of all its callers: one of them is the fast path.
     #[inline(always)]
     fn take_segment(
         &mut self,
         now: Instant,
-        inbound: &Inbound,
+        inbound: impl FnOnce(&mut Frame, &mut Umem) -> Option<Inbound>,
         segment: &Segment,
         frame: Frame,
         umem: &mut Umem,
         out: &mut Burst,
     ) {
         let Some(tcp) = &mut self.tcp else { return umem.free(frame) };
-        let mut verdict = tcp.receive(segment, inbound.ethernet.source, frame, now, umem);
+        let mut verdict = tcp.receive(segment, frame, now, umem);
         match verdict.outcome {
             Ok(()) => self.egress.counters.delivered += 1,
             Err(reason) => self.egress.counters.drop(reason),
         }
-        if verdict.replies {
-            self.reply(inbound, verdict.frame.take(), now, umem, out);
-        } else if let Some(frame) = verdict.frame.take() {
-            umem.free(frame);
+        if let Some(mut frame) = verdict.frame.take() {
+            match verdict.replies.then(|| inbound(&mut frame, umem)).flatten() {
+                Some(inbound) => self.reply(&inbound, frame, now, umem, out),
+                None => umem.free(frame),
+            }
         }
         if let Some(index) = verdict.connection {
             self.tell_app(index, verdict.events, now, umem);
         }
     }
 
-    /// Answers a segment at once: in its own frame, unless that is kept.
-    fn reply(&mut self, inbound: &Inbound, frame: Option<Frame>, now: Instant, umem: &mut Umem, out: &mut Burst) {
-        let Some(reply) = self.tcp.as_mut().and_then(Tcp::take_control) else { return };
-        let Some(mut frame) = frame.or_else(|| umem.alloc()) else {
-            return self.egress.unsent(UnsentReason::NoChunk);
-        };
+    /// Answers a segment at once, in its own frame.
+    #[inline(never)]
+    fn reply(&mut self, inbound: &Inbound, mut frame: Frame, now: Instant, umem: &mut Umem, out: &mut Burst) {
+        let Some(reply) = self.tcp.as_mut().and_then(Tcp::take_control) else { return umem.free(frame) };
         umem.cut_chain(&frame);
         let emptied = umem.set_len(&mut frame, 0);
         debug_assert!(emptied);
@@ -167,16 +204,16 @@ impl<A: App> Stack<A> {
             tcp.expire(now, umem);
         }
         while out.room() > 0 {
-            let Some(tcp) = &mut self.tcp else { return };
+            let Self { tcp: Some(tcp), egress, .. } = self else { return };
             match tcp.poll(now, umem) {
                 Some(Output::Segment(segment, index)) => {
-                    let (tuple, way) = tcp.way(index);
-                    self.egress.send_segment(segment, &tuple, way, now, umem, out);
+                    let tuple = tcp.tuple(index).unwrap_or(&Tuple::NONE);
+                    egress.send_segment(segment, tuple, now, umem, out);
                 }
-                Some(Output::Control(way)) => {
+                Some(Output::Control) => {
                     let Some(control) = tcp.take_control() else { continue };
                     if let Some(frame) = umem.alloc() {
-                        self.egress.send_control_from(&control, way, frame, now, umem, out);
+                        egress.send_control_from(&control, frame, now, umem, out);
                     } else {
                         self.egress.unsent(UnsentReason::NoChunk);
                     }
@@ -223,30 +260,52 @@ pub(super) const fn closed(end: End) -> Closed {
 
 impl Egress {
     /// Sends a segment of a connection.
-    fn send_segment(
+    #[inline]
+    fn send_segment(&mut self, segment: Outgoing, tuple: &Tuple, now: Instant, umem: &mut Umem, out: &mut Burst) {
+        let (ours, theirs) = (tuple.local.0, tuple.remote.0);
+        match self.known_way(ours, theirs, now).filter(|_| !segment.doubts_way) {
+            Some(mac) => self.send_segment_to(mac, segment, tuple, umem, out),
+            None => self.send_segment_somehow(segment, tuple, now, umem, out),
+        }
+    }
+
+    /// The same where the neighbor's MAC address is known.
+    #[inline]
+    fn send_segment_to(&mut self, mac: Mac, segment: Outgoing, tuple: &Tuple, umem: &mut Umem, out: &mut Burst) {
+        let Outgoing { mut frame, class, .. } = segment;
+        if self.write_headers(&mut frame, umem, &self.tcp_way(tuple, class), ipv4::TCP, mac) {
+            self.push(frame, umem, out);
+        } else {
+            umem.free(frame);
+            self.unsent(UnsentReason::TooLong);
+        }
+    }
+
+    /// The same where it is to be found out first.
+    #[inline(never)]
+    fn send_segment_somehow(
         &mut self,
         segment: Outgoing,
         tuple: &Tuple,
-        way: Mac,
         now: Instant,
         umem: &mut Umem,
         out: &mut Burst,
     ) {
-        let Outgoing { mut frame, class, shared, doubts_way } = segment;
-        let to = self.tcp_way(tuple, class);
-        if !self.write_ip(&mut frame, umem, &to, ipv4::TCP) {
-            umem.free(frame);
-            return self.unsent(UnsentReason::TooLong);
-        }
         let Some(next_hop) = self.routes.next_hop(tuple.remote.0) else {
-            umem.free(frame);
+            umem.free(segment.frame);
             return self.unsent(UnsentReason::NoRoute);
         };
-        if doubts_way {
+        if segment.doubts_way {
             self.neighbors.doubt(next_hop, now);
         }
-        if let Some(mac) = self.neighbors.resolve(next_hop, now) {
-            return self.finish(frame, mac, self.tags, umem, out);
+        let mac = self.find_way(tuple.local.0, tuple.remote.0, now);
+        if mac != Mac::ZERO {
+            return self.send_segment_to(mac, segment, tuple, umem, out);
+        }
+        let Outgoing { mut frame, class, shared, .. } = segment;
+        if !self.write_ip(&mut frame, umem, &self.tcp_way(tuple, class), ipv4::TCP) {
+            umem.free(frame);
+            return self.unsent(UnsentReason::TooLong);
         }
         // It cannot wait on two queues at once: what waits for the neighbor is a copy.
         let waiting = if shared { umem.duplicate(&frame) } else { None };
@@ -258,20 +317,11 @@ impl Egress {
                 copy
             }
         };
-        let came_from = (way != Mac::ZERO).then_some(way);
-        self.send_via(NextHop { address: next_hop, tags: self.tags, came_from }, waiting, now, umem, out);
+        self.send_via(NextHop { address: next_hop, tags: self.tags, came_from: None }, waiting, now, umem, out);
     }
 
     /// Sends a segment without text that answers nothing.
-    fn send_control_from(
-        &mut self,
-        control: &Control,
-        way: Mac,
-        frame: Frame,
-        now: Instant,
-        umem: &mut Umem,
-        out: &mut Burst,
-    ) {
+    fn send_control_from(&mut self, control: &Control, frame: Frame, now: Instant, umem: &mut Umem, out: &mut Burst) {
         let mut frame = frame;
         let header = control_header(control);
         let Some(room) = umem.prepend_len(&mut frame, header.header_len() as u16) else {
@@ -280,7 +330,7 @@ impl Egress {
         };
         header.write(room, Sum::default());
         let segment = Outgoing { frame, class: control.class, shared: false, doubts_way: false };
-        self.send_segment(segment, &control.tuple, way, now, umem, out);
+        self.send_segment(segment, &control.tuple, now, umem, out);
     }
 
     /// Writes the TCP and the IP header of a segment without text.

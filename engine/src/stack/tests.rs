@@ -539,7 +539,7 @@ fn the_short_way_comes_to_the_same_as_the_long_way() {
         let mut bytes = match round % 4 {
             0 => udp(source, ports.0, ports.1, &payload),
             1 => udp6(source_6, ports.0, ports.1, &payload),
-            2 => ipv4(source, wire::ipv4::ICMP, &echo_request(round as u8 % 2, &payload)),
+            2 => ipv4(source, wire::ipv4::ICMP, &echo_request(round as u8 / 4 % 2, &payload)),
             _ => ipv6(source_6, wire::ipv6::ICMPV6, &echo_request_6(source_6, &payload)),
         };
         for _ in 0..below(3) {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   flow_table    hash of a flow -> id      where is the connection of this segment?
+//!   recent        the same, guessed from what was found last
 //!   slab          id -> value               the connection itself
 //!   timer_wheel   id -> deadline            which connection is to be looked after next?
 //!   ready_list    ids in a row              which connection may send next?
@@ -12,6 +13,7 @@
 
 pub mod flow_table;
 pub mod ready_list;
+pub mod recent;
 pub mod slab;
 pub mod timer_wheel;
 

@@ -72,7 +72,7 @@ impl ReadyList {
     }
 
     /// Takes an id out, if it is in the row.
-    #[inline]
+    #[inline(always)]
     pub fn remove(&mut self, id: u32) {
         if !self.contains(id) {
             return;

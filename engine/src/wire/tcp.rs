@@ -239,6 +239,54 @@ impl<'a> Packet<'a> {
     }
 }
 
+/// A header to send as nearly all segments have it: with no options but timestamps, and nothing urgent.
+#[derive(Clone, Copy, Debug)]
+pub struct PlainHeader {
+    /// Ports of sender and receiver.
+    pub ports: (u16, u16),
+    /// SEG.SEQ.
+    pub sequence: SeqNum,
+    /// SEG.ACK.
+    pub acknowledgment: SeqNum,
+    /// The control bits.
+    pub flags: Flags,
+    /// SEG.WND, scaled already.
+    pub window: u16,
+    /// TSval and TSecr, if they were agreed on.
+    pub timestamps: Option<(u32, u32)>,
+    /// Bytes behind the header.
+    pub payload_len: u16,
+}
+
+impl PlainHeader {
+    /// Bytes of the header.
+    #[inline(always)]
+    #[must_use]
+    pub const fn len_bytes(&self) -> u16 {
+        if self.timestamps.is_some() { (LEN + options::TIMESTAMPS_LEN) as u16 } else { LEN as u16 }
+    }
+
+    /// Writes the header with its checksum to `out`, of exactly [`len_bytes`](Self::len_bytes) bytes; `sum` is that of the
+    /// bytes behind it and of the addresses.
+    #[inline(always)]
+    pub fn write(&self, out: &mut [u8], sum: Sum) {
+        let len = self.len_bytes();
+        let ports = u32::from(self.ports.0) << 16 | u32::from(self.ports.1);
+        let offset_flags_window = u32::from(len) << 26 | u32::from(self.flags.bits()) << 16 | u32::from(self.window);
+        let words = [ports, self.sequence.value(), self.acknowledgment.value(), offset_flags_window];
+        let Some((fixed, behind)) = out.split_first_chunk_mut::<LEN>() else { return };
+        let mut sum = sum.add_values([u16::from(TCP), len + self.payload_len]).add_words(words);
+        if let (Some(values), Some(out)) = (self.timestamps, behind.first_chunk_mut()) {
+            sum = options::write_timestamps(out, values, sum);
+        }
+        let [a, b, c, d] = words;
+        let words = [a, b, c, d, u32::from(sum.checksum()) << 16];
+        for (place, word) in fixed.as_chunks_mut().0.iter_mut().zip(words) {
+            *place = word.to_be_bytes();
+        }
+    }
+}
+
 /// A header to send.
 #[derive(Clone, Copy, Debug)]
 pub struct Header<'a> {

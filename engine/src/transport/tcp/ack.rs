@@ -26,6 +26,17 @@ pub(super) struct Progress {
     pub(super) acked: u32,
 }
 
+/// What was freed because it is acknowledged.
+#[derive(Clone, Copy, Debug, Default)]
+struct Released {
+    /// Sequence numbers.
+    acked: u32,
+    /// Those of them that SACK had reported.
+    known: u32,
+    /// A round-trip time.
+    rtt_us: Option<u64>,
+}
+
 /// What is known of a segment's acknowledgment while it is being digested.
 struct News {
     una_before: SeqNum,
@@ -42,6 +53,7 @@ struct News {
 
 impl Tcb {
     /// Digests the acknowledgment of a segment, SND.UNA =< SEG.ACK =< SND.NXT.
+    #[inline]
     pub(super) fn take_ack(
         &mut self,
         segment: &Segment,
@@ -49,6 +61,42 @@ impl Tcb {
         umem: &mut Umem,
         counters: &mut Counters,
     ) -> Progress {
+        let is_ordinary = segment.ack.after(self.snd.una) && self.snd.wnd > 0 && self.black_hole == BlackHole::No;
+        if is_ordinary && self.is_untroubled(segment) {
+            return self.take_ordinary_ack(segment, now, umem);
+        }
+        self.take_any_ack(segment, now, umem, counters)
+    }
+
+    /// The same of one that acknowledges something new, of a connection with which nothing is amiss: the case for which
+    /// everything is fast.
+    #[inline(never)]
+    fn take_ordinary_ack(&mut self, segment: &Segment, now: Instant, umem: &mut Umem) -> Progress {
+        let flight_before = self.outstanding();
+        self.take_window(segment);
+        let ts_ecr = if self.ts.on { segment.options.timestamps.map(|(_, ecr)| ecr) } else { None };
+        let Released { acked, known, rtt_us } = self.release_acked(segment.ack, now, ts_ecr, umem);
+        if let Some(rtt_us) = rtt_us {
+            self.rtt.sample_us(rtt_us, now);
+        }
+        self.note_progress(now);
+        self.grow(acked - known.min(acked), flight_before, rtt_us, now);
+        self.arm_send_timer(now, None);
+        Progress { acked }
+    }
+
+    /// Something was newly acknowledged.
+    #[inline]
+    fn note_progress(&mut self, now: Instant) {
+        // RFC 9293, section 3.8.1 (MUST-18): Karn's algorithm: the timeout stays backed off until there is a sample.
+        self.recovery.timeouts = 0;
+        self.timers.stuck_since = if self.outstanding() > 0 { now } else { Instant::ZERO };
+        self.soft_error = None;
+        self.snd.urgent &= self.snd.up.after(self.snd.una);
+    }
+
+    #[inline(never)]
+    fn take_any_ack(&mut self, segment: &Segment, now: Instant, umem: &mut Umem, counters: &mut Counters) -> Progress {
         let (una_before, flight_before, sacked_before) = (self.snd.una, self.outstanding(), self.recovery.sacked);
         let was_closed = self.snd.wnd == 0;
         let window_changed = self.take_window(segment);
@@ -59,7 +107,7 @@ impl Tcb {
         if segment.ack == una_before && flight_before == 0 && segment.options.sack.is_empty() {
             return Progress::default();
         }
-        let (acked, known, rtt_us) = self.release_acked(segment.ack, now, ts_ecr, umem);
+        let Released { acked, known, rtt_us } = self.release_acked(segment.ack, now, ts_ecr, umem);
         let sack = if self.sack_ok {
             self.take_sack(&segment.options.sack, segment.ack, now, ts_ecr, umem)
         } else {
@@ -74,18 +122,13 @@ impl Tcb {
             self.rtt.sample_us(rtt_us, now);
         }
         if acked > 0 {
-            // RFC 9293, section 3.8.1 (MUST-18): Karn's algorithm: the timeout stays backed off until there is a
-            // sample.
-            self.recovery.timeouts = 0;
-            self.timers.stuck_since = if self.outstanding() > 0 { now } else { Instant::ZERO };
-            self.soft_error = None;
-            self.snd.urgent &= self.snd.up.after(self.snd.una);
+            self.note_progress(now);
         }
         if acked > 0 && self.black_hole != BlackHole::No && self.recovery.phase == Phase::Open {
             self.try_long_segments(now);
         }
         if acked > 0 && self.is_untroubled(segment) {
-            self.grow(&news, now);
+            self.grow_by(&news, now);
             self.arm_send_timer(now, None);
             return Progress { acked };
         }
@@ -99,7 +142,7 @@ impl Tcb {
         Progress { acked }
     }
 
-    /// Whether nothing is or was amiss, so that there is nothing to repair: the case for which everything is fast.
+    /// Whether nothing is or was amiss, so that there is nothing to repair.
     #[inline]
     fn is_untroubled(&self, segment: &Segment) -> bool {
         let recovery = &self.recovery;
@@ -142,17 +185,12 @@ impl Tcb {
         changed
     }
 
-    /// Frees what is acknowledged: sequence numbers; those of them that SACK had reported; and a round-trip time in us.
-    fn release_acked(
-        &mut self,
-        ack: SeqNum,
-        now: Instant,
-        ts_ecr: Option<u32>,
-        umem: &mut Umem,
-    ) -> (u32, u32, Option<u64>) {
+    /// Frees what is acknowledged. A part of both its callers: one of them is the fast path.
+    #[inline(always)]
+    fn release_acked(&mut self, ack: SeqNum, now: Instant, ts_ecr: Option<u32>, umem: &mut Umem) -> Released {
         let acked = ack.since(self.snd.una);
         if acked == 0 {
-            return (0, 0, None);
+            return Released::default();
         }
         let (mut known, mut rtt, mut ever_again, mut longest) = (0, None, false, 0);
         while let Some(first) = self.snd.queue.first().filter(|&first| first != self.snd.unsent) {
@@ -170,12 +208,7 @@ impl Tcb {
             } else {
                 // RFC 6298, section 3: RTT samples MUST NOT be made using segments that were retransmitted.
                 ever_again |= note.marks & mark::EVER_RETRANSMITTED != 0;
-                if note.marks & mark::SACKED == 0 {
-                    self.delivered_segment(&note, end, now, ts_ecr);
-                } else {
-                    known += len;
-                }
-                self.unmark(first, len, umem);
+                known += self.delivered_unusual(first, now, ts_ecr, umem);
             }
             if self.recovery.lost_hint == first {
                 self.recovery.lost_hint = Queued::NONE;
@@ -189,11 +222,25 @@ impl Tcb {
             self.has_arrived(longest);
         }
         // RFC 7323, section 4.1: with timestamps, what was sent again can be measured too.
-        let by_timestamp = ts_ecr.filter(|&ecr| ever_again && rtt.is_none() && ecr != 0).and_then(|ecr| {
-            let ms = self.ts.value(now).wrapping_sub(ecr);
+        let by_timestamp = || {
+            let ms = self.ts.value(now).wrapping_sub(ts_ecr.filter(|&ecr| rtt.is_none() && ecr != 0)?);
             (ms < 1 << 20).then(|| u64::from(ms.max(1)) * 1000)
-        });
-        (acked, known, rtt.filter(|_| !ever_again).or(by_timestamp))
+        };
+        Released { acked, known, rtt_us: if ever_again { by_timestamp() } else { rtt } }
+    }
+
+    /// A frame is acknowledged that was sent again, counted as lost or reported by SACK; says how many of its numbers were
+    /// reported.
+    #[inline(never)]
+    fn delivered_unusual(&mut self, place: Queued, now: Instant, ts_ecr: Option<u32>, umem: &mut Umem) -> u32 {
+        let (note, text) = umem.queued(place);
+        let len = seq_len_of(&note, text);
+        let is_known = note.marks & mark::SACKED != 0;
+        if !is_known {
+            self.delivered_segment(&note, SeqNum::new(note.seq) + len, now, ts_ecr);
+        }
+        self.unmark(place, len, umem);
+        if is_known { len } else { 0 }
     }
 
     /// Frees the first bytes of a frame of which only those are acknowledged.
@@ -239,37 +286,44 @@ impl Tcb {
         match self.recovery.phase {
             Phase::Recovery | Phase::Loss | Phase::Reduced if segment.ack.after_eq(self.recovery.point) => {
                 self.leave_recovery(segment.ack);
-                self.grow(news, now);
+                self.grow_by(news, now);
             }
             Phase::Recovery => self.proceed(news, found),
             Phase::Open | Phase::Disorder | Phase::Reduced if found => {
                 self.enter_recovery(news.flight_before, news.sacked_before, counters);
                 self.proceed(news, found);
             }
-            Phase::Loss | Phase::Reduced => self.grow(news, now),
+            Phase::Loss | Phase::Reduced => self.grow_by(news, now),
             Phase::Open | Phase::Disorder => {
                 let amiss = self.recovery.sacked > 0 || self.recovery.duplicates > 0;
                 self.recovery.phase = if amiss { Phase::Disorder } else { Phase::Open };
-                self.grow(news, now);
+                self.grow_by(news, now);
             }
         }
         next_loss
     }
 
-    fn grow(&mut self, news: &News, now: Instant) {
-        if news.acked == 0 {
-            return;
+    fn grow_by(&mut self, news: &News, now: Instant) {
+        if news.acked > 0 {
+            // What SACK told of before, and what duplicates stood for, counted then.
+            self.grow(news.acked.min(news.delivered), news.flight_before, news.rtt_us, now);
         }
-        let window_limited = self.window_limited || news.flight_before * 2 > self.congestion.window();
+    }
+
+    /// Lets the congestion window grow by what was acknowledged, if it was what limited us.
+    #[inline]
+    fn grow(&mut self, acked: u32, flight_before: u32, rtt_us: Option<u64>, now: Instant) {
+        if !self.window_limited && flight_before * 2 <= self.congestion.window() {
+            return self.congestion.hold(now);
+        }
         self.congestion.on_ack(&Ack {
             now,
-            // What SACK told of before, and what duplicates stood for, counted then.
-            acked: news.acked.min(news.delivered),
+            acked,
             una: self.snd.una,
             nxt: self.snd.nxt,
-            rtt: news.rtt_us.map(Duration::from_micros),
+            rtt: rtt_us.map(Duration::from_micros),
             srtt: self.rtt.srtt(),
-            window_limited,
+            window_limited: true,
             mss: u32::from(self.snd.mss),
         });
     }

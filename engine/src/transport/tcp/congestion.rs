@@ -221,16 +221,23 @@ impl Congestion {
             return;
         }
         if !ack.window_limited {
-            if let Controller::Cubic(cubic) = &mut self.controller {
-                cubic.hold(ack.now);
-            }
-            return;
+            return self.hold(ack.now);
         }
         let left = if self.window < self.ssthresh { self.slow_start(ack) } else { ack.acked };
         if left > 0 {
             self.avoid_congestion(left, ack);
         }
         self.window = self.window.min(LARGEST_WINDOW);
+    }
+
+    /// The same of an acknowledgment that finds the window not used up: it does not grow.
+    #[inline]
+    pub const fn hold(&mut self, now: Instant) {
+        if !matches!(self.state, State::Recovery | State::Cwr)
+            && let Controller::Cubic(cubic) = &mut self.controller
+        {
+            cubic.hold(now);
+        }
     }
 
     /// Grows the window towards ssthresh; the bytes that are left for congestion avoidance.

@@ -11,7 +11,6 @@ use super::tcb::{Ecn, Phase, Probe, Receive, Recovery, Send, Tcb, Timers, Timest
 use super::tuple::Tuple;
 use super::{Kind, Shared, Tcp, window};
 use crate::base::{FrameQueue, Instant, Note, Queued, Umem};
-use crate::wire::ethernet::Mac;
 use crate::wire::ip::IpAddress;
 use crate::wire::seq::SeqNum;
 
@@ -93,7 +92,6 @@ impl Tcb {
             fin_queued: false,
             probe: Probe::No,
             window_limited: false,
-            way: Mac::ZERO,
             doubts_way: false,
             snd: Send {
                 una: iss,

@@ -104,7 +104,8 @@ impl Cubic {
     ///
     /// > The elapsed time t in Figure 1 MUST NOT include periods during which cwnd has not been updated due to
     /// > application-limited behavior (section 4.2)
-    pub(super) fn hold(&mut self, now: Instant) {
+    #[inline]
+    pub(super) const fn hold(&mut self, now: Instant) {
         let now_ms = milliseconds(now);
         self.epoch_ms = self.epoch_ms.wrapping_add(since(now_ms, self.last_ms));
         self.last_ms = now_ms;
@@ -183,13 +184,16 @@ impl Cubic {
 }
 
 /// Milliseconds of the clock. They wrap every 49.7 days, so only differences mean something.
-fn milliseconds(now: Instant) -> u32 {
+const fn milliseconds(now: Instant) -> u32 {
     (now.as_ns() / 1_000_000) as u32
 }
 
 /// Milliseconds since `earlier_ms`; zero if that lies in the future.
-fn since(now_ms: u32, earlier_ms: u32) -> u32 {
-    now_ms.wrapping_sub(earlier_ms).cast_signed().max(0).cast_unsigned()
+const fn since(now_ms: u32, earlier_ms: u32) -> u32 {
+    match now_ms.wrapping_sub(earlier_ms).cast_signed() {
+        passed @ 0.. => passed.cast_unsigned(),
+        _ => 0,
+    }
 }
 
 fn fraction(bytes: u32, (numerator, denominator): (u32, u32)) -> u32 {

@@ -62,8 +62,8 @@ impl Hungry {
 impl Tcp {
     /// Tells the first connections that wait, as far as there is memory: their applications hear of it when it is their
     /// turn to send. Once a turn.
+    #[inline(never)]
     pub(super) fn feed(&mut self, now: Instant, umem: &Umem) {
-        self.shared.memory.send.contended = !self.hungry.is_empty();
         // No more of them than there are chunks, or most would come for nothing.
         let portions = self.shared.memory.send.left().clamp(1, FED_AT_ONCE);
         for _ in 0..self.hungry.row.len().min(portions) {

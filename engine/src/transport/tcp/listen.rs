@@ -15,7 +15,6 @@ use super::{Kind, Shared, Tcp, Verdict};
 use crate::base::{DropReason, Frame, Instant, Umem};
 use crate::structure::slab::Slab;
 use crate::structure::timer_wheel::TimerWheel;
-use crate::wire::ethernet::Mac;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::{Flags, Options};
 
@@ -30,7 +29,6 @@ const COOKIES_LAST: Duration = Duration::from_secs(128);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Opening {
     pub(super) tuple: Tuple,
-    pub(super) from: Mac,
     pub(super) irs: SeqNum,
     pub(super) iss: SeqNum,
     pub(super) peer_mss: Option<u16>,
@@ -76,14 +74,7 @@ impl Embryos {
 
 impl Tcp {
     /// Digests a segment for a port that somebody listens on, from a peer without a connection.
-    pub(super) fn in_listen(
-        &mut self,
-        segment: &Segment,
-        from: Mac,
-        frame: Frame,
-        now: Instant,
-        umem: &mut Umem,
-    ) -> Verdict {
+    pub(super) fn in_listen(&mut self, segment: &Segment, frame: Frame, now: Instant, umem: &mut Umem) -> Verdict {
         // RFC 9293, section 3.10.7.2: first, check for a RST: an incoming RST should be ignored.
         if segment.has(Flags::RST) {
             return Verdict::dropped(frame, DropReason::TcpReset);
@@ -91,7 +82,7 @@ impl Tcp {
         // Second, check for an ACK: any acknowledgment is bad if it arrives on a connection still in the LISTEN state,
         // unless it is for a cookie.
         if segment.has(Flags::ACK) {
-            return self.take_cookie(segment, from, frame, now, umem);
+            return self.take_cookie(segment, frame, now, umem);
         }
         // Third, check for a SYN. One with FIN asks for nothing that makes sense (as Linux sees it).
         if !segment.has(Flags::SYN) || segment.has(Flags::FIN) {
@@ -99,18 +90,11 @@ impl Tcp {
         }
         self.shared.counters.syns_received += 1;
         let iss = self.shared.numbers.isn(now, &segment.tuple);
-        self.open_passively(segment, iss, from, frame, now)
+        self.open_passively(segment, iss, frame, now)
     }
 
     /// Answers a SYN, and remembers it if there is room.
-    pub(super) fn open_passively(
-        &mut self,
-        segment: &Segment,
-        iss: SeqNum,
-        from: Mac,
-        frame: Frame,
-        now: Instant,
-    ) -> Verdict {
+    pub(super) fn open_passively(&mut self, segment: &Segment, iss: SeqNum, frame: Frame, now: Instant) -> Verdict {
         if self.tables.connections.len() + self.tables.embryos.slab.len() >= self.shared.config.connections {
             return Verdict::dropped(frame, DropReason::TcpConnectionsFull);
         }
@@ -118,7 +102,6 @@ impl Tcp {
         let wants_ecn = segment.has(Flags::ECE) && segment.has(Flags::CWR);
         let opening = Opening {
             tuple: segment.tuple,
-            from,
             irs: segment.seq,
             iss,
             peer_mss: options.mss,
@@ -171,7 +154,7 @@ impl Tcp {
     }
 
     /// An acknowledgment out of the blue: the last part of a handshake, if it acknowledges a cookie of ours.
-    fn take_cookie(&mut self, segment: &Segment, from: Mac, frame: Frame, now: Instant, umem: &mut Umem) -> Verdict {
+    fn take_cookie(&mut self, segment: &Segment, frame: Frame, now: Instant, umem: &mut Umem) -> Verdict {
         let (irs, iss) = (segment.seq + u32::MAX, segment.ack + u32::MAX);
         let mss = (now < self.tables.embryos.cookies_until && !segment.has(Flags::SYN))
             .then(|| self.shared.cookies.check(now, &segment.tuple, irs, iss))
@@ -188,7 +171,6 @@ impl Tcp {
         let kept = segment.options.timestamps.map(|(_, ecr)| decode_timestamp(ecr)).unwrap_or_default();
         let opening = Opening {
             tuple: segment.tuple,
-            from,
             irs,
             iss,
             peer_mss: Some(mss),
@@ -206,7 +188,6 @@ impl Tcp {
         &mut self,
         index: u32,
         segment: &Segment,
-        from: Mac,
         frame: Frame,
         now: Instant,
         umem: &mut Umem,
@@ -262,7 +243,6 @@ impl Tcp {
             return self.shared.answered(frame, DropReason::TcpBadAck, Control::reset_for(segment));
         }
         let rtt = if embryo.retries == 0 { Rtt::Is(now.since(embryo.answered_at)) } else { Rtt::Ambiguous };
-        let opening = Opening { from, ..opening };
         self.forget_embryo(index);
         self.open(&opening, rtt, segment, frame, now, umem)
     }
@@ -278,7 +258,6 @@ impl Tcp {
         umem: &mut Umem,
     ) -> Verdict {
         let mut tcb = Tcb::new(opening.tuple, opening.iss, State::SynReceived, false, &self.shared, now);
-        tcb.way = opening.from;
         tcb.snd.nxt = opening.iss + 1;
         tcb.take_opening(opening, &self.shared, now);
         match rtt {
@@ -294,7 +273,7 @@ impl Tcp {
             self.tables.connections.remove(index);
             return Verdict::dropped(frame, DropReason::TcpConnectionsFull);
         }
-        self.in_connection(index, segment, opening.from, frame, now, umem)
+        self.in_connection(index, segment, frame, now, umem)
     }
 
     fn forget_embryo(&mut self, index: u32) {
@@ -305,7 +284,7 @@ impl Tcp {
     }
 
     /// The next answer to a SYN that is due again. Those that were never acknowledged are forgotten.
-    pub(super) fn expire_embryos(&mut self, now: Instant) -> Option<(Control, Mac)> {
+    pub(super) fn expire_embryos(&mut self, now: Instant) -> Option<Control> {
         while let Some(index) = self.tables.embryos.wheel.expire(now) {
             let Some(embryo) = self.tables.embryos.slab.get_mut(index) else { continue };
             if embryo.retries >= RETRIES {
@@ -316,7 +295,7 @@ impl Tcp {
             embryo.retries += 1;
             self.tables.embryos.wheel.arm(index, now + FIRST_RETRY * (1 << embryo.retries));
             self.shared.counters.syn_acks_retransmitted += 1;
-            return Some((syn_ack(&embryo.opening, &self.shared, now), embryo.opening.from));
+            return Some(syn_ack(&embryo.opening, &self.shared, now));
         }
         None
     }

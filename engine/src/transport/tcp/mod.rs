@@ -1,7 +1,7 @@
 //! TCP (RFC 9293): sans-IO, with connections in bounded tables and their data in the frames that it came in.
 //!
 //! ```text
-//!   segment -> flows --+-- connection: Tcb    receive.rs: SEGMENT ARRIVES, in the RFC's order
+//!   segment -> flows --+-- connection: Tcb    receive.rs: SEGMENT ARRIVES, in the RFC's order; expected.rs: mostly
 //!                      |                        ack.rs -> sack.rs, rack.rs, congestion.rs: what arrived, what is lost
 //!                      |                        reassembly.rs: what lies behind gaps
 //!                      +-- embryo              listen.rs: SYN-RECEIVED; SYN cookies when there are too many
@@ -33,8 +33,10 @@ pub mod tuple;
 
 mod ack;
 mod audit;
+mod build;
 mod connect;
 mod cubic;
+mod expected;
 mod hunger;
 mod hystart;
 mod listen;
@@ -81,10 +83,10 @@ use self::tuple::Tuple;
 use crate::base::{DropReason, Frame, Instant, Umem};
 use crate::structure::flow_table::FlowTable;
 use crate::structure::ready_list::ReadyList;
+use crate::structure::recent::Recent;
 use crate::structure::slab::Slab;
 use crate::structure::timer_wheel::TimerWheel;
 use crate::transport::udp::Ports;
-use crate::wire::ethernet::Mac;
 use crate::wire::ip::IpAddress;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::Flags;
@@ -173,6 +175,8 @@ pub struct Tcp {
     shared: Shared,
     ports: Ports,
     tables: Tables,
+    /// Connections that segments were for lately, by their tuples' marks.
+    recent: Recent,
     wheel: TimerWheel,
     ready: ReadyList,
     /// Those that wait for packet memory, see hunger.rs.
@@ -221,6 +225,7 @@ impl Tcp {
                 embryos: Embryos::new(config.backlog, now),
                 time_waits: TimeWaits::new(config.time_wait, config.time_wait_for),
             },
+            recent: Recent::new(),
             wheel: TimerWheel::new(config.connections, now),
             ready: ReadyList::new(config.connections),
             hungry: Hungry::new(config.connections),
@@ -238,31 +243,42 @@ impl Tcp {
         }
     }
 
-    /// Digests a segment. `frame` holds its text, and `from` is the MAC address that it came from.
-    pub fn receive(&mut self, segment: &Segment, from: Mac, frame: Frame, now: Instant, umem: &mut Umem) -> Verdict {
+    /// Digests a segment. `frame` holds its text.
+    #[inline]
+    pub fn receive(&mut self, segment: &Segment, frame: Frame, now: Instant, umem: &mut Umem) -> Verdict {
+        if let Some(index) = self.recent.guess(segment.tuple.mark())
+            && self.tables.connections.get(index).is_some_and(|tcb| tcb.tuple == segment.tuple)
+        {
+            return self.in_connection(index, segment, frame, now, umem);
+        }
+        self.receive_by_search(segment, frame, now, umem)
+    }
+
+    #[inline(never)]
+    fn receive_by_search(&mut self, segment: &Segment, frame: Frame, now: Instant, umem: &mut Umem) -> Verdict {
         match self.tables.find(&segment.tuple) {
-            Some((Kind::Connection, index)) => self.in_connection(index, segment, from, frame, now, umem),
-            Some((Kind::Embryo, index)) => self.in_handshake(index, segment, from, frame, now, umem),
-            Some((Kind::TimeWait, index)) => self.in_time_wait(index, segment, from, frame, now),
-            None if self.listens_at(segment.tuple.local) => self.in_listen(segment, from, frame, now, umem),
+            Some((Kind::Connection, index)) => {
+                self.recent.found(segment.tuple.mark(), index);
+                self.in_connection(index, segment, frame, now, umem)
+            }
+            Some((Kind::Embryo, index)) => self.in_handshake(index, segment, frame, now, umem),
+            Some((Kind::TimeWait, index)) => self.in_time_wait(index, segment, frame, now),
+            None if self.listens_at(segment.tuple.local) => self.in_listen(segment, frame, now, umem),
             None => self.in_closed(segment, frame),
         }
     }
 
-    fn in_connection(
-        &mut self,
-        index: u32,
-        segment: &Segment,
-        from: Mac,
-        frame: Frame,
-        now: Instant,
-        umem: &mut Umem,
-    ) -> Verdict {
+    fn in_connection(&mut self, index: u32, segment: &Segment, frame: Frame, now: Instant, umem: &mut Umem) -> Verdict {
         let Some(tcb) = self.tables.connections.get_mut(index) else {
             return Verdict::dropped(frame, DropReason::TcpNoConnection);
         };
         let before = tcb.holdings();
-        let mut verdict = tcb.segment_arrives(Arrival { segment, from, frame, now }, &mut self.shared, umem);
+        let arrival = Arrival { segment, frame, now };
+        let mut verdict = if tcb.expects(segment) && !umem.is_chain(&arrival.frame) {
+            tcb.take_expected(arrival, &mut self.shared, umem)
+        } else {
+            tcb.segment_arrives(arrival, &mut self.shared, umem)
+        };
         self.shared.memory.account(before, tcb.holdings());
         verdict.events.writable &= !self.must_wait(index);
         verdict.connection = Some(index);
@@ -278,7 +294,7 @@ impl Tcp {
         self.shared.answered(frame, DropReason::TcpPortClosed, Control::reset_for(segment))
     }
 
-    fn in_time_wait(&mut self, index: u32, segment: &Segment, from: Mac, frame: Frame, now: Instant) -> Verdict {
+    fn in_time_wait(&mut self, index: u32, segment: &Segment, frame: Frame, now: Instant) -> Verdict {
         match self.tables.time_waits.segment_arrives(index, segment, now) {
             time_wait::Outcome::Dropped(reason, None) => Verdict::dropped(frame, reason),
             time_wait::Outcome::Dropped(reason, Some(reply)) => self.shared.answered(frame, reason, reply),
@@ -289,7 +305,7 @@ impl Tcp {
                 }
                 self.shared.counters.time_wait_reopened += 1;
                 self.shared.counters.syns_received += 1;
-                self.open_passively(segment, iss, from, frame, now)
+                self.open_passively(segment, iss, frame, now)
             }
         }
     }
@@ -359,10 +375,10 @@ impl Tcp {
     #[inline]
     pub fn poll(&mut self, now: Instant, umem: &mut Umem) -> Option<Output> {
         if !self.tables.embryos.wheel.is_empty()
-            && let Some((control, way)) = self.expire_embryos(now)
+            && let Some(control) = self.expire_embryos(now)
         {
             self.shared.control = Some(control);
-            return Some(Output::Control(way));
+            return Some(Output::Control);
         }
         while let Some(index) = self.ready.first() {
             match self.turn(index, now, umem) {
@@ -372,14 +388,6 @@ impl Tcp {
             }
         }
         None
-    }
-
-    /// Whom a connection's segments are from and to, and the MAC address to send them to: zero where the neighbor
-    /// table has to say.
-    #[inline]
-    #[must_use]
-    pub fn way(&self, index: u32) -> (Tuple, Mac) {
-        self.tables.connections.get(index).map_or((Tuple::NONE, Mac::ZERO), |tcb| (tcb.tuple, tcb.way))
     }
 
     /// The segment without text that a [`Verdict`] or an [`Output`] told of.
@@ -400,16 +408,22 @@ impl Tcp {
             {
                 self.shared.counters.resets_sent += 1;
                 self.shared.control = Some(reset);
-                return Turn::Output(Output::Control(tcb.way));
+                return Turn::Output(Output::Control);
             }
             return Turn::Output(Output::Closed(index, end));
         }
         if std::mem::take(&mut tcb.wishes.has_room) {
             return Turn::Output(Output::Writable(index));
         }
-        let before = tcb.holdings();
-        let next = tcb.next_segment(&mut self.shared, now, umem);
-        self.shared.memory.account(before, tcb.holdings());
+        let next = match tcb.next_ordinary(&mut self.shared, now, umem) {
+            Some(segment) => Next::Segment(segment),
+            None => {
+                let before = tcb.holdings();
+                let next = tcb.next_segment(&mut self.shared, now, umem);
+                self.shared.memory.account(before, tcb.holdings());
+                next
+            }
+        };
         match next {
             Next::Segment(segment) => {
                 let goes_on = tcb.has_something() || tcb.is_over();
@@ -432,17 +446,34 @@ impl Tcp {
     }
 
     /// Looks after timers that ran out, of some connections at a time: once a turn.
+    #[inline]
     pub fn expire(&mut self, now: Instant, umem: &mut Umem) {
-        self.feed(now, umem);
+        self.shared.memory.send.contended = !self.hungry.is_empty();
+        if !self.hungry.is_empty() {
+            self.feed(now, umem);
+        }
         for _ in 0..EXPIRED_AT_ONCE {
             let Some(index) = self.wheel.expire(now) else { break };
-            let Some(tcb) = self.tables.connections.get_mut(index) else { continue };
-            let before = tcb.holdings();
-            let end = tcb.expire(now, &mut self.shared, umem);
-            tcb.ended = tcb.ended.or(end);
-            self.shared.memory.account(before, tcb.holdings());
-            self.settle(index);
+            self.expire_timer(index, now, umem);
         }
+        if self.tables.time_waits.oldest().is_some() {
+            self.expire_time_waits(now);
+        }
+    }
+
+    /// A connection's timer ran out.
+    #[inline(never)]
+    fn expire_timer(&mut self, index: u32, now: Instant, umem: &mut Umem) {
+        let Some(tcb) = self.tables.connections.get_mut(index) else { return };
+        let before = tcb.holdings();
+        let end = tcb.expire(now, &mut self.shared, umem);
+        tcb.ended = tcb.ended.or(end);
+        self.shared.memory.account(before, tcb.holdings());
+        self.settle(index);
+    }
+
+    #[inline(never)]
+    fn expire_time_waits(&mut self, now: Instant) {
         for _ in 0..EXPIRED_AT_ONCE {
             let Some(index) = self.tables.time_waits.oldest() else { break };
             if self.tables.time_waits.get(index).is_none_or(|entry| entry.expires() > now) {

@@ -1,7 +1,6 @@
 //! What TCP tells those who call it: what became of a segment, what an application has to hear, what is to be sent.
 
 use crate::base::{DropReason, Frame};
-use crate::wire::ethernet::Mac;
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -99,10 +98,10 @@ pub struct Outgoing {
 /// What [`Tcp::poll`](super::Tcp::poll) gives out.
 #[derive(Debug)]
 pub enum Output {
-    /// A segment to send, and its connection, whose [`Tcp::way`](super::Tcp::way) it goes.
+    /// A segment to send, and its connection, to whose [`Tcp::tuple`](super::Tcp::tuple) it belongs.
     Segment(Outgoing, u32),
-    /// A segment without text to build, which [`Tcp::take_control`](super::Tcp::take_control) gives, and to send to a MAC address.
-    Control(Mac),
+    /// A segment without text to build, which [`Tcp::take_control`](super::Tcp::take_control) gives.
+    Control,
     /// There is room to send on a connection: tell its application.
     Writable(u32),
     /// A connection is over: tell its application, then [`Tcp::close`](super::Tcp::close) it.

@@ -54,6 +54,12 @@ impl OutOfOrder {
         self.queue.is_empty()
     }
 
+    /// Whether there is nothing held and nothing to report.
+    #[inline]
+    pub(super) const fn is_idle(&self) -> bool {
+        self.queue.is_empty() && !self.has_report()
+    }
+
     /// Text held, bytes.
     pub(super) const fn bytes(&self) -> u32 {
         self.bytes

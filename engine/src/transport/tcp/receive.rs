@@ -9,7 +9,6 @@ use super::state::State;
 use super::tcb::{Tcb, mark};
 use super::{End, Events, Shared, Verdict};
 use crate::base::{DropReason, Frame, Instant, Note, Umem};
-use crate::wire::ethernet::Mac;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::{Flags, Options};
 
@@ -24,13 +23,13 @@ const CHALLENGES: u8 = 5;
 /// A segment with the frame that its text lies in.
 pub(super) struct Arrival<'a> {
     pub(super) segment: &'a Segment,
-    pub(super) from: Mac,
     pub(super) frame: Frame,
     pub(super) now: Instant,
 }
 
 impl Tcb {
     /// Digests a segment for this connection.
+    #[inline(never)]
     pub(super) fn segment_arrives(&mut self, arrival: Arrival<'_>, shared: &mut Shared, umem: &mut Umem) -> Verdict {
         let (segment, now) = (arrival.segment, arrival.now);
         if self.state == State::SynSent {
@@ -47,7 +46,8 @@ impl Tcb {
             }
             self.note_old_text(segment);
             if self.is_sent_again(segment) {
-                self.way = arrival.from;
+                // It did not hear our acknowledgment.
+                self.doubts_way = true;
             }
             return self.refuse_with_ack(arrival.frame, segment, DropReason::TcpOutOfWindow, shared, now);
         }
@@ -66,9 +66,6 @@ impl Tcb {
         self.update_recent_timestamp(segment, now);
         self.take_congestion_mark(segment);
         (self.timers.heard_at, self.keep_alive_probes) = (now, 0);
-        if self.way != arrival.from {
-            self.way = arrival.from;
-        }
         self.synchronized(arrival, shared, umem)
     }
 
@@ -451,7 +448,8 @@ impl Tcb {
     }
 
     /// Appends text that is next in order to what the application can take. Whether the peer finished with it.
-    fn append(&mut self, frame: Frame, fin: bool, umem: &mut Umem) -> bool {
+    #[inline]
+    pub(super) fn append(&mut self, frame: Frame, fin: bool, umem: &mut Umem) -> bool {
         let len = u32::from(frame.len());
         self.rcv.nxt += len + u32::from(fin);
         self.rcv.queued += len;
@@ -461,11 +459,7 @@ impl Tcb {
         }
         self.rcv.unacked_segments = self.rcv.unacked_segments.saturating_add(1);
         // Small pieces that the application does not take are moved together, or each would hold a whole chunk.
-        if len < super::SMALL
-            && let Some(last) = self.rcv.queue.last()
-            && umem.extend_by_frame(last, &frame)
-        {
-            super::reassembly::sum_anew(umem, last);
+        if len < super::SMALL && !self.rcv.queue.is_empty() && self.join_last_received(&frame, umem) {
             umem.free(frame);
             return fin;
         }
@@ -473,9 +467,17 @@ impl Tcb {
         fin
     }
 
+    /// Copies a frame's text behind that of the last one that waits for the application; `false` if it does not fit there.
+    #[inline(never)]
+    fn join_last_received(&mut self, frame: &Frame, umem: &mut Umem) -> bool {
+        let last = self.rcv.queue.last().filter(|&last| umem.extend_by_frame(last, frame));
+        last.map(|last| super::reassembly::sum_anew(umem, last)).is_some()
+    }
+
     /// RFC 9293, section 3.8.6.3 (SHLD-18, SHLD-19): acknowledgments are delayed, but not that of every second
     /// segment; RFC 5681, section 4.2: nor one of a segment that fills a gap.
-    fn schedule_ack(&mut self, at_once: bool, now: Instant) {
+    #[inline]
+    pub(super) fn schedule_ack(&mut self, at_once: bool, now: Instant) {
         if at_once || self.rcv.unacked_segments >= 2 || !self.rcv.out_of_order.is_empty() {
             self.rcv.ack_now = true;
         } else if self.timers.ack_at == Instant::ZERO {
@@ -501,7 +503,7 @@ impl Tcb {
 
     /// RFC 9293, section 3.10.7.3: SEGMENT ARRIVES in SYN-SENT.
     fn in_syn_sent(&mut self, arrival: Arrival<'_>, shared: &mut Shared, umem: &mut Umem) -> Verdict {
-        let Arrival { segment, from, frame, now } = arrival;
+        let Arrival { segment, frame, now } = arrival;
         let acceptable = segment.ack.after(self.snd.una) && segment.ack.before_eq(self.snd.nxt);
         if segment.has(Flags::ACK) && !acceptable {
             if segment.has(Flags::RST) {
@@ -520,7 +522,7 @@ impl Tcb {
         if !segment.has(Flags::SYN) {
             return Verdict::dropped(frame, DropReason::TcpNoSyn);
         }
-        (self.way, self.timers.heard_at) = (from, now);
+        self.timers.heard_at = now;
         self.learn_from_syn(segment, shared, now);
         let mut events = Events::default();
         if segment.has(Flags::ACK) {

@@ -91,7 +91,7 @@ impl RttEstimator {
     }
 
     /// The same, of microseconds.
-    #[inline]
+    #[inline(always)]
     pub fn sample_us(&mut self, rtt_us: u64, now: Instant) {
         // At least 1 us, so that zero means that there was no sample.
         let rtt_us = u32::try_from(rtt_us).unwrap_or(LONGEST_US).clamp(1, LONGEST_US);
@@ -126,7 +126,7 @@ impl RttEstimator {
     }
 
     /// The retransmission timeout in nanoseconds.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn rto_ns(&self) -> u64 {
         let base_us = if self.srtt_8_us == 0 {

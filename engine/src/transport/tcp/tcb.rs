@@ -23,7 +23,6 @@ use super::state::State;
 use super::tuple::Tuple;
 use super::{End, Trouble};
 use crate::base::{FrameQueue, Instant, Queued};
-use crate::wire::ethernet::Mac;
 use crate::wire::seq::SeqNum;
 
 /// Marks on the notes of queued frames.
@@ -254,9 +253,7 @@ pub(super) struct Tcb {
     pub(super) probe: Probe,
     /// The congestion window held something back.
     pub(super) window_limited: bool,
-    /// Where segments of the peer come from, and ours go: zero when the neighbor table has to say.
-    pub(super) way: Mac,
-    /// What the neighbor table says is to be doubted, too.
+    /// What the neighbor table says is to be doubted: nothing has come back for a while.
     pub(super) doubts_way: bool,
     pub(super) snd: Send,
     pub(super) rcv: Receive,

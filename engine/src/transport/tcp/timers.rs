@@ -6,7 +6,6 @@ use super::state::State;
 use super::tcb::{Phase, Probe, SendTimer, Tcb};
 use super::{End, Shared, Trouble};
 use crate::base::{Instant, Umem};
-use crate::wire::ethernet::Mac;
 
 /// Retransmissions after which the network is asked for another way, and the application can learn of trouble.
 ///
@@ -62,7 +61,7 @@ impl Tcb {
                 }
                 self.probe_window(now, shared, umem);
                 if self.recovery.timeouts >= R1 {
-                    (self.way, self.doubts_way) = (Mac::ZERO, true);
+                    self.doubts_way = true;
                 }
             }
             SendTimer::Reordering if self.outstanding() > 0 => self.expire_reordering(now, shared, umem),
@@ -95,7 +94,7 @@ impl Tcb {
             // RFC 9293, section 3.8.3 (MUST-20): reaching R1, pass negative advice to IP: here the neighbor is
             // asked whether its MAC address still holds. Of a SYN's only the neighbor table knows, so it is doubted at
             // once.
-            (self.way, self.doubts_way) = (Mac::ZERO, true);
+            self.doubts_way = true;
         }
         if self.recovery.timeouts == R1 {
             self.soft_error = Some(Trouble::NotResponding);
@@ -152,7 +151,7 @@ impl Tcb {
         }
         if self.keep_alive_probes > 0 {
             // Perhaps it is only the way that is wrong.
-            (self.way, self.doubts_way) = (Mac::ZERO, true);
+            self.doubts_way = true;
         }
         self.keep_alive_probes += 1;
         shared.counters.keep_alives += 1;

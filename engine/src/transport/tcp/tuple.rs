@@ -30,6 +30,14 @@ impl Tuple {
         hasher.finish()
     }
 
+    /// Bits that tell most connections apart: for guesses, as anybody can have several with the same.
+    #[inline]
+    #[must_use]
+    pub fn mark(&self) -> u64 {
+        let bits = self.remote.0.to_bits();
+        (bits >> 64) as u64 ^ bits as u64 ^ u64::from(self.ports()) << 32
+    }
+
     /// The same, of the two ends and two numbers; never the hash of the two ends alone, as it is of more bytes.
     #[inline]
     pub(super) fn hash_with(&self, key: [u64; 2], first: u32, second: u64) -> u64 {

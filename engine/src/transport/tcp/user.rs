@@ -26,9 +26,10 @@ impl Tcp {
     }
 
     /// The two ends of a connection.
+    #[inline]
     #[must_use]
-    pub fn tuple(&self, index: u32) -> Option<Tuple> {
-        self.tables.connections.get(index).map(|tcb| tcb.tuple)
+    pub fn tuple(&self, index: u32) -> Option<&Tuple> {
+        self.tables.connections.get(index).map(|tcb| &tcb.tuple)
     }
 
     /// Received text, as much as lies in the first frame.
@@ -408,15 +409,10 @@ impl Tcb {
     }
 
     /// Appends a frame of text, with its sum on its note, to what is to be sent; a small one behind another.
+    #[inline]
     fn queue_text(&mut self, frame: Frame, umem: &mut Umem) {
         let len = u32::from(frame.len());
-        if len < super::SMALL
-            && let Some(last) = self.snd.queue.last().filter(|_| self.snd.unsent != Queued::NONE)
-            && umem.note(last).marks & (mark::SYN | mark::FIN) == 0
-            && u32::from(umem.queued_len(last)) + len <= u32::from(self.snd.per_chunk)
-            && umem.extend_by_frame(last, &frame)
-        {
-            sum_anew(umem, last);
+        if len < super::SMALL && self.snd.unsent != Queued::NONE && self.join_last(&frame, umem) {
             umem.free(frame);
         } else {
             umem.note_mut(&frame).marks = 0;
@@ -427,6 +423,19 @@ impl Tcb {
         }
         self.snd.queued += len;
         self.snd.unsent_len += len;
+    }
+
+    /// Copies a frame's text behind that of the last unsent one; `false` if it does not fit there.
+    #[inline(never)]
+    fn join_last(&mut self, frame: &Frame, umem: &mut Umem) -> bool {
+        let Some(last) = self.snd.queue.last() else { return false };
+        let is_text = umem.note(last).marks & (mark::SYN | mark::FIN) == 0;
+        let fits = u32::from(umem.queued_len(last)) + u32::from(frame.len()) <= u32::from(self.snd.per_chunk);
+        let joined = is_text && fits && umem.extend_by_frame(last, frame);
+        if joined {
+            sum_anew(umem, last);
+        }
+        joined
     }
 
     fn finish(&mut self, umem: &mut Umem) {

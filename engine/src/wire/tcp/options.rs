@@ -28,7 +28,7 @@ const TIMESTAMPS: u8 = 8;
 /// Bytes of a block of a SACK option: its first sequence number, and the one behind its last.
 const SACK_BLOCK_LEN: usize = 8;
 /// Bytes of [`TIMESTAMPS_WORD`] and the two values behind it.
-const TIMESTAMPS_LEN: usize = 12;
+pub(super) const TIMESTAMPS_LEN: usize = 12;
 /// No operation, no operation, timestamps of ten bytes: how RFC 7323, appendix A recommends it.
 const TIMESTAMPS_WORD: u32 = word(NO_OPERATION, NO_OPERATION, TIMESTAMPS, 10);
 
@@ -228,14 +228,11 @@ impl Options {
             return sum;
         }
         // What every data segment carries: with so many bytes there is room for nothing else.
-        if let Some((value, echo)) = self.timestamps
+        if let Some(values) = self.timestamps
             && !self.sack_permitted
             && let Ok(out) = <&mut [u8; TIMESTAMPS_LEN]>::try_from(&mut *out)
         {
-            out[..4].copy_from_slice(&TIMESTAMPS_WORD.to_be_bytes());
-            out[4..8].copy_from_slice(&value.to_be_bytes());
-            out[8..].copy_from_slice(&echo.to_be_bytes());
-            return sum.add_words([TIMESTAMPS_WORD, value, echo]);
+            return write_timestamps(out, values, sum);
         }
         self.write_each(out, sum)
     }
@@ -270,6 +267,15 @@ impl Options {
         }
         words.sum
     }
+}
+
+/// Writes timestamps alone, and adds them to `sum`.
+#[inline(always)]
+pub(super) fn write_timestamps(out: &mut [u8; TIMESTAMPS_LEN], (value, echo): (u32, u32), sum: Sum) -> Sum {
+    out[..4].copy_from_slice(&TIMESTAMPS_WORD.to_be_bytes());
+    out[4..8].copy_from_slice(&value.to_be_bytes());
+    out[8..].copy_from_slice(&echo.to_be_bytes());
+    sum.add_words([TIMESTAMPS_WORD, value, echo])
 }
 
 /// Words that are written one behind the other, and summed up on the way.

@@ -13,7 +13,6 @@ use crate::transport::tcp::tuple::Tuple;
 use crate::transport::tcp::{Counters, End, Events, Kind, Output, Tcp, TcpConfig, Verdict};
 use crate::transport::udp::ChecksumPolicy;
 use crate::wire::checksum::Sum;
-use crate::wire::ethernet::Mac;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::{Flags, Header, Packet};
 
@@ -22,8 +21,6 @@ use crate::wire::tcp::{Flags, Header, Packet};
 const KEYS: [[u64; 2]; 5] = [[1, 2], [3, 4], [5, 224_988_793], [7, 8], [9, 10]];
 /// The peer's clock when a script begins: it wraps at 5 ms.
 const PEER_TS: u32 = u32::MAX - 4;
-/// Where the peer's frames come from.
-pub(super) const MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 
 /// What an application is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +39,8 @@ pub(super) struct Sent {
     /// When, milliseconds since the script began; and the rest of it, microseconds.
     pub(super) at: (u64, u64),
     pub(super) seg: Seg,
-    /// The MAC address that it was sent to.
-    pub(super) way: Mac,
+    /// Whether the way that it goes is to be doubted.
+    pub(super) doubts_way: bool,
 }
 
 /// A script under way.
@@ -188,7 +185,7 @@ impl Script {
         assert!(self.umem.set_len(&mut frame, bytes.len()));
         self.umem.bytes_mut(&mut frame).copy_from_slice(bytes);
         assert!(Umem::narrow(&mut frame, segment.header_len.into(), segment.len as usize));
-        let verdict = self.tcp.receive(&segment, MAC, frame, self.now, &mut self.umem);
+        let verdict = self.tcp.receive(&segment, frame, self.now, &mut self.umem);
         let Verdict { outcome, frame, replies, connection, events } = verdict;
         let reply = self.tcp.take_control();
         assert_eq!(reply.is_some(), replies);
@@ -200,7 +197,7 @@ impl Script {
             self.umem.free(frame);
         }
         if let Some(reply) = reply {
-            self.control(&reply, MAC);
+            self.control(&reply);
         }
         if let Some(index) = connection {
             self.index = index;
@@ -243,15 +240,14 @@ impl Script {
             self.tcp.expire(self.now, &mut self.umem);
             while let Some(output) = self.tcp.poll(self.now, &mut self.umem) {
                 match output {
-                    Output::Segment(segment, index) => {
+                    Output::Segment(segment, _) => {
                         let bytes = self.umem.bytes(&segment.frame).to_vec();
                         self.give_to_device(segment.frame);
-                        let (_, way) = self.tcp.way(index);
-                        self.sent(&bytes, segment.class, way);
+                        self.sent(&bytes, segment.class, segment.doubts_way);
                     }
-                    Output::Control(way) => {
+                    Output::Control => {
                         let control = self.tcp.take_control().expect("it was told of");
-                        self.control(&control, way);
+                        self.control(&control);
                     }
                     Output::Writable(index) => self.tcp.note_writable(index),
                     Output::Closed(index, end) => self.close(index, end),
@@ -290,7 +286,7 @@ impl Script {
         self.umem.count(Place::Transmit)
     }
 
-    fn control(&mut self, control: &Control, way: Mac) {
+    fn control(&mut self, control: &Control) {
         let header = Header {
             source: control.tuple.local,
             destination: control.tuple.remote,
@@ -304,10 +300,10 @@ impl Script {
         };
         let mut bytes = vec![0; header.header_len()];
         header.write(&mut bytes, Sum::default());
-        self.sent(&bytes, control.class, way);
+        self.sent(&bytes, control.class, false);
     }
 
-    fn sent(&mut self, bytes: &[u8], class: u8, way: Mac) {
+    fn sent(&mut self, bytes: &[u8], class: u8, doubts_way: bool) {
         let packet = Packet::parse(bytes).unwrap();
         let port = packet.destination_port();
         if packet.flags().contains(Flags::SYN) {
@@ -325,7 +321,7 @@ impl Script {
         if port == PEER.1 && !seg.flags.contains(Flags::RST) && seg.end().wrapping_sub(self.end) as i32 > 0 {
             self.end = seg.end();
         }
-        self.out.push_back(Sent { at: self.time(), seg, way });
+        self.out.push_back(Sent { at: self.time(), seg, doubts_way });
     }
 
     /// The next segment has to be this one, and to have come out now.
