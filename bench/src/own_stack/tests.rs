@@ -225,7 +225,7 @@ fn nobody_at_the_port_is_told_as_a_refusal() {
 #[test]
 fn visits_are_as_many_as_the_server_saw_and_all_end_in_order() {
     for (at_a_time, size) in [(1, 1), (20, 700)] {
-        // Each takes a port for as long as TIME-WAIT lasts, and there are 64,512 for all.
+        // Each takes a port for as long as TIME-WAIT lasts, and there are 16,384 for all.
         let plan = Plan::closed(Duration::ZERO, Duration::from_millis(50));
         let client = |tell| Visits::new(target(), sources(), (at_a_time, size), plan, tell);
         let (outcome, server) = run(client, Counting::new());
