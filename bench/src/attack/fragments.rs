@@ -45,18 +45,7 @@ struct Bench<'lab> {
 pub(super) fn run(args: &FloodArgs, lab: &Lab) -> Result<()> {
     let mut bench = Bench::open(args, lab)?;
     let mut phases = Phases::new();
-    let mut progress = Progress::new(u64::from(args.rounds) * LOADS.len() as u64 * 3);
-    let mut ended = Ok(());
-    for round in 0..args.rounds {
-        match bench.round(round, &mut progress) {
-            Ok((of_phase, around)) => phases.enter(of_phase, &around),
-            Err(error) => {
-                ended = Err(error);
-                break;
-            }
-        }
-    }
-    progress.finish();
+    let mut ended = phases.measure(args.rounds, LOADS.len(), |round, progress| bench.round(round, progress));
     let loss_free_pps = bench.loss_free_pps;
     if ended.is_ok() {
         ended = bench.server.stop();

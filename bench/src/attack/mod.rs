@@ -32,6 +32,7 @@ use crate::losses::{self, Counters};
 use crate::netns::{self, ETHERNET_MTU, Family, INTERFACE, Shape};
 use crate::options::OutputArgs;
 use crate::process::{Readiness, Server};
+use crate::progress::Progress;
 use crate::result::{Contender, Round};
 use crate::udp::SOURCE_PORT;
 use crate::udp::frame::Path;
@@ -122,6 +123,23 @@ impl Phases {
             rounds: Vec::new(),
         };
         Self(Phase::ALL.map(contender).to_vec())
+    }
+
+    /// Measures round by round, until the last or a failure.
+    fn measure(
+        &mut self,
+        rounds: u32,
+        loads: usize,
+        mut measure: impl FnMut(u32, &mut Progress) -> Result<(BTreeMap<Phase, Round>, Round)>,
+    ) -> Result<()> {
+        let mut progress = Progress::new(u64::from(rounds) * (loads * Phase::ALL.len()) as u64);
+        let ended = (0..rounds).try_for_each(|round| {
+            let (of_phase, around) = measure(round, &mut progress)?;
+            self.enter(of_phase, &around);
+            Ok(())
+        });
+        progress.finish();
+        ended
     }
 
     /// Enters a round; `around` is what its phases have in common.

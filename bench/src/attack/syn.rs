@@ -49,18 +49,8 @@ pub(super) fn run(args: &FloodArgs, lab: &Lab) -> Result<()> {
     let server = start_engine(lab, &ports)?;
     let (client, path) = path(lab, ECHO)?;
     let bench = Bench { args, lab, server, client, path };
-    let mut progress = Progress::new(u64::from(args.rounds) * STREAMS.len() as u64 * 3);
-    let (mut phases, mut ended) = (Phases::new(), Ok(()));
-    for round in 0..args.rounds {
-        match bench.round(round, &mut progress) {
-            Ok((of_phase, around)) => phases.enter(of_phase, &around),
-            Err(error) => {
-                ended = Err(error);
-                break;
-            }
-        }
-    }
-    progress.finish();
+    let mut phases = Phases::new();
+    let mut ended = phases.measure(args.rounds, STREAMS.len(), |round, progress| bench.round(round, progress));
     if ended.is_ok() {
         ended = bench.server.stop();
     }

@@ -56,13 +56,9 @@ impl Ways {
     }
 }
 
-/// Below [`SLOTS`]: the upper eight bits of a multiplication by 2^64 over the golden ratio, which spreads addresses
-/// that follow each other.
 #[inline]
 fn index(address: IpAddress) -> usize {
-    let bits = address.to_bits();
-    let folded = (bits >> 64) as u64 ^ bits as u64;
-    usize::from((folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
+    address.slot_of_256().into()
 }
 
 #[cfg(test)]
