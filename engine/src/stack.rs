@@ -15,6 +15,7 @@
 //! [`Stack::next_deadline`]. `receive` puts at most one frame out for each that it takes.
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod autoconf;
 mod connection;
 mod egress;
@@ -281,6 +282,7 @@ impl<A: App> Stack<A> {
 
     /// Digests as many received frames as `out` has room for answers; the others stay in `received`.
     pub fn receive(&mut self, now: Instant, received: &mut Burst, umem: &mut Umem, out: &mut Burst) {
+        self.look_ahead(received, umem);
         let mut frames = received.take(out.room()).peekable();
         while let Some(frame) = frames.next() {
             if let Some(next) = frames.peek() {

@@ -38,6 +38,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("bench/src/process.rs", "what a child process does between fork and exec, and a scheduling policy"),
     ("bench/src/signals.rs", "signal handlers, and the clock that the BPF programs read"),
     ("bench/src/tcp/socket.rs", "connect from a chosen port without waiting, accept4, TCP_INFO"),
+    ("engine/src/base/prefetch.rs", "a hint to the processor"),
     ("engine/src/base/umem.rs", "the packet memory: mmap, and slices of it"),
     ("engine/src/clock.rs", "clock_gettime"),
     ("engine/src/device/af_xdp/ring.rs", "rings that are shared with the kernel"),

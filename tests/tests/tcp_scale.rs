@@ -67,13 +67,13 @@ impl Crowd {
     }
 
     /// A segment arrives from the peer with a number; the answers are given to `answered`.
-    fn give(
-        &mut self,
-        peer: u32,
-        (seq, ack, flags): (u32, u32, u8),
-        text: &[u8],
-        mut answered: impl FnMut(u32, &[u8]),
-    ) {
+    fn give(&mut self, peer: u32, header: (u32, u32, u8), text: &[u8], mut answered: impl FnMut(u32, &[u8])) {
+        self.arrive(peer, header, text);
+        self.turn(|bytes| answered(word(bytes, TCP_AT + 4), text_of(bytes)));
+    }
+
+    /// A segment arrives from the peer with a number, to be digested in the next turn.
+    fn arrive(&mut self, peer: u32, (seq, ack, flags): (u32, u32, u8), text: &[u8]) {
         let mut bytes = std::mem::take(&mut self.template);
         bytes.truncate(TCP_AT + 40);
         bytes[SOURCE_AT..SOURCE_AT + 4].copy_from_slice(&address(peer).octets());
@@ -103,10 +103,6 @@ impl Crowd {
         self.umem.bytes_mut(&mut chunk).copy_from_slice(&bytes);
         self.received.push(chunk).expect("room");
         self.template = bytes;
-        self.turn(|bytes| {
-            let word = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-            answered(word(TCP_AT + 4), &bytes[TCP_AT + usize::from(bytes[TCP_AT + 12] >> 4) * 4..]);
-        });
     }
 
     fn turn(&mut self, mut sent: impl FnMut(&[u8])) {
@@ -132,6 +128,15 @@ impl Crowd {
         self.give(peer, (101, ack, flag::ACK), &[], |_, _| panic!("an answer to the end of a handshake"));
         ack
     }
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// The text of a segment.
+fn text_of(frame: &[u8]) -> &[u8] {
+    &frame[TCP_AT + usize::from(frame[TCP_AT + 12] >> 4) * 4..]
 }
 
 /// Twenty addresses with 50,000 ports each.
@@ -166,15 +171,21 @@ fn a_million_idle_connections_take_little_memory_and_no_time() {
     crowd.now += Duration::from_secs(3600);
     crowd.turn(|_| panic!("an idle connection sends nothing"));
 
-    // And each is there when it is spoken to.
-    for peer in (0..CONNECTIONS).step_by(9973) {
-        let mut echoed: Vec<u8> = Vec::new();
-        let ack = acks[peer as usize];
-        crowd.give(peer, (101, ack, flag::ACK | flag::PSH), b"still there?", |seq, text| {
-            assert_eq!(seq, ack);
-            echoed.extend_from_slice(text);
+    // And each is there when it is spoken to, in the midst of many that are, and of strangers.
+    let peers: Vec<u32> = (0..CONNECTIONS).step_by(9973).collect();
+    for peers in peers.chunks(BURST / 2) {
+        for &peer in peers {
+            let header = (101, acks[peer as usize], flag::ACK | flag::PSH);
+            crowd.arrive(peer, header, &peer.to_be_bytes());
+            crowd.arrive(CONNECTIONS + peer, header, b"who am I?");
+        }
+        let (mut echoed, mut resets) = (Vec::new(), 0);
+        crowd.turn(|bytes| match bytes[TCP_AT + 13] & flag::RST {
+            0 => echoed.push((word(text_of(bytes), 0), word(bytes, TCP_AT + 4))),
+            _ => resets += 1,
         });
-        assert_eq!(echoed, b"still there?");
+        let asked: Vec<(u32, u32)> = peers.iter().map(|&peer| (peer, acks[peer as usize])).collect();
+        assert_eq!((echoed, resets), (asked, peers.len()));
     }
     // One more is too many.
     crowd.give(CONNECTIONS, (1, 0, flag::SYN), &[], |_, _| panic!("the limit is reached"));

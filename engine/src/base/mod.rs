@@ -3,12 +3,14 @@
 
 mod drop_reason;
 mod frame;
+mod prefetch;
 mod queue;
 mod time;
 mod umem;
 
 pub use drop_reason::{DropReason, UnsentReason};
 pub use frame::{BURST, Burst, Frame};
+pub(crate) use prefetch::prefetch;
 pub use queue::{FrameQueue, Note, Queued};
 pub use time::Instant;
 pub use umem::{Backing, ChunkSize, Descriptor, Place, Umem, UmemConfig, UmemError};

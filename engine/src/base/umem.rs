@@ -407,14 +407,9 @@ impl Umem {
     /// chunks of a burst lie a power of two apart, and the nearest cache holds only a few such lines.
     #[inline]
     pub(crate) fn prefetch(&self, frame: &Frame) {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(first) = self.at(frame.chunk(), frame.offset(), frame.len()) {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a prefetch has no effect on memory, and the address lies in the mapping.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(first.as_ptr().cast()) };
+        if let Some(first) = self.bytes(frame).first() {
+            super::prefetch::prefetch(first);
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = frame;
     }
 
     /// Takes back every chunk that the device still has: only when it is closed and can write no more.

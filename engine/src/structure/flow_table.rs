@@ -12,6 +12,8 @@
 //!
 //! The keys are kept elsewhere: the table has 32 bits of their hash and asks about those that agree.
 
+use crate::base::prefetch;
+
 /// The value of a slot that is free.
 const VACANT: u32 = u32::MAX;
 /// The most entries: the home slot comes from the 32 bits of hash in an entry, and they name 2^32 slots.
@@ -61,6 +63,14 @@ impl FlowTable {
     #[must_use]
     pub fn find(&self, hash: u64, is: impl FnMut(u32) -> bool) -> Option<u32> {
         self.search(kept(hash), is).map(|(_, value)| value)
+    }
+
+    /// Has the slots where a search for `hash` begins on their way into the nearest cache.
+    #[inline]
+    pub fn fetch(&self, hash: u64) {
+        if let Some(slot) = self.slots.get(self.home(kept(hash))) {
+            prefetch(slot);
+        }
     }
 
     /// Enters a value; `false` when the table is full. The pair of `hash` and `value` must not be there yet.
