@@ -10,6 +10,9 @@
  * Between requests it sends an attacker's frames, if it is told to, by due times of their own: so both come
  * from one core at their full rates, and neither waits for the other's turn.
  *
+ * Requests may differ in length and in where they come from: what that changes in the headers and in the checksums is
+ * worked out for each. The run's frame is then the longest, and shorter ones are cut from it.
+ *
  * The pages are recycled, and a server may have rewritten them: all bytes that matter are written each time.
  */
 #include <linux/bpf.h>
@@ -28,6 +31,9 @@
 /* Words of the longest headers: IPv6 on a VLAN. */
 #define HEADER_WORDS 9
 
+/* Lengths that requests have in turn, at most. A power of two. */
+#define MOST_LENS 64
+
 /* The same words, in the same order, as `Plan` in live_frames.rs. */
 struct plan {
 	__u64 headers[HEADER_WORDS];
@@ -36,6 +42,13 @@ struct plan {
 	__u64 base_sum;		/* ones' complement sum of all that is constant and under the UDP checksum */
 	__u64 port;		/* first source port, which `base_sum` lacks */
 	__u64 flows;		/* source ports in turn */
+	__u64 varies;		/* lengths or sources: neither they nor the UDP length are in the two sums */
+	__u64 ip_sum;		/* the same sum of an IPv4 header */
+	__u64 source;		/* first source address: the lowest 64 bits, in the machine's order */
+	__u64 sources;		/* source addresses in turn, all ports of one after those of another */
+	__u64 longest;		/* length of the run's frame */
+	__u64 pattern;		/* lengths in turn */
+	__u16 lens[MOST_LENS];	/* with the tag, if there is one */
 	__u64 start_ns;
 	__u64 interval_q10;	/* 1/1024 ns between two requests; 0 is "as fast as possible" */
 	__u64 limit;		/* requests to send */
@@ -80,25 +93,64 @@ static __always_inline void note_lag(__u64 ns)
 	l->buckets[bucket]++;
 }
 
+/* The length that is next. */
+static __always_inline __u32 next_len(const struct plan *p)
+{
+	return p->lens[p->sequence % p->pattern & (MOST_LENS - 1)];
+}
+
+/* Writes the lengths and the source of a request whose payload begins at `payload`, with `udp_len` bytes of UDP. Gives
+ * what the UDP checksum's sum lacks of them. */
+static __always_inline __u64 vary(__u8 *payload, const struct plan *p, __u16 udp_len, const int ipv4)
+{
+	__u64 source = p->source + p->sequence % p->sources;
+	__u16 len = bpf_htons(udp_len);
+
+	*(__u16 *)(payload - 4) = len;
+	if (ipv4) {
+		__u32 address = bpf_htonl(source);
+		__u16 total = bpf_htons(udp_len + 20);
+		__u8 *ip = payload - 28;
+
+		*(__u16 *)(ip + 2) = total;
+		*(__u16 *)(ip + 10) = ~fold(p->ip_sum + total + address);
+		*(__u32 *)(ip + 12) = address;
+		return (__u64)address + 2 * len;
+	}
+	source = bpf_cpu_to_be64(source);
+	*(__u16 *)(payload - 44) = len;
+	*(__u64 *)(payload - 32) = source;
+	return word_sum(source) + 2 * len;
+}
+
 /* Makes a request whose headers have `len` bytes, which is known when this is compiled. */
 static __always_inline int request(struct xdp_md *ctx, struct plan *p, __u64 due, const int len)
 {
-	__u8 *frame = (void *)(long)ctx->data;
 	const __u16 *halves = (const __u16 *)p->headers;
-	__u16 checksum, port;
+	__u16 checksum, port = p->port;
+	__u64 sum = p->base_sum;
+	__u32 frame_len = p->longest;
+	__u8 *frame;
 
+	if (p->pattern > 1) {
+		frame_len = next_len(p);
+		if (bpf_xdp_adjust_tail(ctx, (int)(frame_len - p->longest)))
+			return XDP_DROP;
+	}
+	frame = (void *)(long)ctx->data;
 	if (frame + len + STAMP_LEN > (__u8 *)(long)ctx->data_end)
 		return XDP_DROP;
-	port = p->port;
-	if (p->flows > 1)
-		port += p->sequence % p->flows;
-	port = bpf_htons(port);
-	checksum = ~fold(p->base_sum + port + word_sum(p->sequence) + word_sum(due));
 	for (int i = 0; i < len / 8; i++)
 		((__u64 *)frame)[i] = p->headers[i];
 	/* What is no whole word, but for the UDP checksum, which is last. */
 	for (int i = len / 8 * 4; i < len / 2 - 1; i++)
 		((__u16 *)frame)[i] = halves[i];
+	if (p->varies)
+		sum += vary(frame + len, p, frame_len - len + 8, len < HEADERS_IPV6);
+	if (p->flows > 1)
+		port += p->sequence / p->sources % p->flows;
+	port = bpf_htons(port);
+	checksum = ~fold(sum + port + word_sum(p->sequence) + word_sum(due));
 	*(__u16 *)(frame + len - 8) = port;
 	*(__u16 *)(frame + len - 2) = checksum ? checksum : 0xffff;
 	*(__u32 *)(frame + len) = p->trial;

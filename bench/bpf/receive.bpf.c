@@ -29,6 +29,7 @@ struct tally {
 	__u64 duplicated;	/* second answers, which `received` does not count */
 	__u64 reordered;	/* after the answer to a later request */
 	__u64 next;		/* one more than the highest sequence */
+	__u64 bytes;		/* of the frames that `received` counts, Ethernet header to end of payload */
 	__u64 buckets[BUCKETS];
 };
 
@@ -83,8 +84,8 @@ static __always_inline int is_new(struct tally *t, __u64 sequence)
 	return 1;
 }
 
-/* Whether the frame was a reply to the load generator, and so is used up. */
-static __always_inline int take(void *data, void *data_end)
+/* Whether the frame, of `len` bytes in all, was a reply to the load generator, and so is used up. */
+static __always_inline int take(void *data, void *data_end, __u32 len)
 {
 	const __u8 *bytes = data, *stamp;
 	struct expect *e;
@@ -120,6 +121,7 @@ static __always_inline int take(void *data, void *data_end)
 	if (!e->copies && !is_new(t, sequence))
 		return 1;
 	t->received++;
+	t->bytes += len;
 	if (sequence & e->sample_mask)
 		return 1;
 	due_ns = *(__u64 *)(stamp + STAMP_DUE);
@@ -141,13 +143,15 @@ int receive_tc(struct __sk_buff *skb)
 
 	if (skb->data_end - skb->data < wanted)
 		bpf_skb_pull_data(skb, wanted);
-	return take((void *)(long)skb->data, (void *)(long)skb->data_end) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	return take((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 
 SEC("xdp")
 int receive_xdp(struct xdp_md *ctx)
 {
-	return take((void *)(long)ctx->data, (void *)(long)ctx->data_end) ? XDP_DROP : XDP_PASS;
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+
+	return take(data, data_end, data_end - data) ? XDP_DROP : XDP_PASS;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -11,12 +11,17 @@ use crate::netns::{self, Family};
 use crate::signals;
 use crate::udp::frame::Mac;
 
+/// Ethernet header without a tag.
+const ETHERNET_LEN: usize = 14;
+
 /// An interface of the network namespace that this thread is in.
 #[derive(Clone, Debug)]
 pub(crate) struct Interface {
     pub name: String,
     pub index: u32,
     pub mac: Mac,
+    /// Longest IP packet, bytes.
+    mtu: usize,
     /// Its addresses, of both families; of IPv6 not those of the link alone.
     addresses: Vec<IpAddr>,
 }
@@ -41,7 +46,23 @@ impl Interface {
         let usable = addresses.iter().filter(|address| address["scope"] != "link");
         let addresses = usable.filter_map(|address| text(&address["local"]).parse().ok()).collect();
         let index = link["ifindex"].as_u64().and_then(|index| u32::try_from(index).ok()).unwrap_or_default();
-        Ok(Self { name: name.to_owned(), index, mac, addresses })
+        let mtu = link["mtu"].as_u64().map_or(usize::MAX - ETHERNET_LEN, |mtu| mtu as usize);
+        Ok(Self { name: name.to_owned(), index, mac, mtu, addresses })
+    }
+
+    /// Checks that frames of `len` bytes, Ethernet header to end of payload, leave here in one piece.
+    ///
+    /// # Errors
+    /// They are longer than the MTU allows.
+    pub(crate) fn carries(&self, len: usize) -> Result<()> {
+        let (name, mtu, most) = (&self.name, self.mtu, self.mtu + ETHERNET_LEN);
+        if len <= most {
+            return Ok(());
+        }
+        Err(Error::usage(format!(
+            "frames of {len} bytes do not fit {name}: with its MTU of {mtu} they have {most} at most, counted from the \
+             Ethernet header to the end of the payload, without the frame check sequence"
+        )))
     }
 
     /// The first address of the family that `target` is of.

@@ -72,7 +72,7 @@ impl Point {
     pub(crate) fn of(outcome: &Outcome) -> Self {
         Self {
             offered_pps: outcome.sent_pps(),
-            goodput_pps: outcome.goodput_pps,
+            goodput_pps: outcome.goodput_pps(),
             loss_ratio: outcome.loss_ratio(),
             generator_limited: outcome.generator_limited(),
         }

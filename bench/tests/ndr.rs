@@ -16,15 +16,15 @@ fn trials<'a>(report: &'a Value, name: &str) -> Vec<&'a Value> {
 }
 
 /// The rate of a size is one that stood as often as asked, or there is none.
-fn is_proved(report: &Value, size: usize, repeats: usize, loss: f64) {
+fn is_proved(report: &Value, name: &str, size: f64, (repeats, loss): (usize, f64)) {
     let figures = &report["servers"][0]["rounds"][0]["figures"];
-    let figure = &figures[format!("ndr-{size}")];
+    let figure = &figures[format!("ndr-{name}")];
     assert_eq!((&figure["unit"], &figure["better"]), (&"Mpps".into(), &"higher".into()), "{figures}");
-    assert!(!trials(report, &format!("ndr-{size}")).is_empty(), "{report}");
+    assert!(!trials(report, &format!("ndr-{name}")).is_empty(), "{report}");
     let Some(mpps) = figure["value"].as_f64() else { return };
-    let wire = figures[format!("ndr-{size}-wire")]["value"].as_f64().unwrap();
-    assert!((wire / (mpps * (size + 20) as f64 * 8e-3) - 1.0).abs() < 1e-9, "{wire} Gb/s, {mpps} Mpps");
-    let repeated = trials(report, &format!("ndr-{size}-repeat"));
+    let wire = figures[format!("ndr-{name}-wire")]["value"].as_f64().unwrap();
+    assert!((wire / (mpps * (size + 20.0) * 8e-3) - 1.0).abs() < 1e-9, "{wire} Gb/s, {mpps} Mpps");
+    let repeated = trials(report, &format!("ndr-{name}-repeat"));
     let stood =
         repeated.iter().filter(|trial| (trial["asked_per_s"].as_f64().unwrap() / mpps / 1e6 - 1.0).abs() < 1e-9);
     let lossless = stood.filter(|trial| {
@@ -49,8 +49,8 @@ fn each_size_has_a_rate_that_stood_or_none_in_namespaces_of_its_own() {
     std::fs::remove_file(&file).unwrap();
     assert_eq!((&report["workload"], &report["servers"][0]["name"]), (&"ndr".into(), &"kernel-spin".into()));
     // Headers and a stamp take 62 bytes, the frame check sequence 4.
-    for size in [66, 1518] {
-        is_proved(&report, size, 2, 0.02);
+    for (name, size) in [("66", 66.0), ("1518", 1518.0)] {
+        is_proved(&report, name, size, (2, 0.02));
     }
     assert!(text.contains("RFC 2544") && text.contains("1518"), "{text}");
 }
@@ -60,15 +60,24 @@ fn a_server_that_is_there_is_searched_too() {
     let net = Net::new("ndr");
     let _server = net.serve("kernel-spin");
     let target = ["ndr", "--interface", "bw0", "--target", "10.77.0.2:7"];
-    let options = ["--sizes", "128", "--seconds", "0.05", "--repeats", "1", "--precision", "20", "--loss", "5"];
-    let report = net.measure(&[&target[..], &options].concat());
-    assert_eq!(report["network"]["target"], "10.77.0.2:7");
-    is_proved(&report, 128, 1, 0.05);
+    let options = ["--seconds", "0.05", "--repeats", "1", "--precision", "20", "--loss", "5"];
+    for (sizes, name, size) in [
+        (["--sizes", "128"], "128", 128.0),
+        (["--mix", "imix"], "mix", f64::from(7 * 66 + 4 * 594 + 1518) / 12.0),
+        (["--mix", "100:2,1518:1"], "mix", 1718.0 / 3.0),
+    ] {
+        let report = net.measure(&[&target[..], &options, &sizes].concat());
+        assert_eq!(report["network"]["target"], "10.77.0.2:7");
+        is_proved(&report, name, size, (1, 0.05));
+    }
 }
 
 #[test]
 fn each_bad_argument_says_what_to_do_and_exits_with_2() {
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 11] = [
+        (&["--mix", "64"], "--sizes"),
+        (&["--mix", "imix", "--sizes", "64"], "cannot be used with"),
+        (&["--mix", "64:1,1519:1"], "1518 are the most"),
         (&["--sizes", "63"], "64"),
         (&["--sizes", "1519"], "1518 at most"),
         (&["--sizes", "9000", "--mtu", "9000", "--server", "xdp-tx"], "longer than a page"),

@@ -77,7 +77,7 @@ fn every_field_is_documented_and_every_documented_field_is_written() {
     for args in [
         [&udp[..], &["--rate", "1000", "--arrivals", "poisson"]].concat(),
         [&udp[..], &["--rate", "1000", "--arrivals", "burst"]].concat(),
-        [&udp[..], &["--closed-loop"]].concat(),
+        [&udp[..], &["--closed-loop", "--size", "imix"]].concat(),
         vec!["tcp-rr", "10.77.0.2:7", "--duration", "0.3", "--warmup", "0.1"],
     ] {
         found.walk(&net.measure(&args), "", 0);

@@ -109,6 +109,7 @@ impl Tally {
             arrivals: Arrivals::Constant,
             connections: None,
             size_bytes: MESSAGE.len() as u32,
+            mix: Vec::new(),
             unit: Unit::Connections,
             asked_per_s: Some(1.0 / EVERY.as_secs_f64()),
             seconds,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Context, Error, Result};
 use crate::signals::{self, Alarm};
 use crate::udp::frame::{self, Path};
-use crate::udp::live_frames;
+use crate::udp::plan;
 use crate::udp::trial::{Attack, AttackKind};
 use crate::{bpf, process};
 
@@ -66,11 +66,11 @@ fn send(kind: AttackKind, rate_pps: f64, ifindex: u32, path: &Path, ended: &Atom
     let (start, mut sent) = (Instant::now(), 0);
     while !ended.load(Ordering::Relaxed) && !signals::stopping() {
         let attack = Attack { kind, rate_pps: Some(rate_pps) };
-        live_frames::plan_attack(&object, path, attack, &template)?;
+        plan::attack(&object, path, attack, &template)?;
         let _alarm = Alarm::after(CALL)?;
         bpf::run_live(bpf::descriptor(&program), &template, ifindex, BATCH, i32::MAX)
             .context(|| "BPF_PROG_RUN of live frames failed".into())?;
-        let [_, _, of_call] = live_frames::counters(&object)?;
+        let [_, _, of_call] = plan::counters(&object)?;
         sent += of_call;
     }
     Ok(sent as f64 / start.elapsed().as_secs_f64())

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{FloodArgs, Phase, Phases, Told, metrics, path, start_engine, sum, watching};
-use crate::arrivals::Arrivals;
 use crate::compare::Lab;
 use crate::compare::rounds::brief;
 use crate::compare::table::Part;
@@ -21,6 +20,7 @@ use crate::search::{self, Point};
 use crate::signals;
 use crate::udp::live_frames::LiveFrames;
 use crate::udp::receiver::Hook;
+use crate::udp::sizes::Sizes;
 use crate::udp::trial::{Attack, AttackKind, Offer, Outcome};
 
 /// Offered load, by what the engine answers without loss in calm.
@@ -121,14 +121,13 @@ impl<'lab> Bench<'lab> {
         let dropped_ks = (dropped()? - before) as f64 / args.seconds / 1e3;
         let figures = figures(load, &outcome, (attack, chunks, dropped_ks));
         let measure = format!("{}-{load}", phase.name());
-        let trial =
-            outcome.trial(&measure, (BackEnd::LiveFrames, Timestamps::Interface), Arrivals::Constant, FRAME_LEN);
+        let trial = outcome.trial(&measure, (BackEnd::LiveFrames, Timestamps::Interface), &offer);
         Ok(Round { figures, trials: vec![trial], ..Round::default() })
     }
 }
 
 fn offer(rate_pps: f64, duration: Duration) -> Offer {
-    Offer { rate_pps: Some(rate_pps), duration, frame_len: FRAME_LEN, batch: 64, limit: None, attack: None }
+    Offer::constant(rate_pps, duration, Sizes::one(FRAME_LEN))
 }
 
 /// Limited where requests or flood came at less than nine tenths of their rates.
@@ -137,7 +136,7 @@ fn figures(load: f64, outcome: &Outcome, (attack, chunks, dropped_ks): (Option<A
     let asked_pps = attack.and_then(|attack| attack.rate_pps).unwrap_or(0.0);
     let limited = outcome.generator_limited() || flood_pps < 0.9 * asked_pps;
     Figures::from([
-        (format!("goodput-{load}"), Figure::higher(Some(outcome.goodput_pps / 1e6), "Mpps", limited)),
+        (format!("goodput-{load}"), Figure::higher(Some(outcome.goodput_pps() / 1e6), "Mpps", limited)),
         (format!("flood-{load}"), Figure::higher(Some(flood_pps / 1e3), "k/s", limited)),
         ("chunks".into(), Figure::lower(Some(chunks as f64), "", false)),
         ("dropped".into(), Figure::lower(Some(dropped_ks), "k/s", false)),

@@ -42,7 +42,6 @@ pub(super) struct Datagrams {
     target: SocketAddr,
     /// Trials to run, of which only the last is told of.
     offers: Vec<Offer>,
-    arrivals: Arrivals,
     progress: Progress,
     number: u32,
     phase: Phase,
@@ -52,12 +51,7 @@ pub(super) struct Datagrams {
 
 impl Datagrams {
     /// A client that tells by `tell` what came of the last of its trials.
-    pub(super) fn new(
-        target: SocketAddr,
-        offers: Vec<Offer>,
-        arrivals: Arrivals,
-        tell: oneshot::Sender<Result<Outcome>>,
-    ) -> Self {
+    pub(super) fn new(target: SocketAddr, offers: Vec<Offer>, tell: oneshot::Sender<Result<Outcome>>) -> Self {
         let now_ns = monotonic_ns();
         let number = (now_ns >> 10) as u32;
         // What is sent to knock belongs to no trial.
@@ -65,7 +59,6 @@ impl Datagrams {
         Self {
             target,
             offers,
-            arrivals,
             progress,
             number,
             phase: Phase::Knocking(0, 0),
@@ -89,7 +82,7 @@ impl Datagrams {
         self.number = self.number.wrapping_add(1);
         let duration_ns = offer.duration.as_nanos() as u64;
         self.progress =
-            Progress::new(self.number, self.arrivals, offer.rate_pps, start_ns, duration_ns).up_to(offer.limit);
+            Progress::new(self.number, offer.arrivals, offer.rate_pps, start_ns, duration_ns).up_to(offer.limit);
         self.phase = Phase::Sending(trial, start_ns);
     }
 
@@ -107,11 +100,12 @@ impl Datagrams {
 
     /// Sends what waits, `count` of them at most, as far as there is room.
     fn send(&mut self, count: usize, trial: usize, now_ns: u64, outbox: &mut impl Outbox) {
-        let frame_len = self.offers.get(trial).map_or(0, |offer| offer.frame_len);
-        let len = frame_len.saturating_sub(frame::headers_len(Family::of(self.target)));
+        let Some(offer) = self.offers.get(trial) else { return };
+        let (sizes, headers_len) = (offer.sizes, frame::headers_len(Family::of(self.target)));
         let options = SendOptions { dont_fragment: false, ..SendOptions::default() };
         let progress = &mut self.progress;
         for _ in 0..count.min(progress.waiting()) {
+            let len = sizes.len_of(progress.sequence(0)).saturating_sub(headers_len);
             let sent = outbox.send_with(SOURCE_PORT, self.target, options, |room| {
                 // One that is longer than the room is refused by its length.
                 if let Some(payload) = room.get_mut(..len) {
@@ -133,7 +127,11 @@ impl Datagrams {
         let last = trial + 1 == self.offers.len();
         if last || signals::stopping() {
             let asked = self.offers.get(trial).and_then(|offer| offer.rate_pps);
-            let result = if last { Ok(progress.outcome(asked, sent_for_ns)) } else { Err(Error::Interrupted) };
+            let result = if last {
+                Ok(progress.outcome(asked, sent_for_ns, frame::headers_len(Family::of(self.target))))
+            } else {
+                Err(Error::Interrupted)
+            };
             return self.end(result);
         }
         self.start(trial + 1);

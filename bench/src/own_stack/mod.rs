@@ -34,7 +34,6 @@ use self::requests::Requests;
 use self::stream::Streams;
 use self::visits::Visits;
 use self::work::Work;
-use crate::arrivals::Arrivals;
 use crate::error::Result;
 use crate::tcp::stream::Direction;
 use crate::tcp::trial::{Measured, Plan};
@@ -94,9 +93,9 @@ impl Place {
     ///
     /// # Errors
     /// The engine does not start, or nothing can be sent.
-    pub(crate) fn datagrams(&self, offers: Vec<Offer>, arrivals: Arrivals) -> Result<Ran<udp::trial::Outcome>> {
+    pub(crate) fn datagrams(&self, offers: Vec<Offer>) -> Result<Ran<udp::trial::Outcome>> {
         let host = Host::new(self, Limits { connections: 0, bytes_under_way: 0 })?;
-        host.run(|tell| Datagrams::new(self.target, offers, arrivals, tell))
+        host.run(|tell| Datagrams::new(self.target, offers, tell))
     }
 
     fn held(&self, plan: Plan, work: impl Work + 'static, limits: Limits) -> Result<Measured> {

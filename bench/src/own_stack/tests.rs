@@ -22,7 +22,9 @@ use barewire::worker::Worker;
 
 use super::*;
 use crate::arrivals::Arrivals;
+use crate::netns::Family;
 use crate::tcp::trial::OpenLoop;
+use crate::udp::sizes;
 
 const CLIENT: [u8; 4] = [10, 0, 0, 1];
 const SERVER: [u8; 4] = [10, 0, 0, 2];
@@ -268,20 +270,19 @@ fn streams_go_both_ways_and_are_counted_at_their_end() {
 
 #[test]
 fn datagrams_come_back_once_each_and_the_warm_up_does_not_count() {
-    let offer = |rate_pps, millis| Offer {
-        rate_pps,
-        duration: Duration::from_millis(millis),
-        frame_len: 200,
-        batch: 1,
-        limit: None,
-        attack: None,
+    let sizes = sizes::parse("200:3,1500:1").unwrap().sizes(Family::Ipv4, 0).unwrap();
+    let offer = |arrivals, rate_pps, millis| {
+        let constant = Offer::constant(0.0, Duration::from_millis(millis), sizes);
+        Offer { rate_pps, arrivals, ..constant }
     };
     for (arrivals, rate) in [(Arrivals::Constant, Some(20_000.0)), (Arrivals::Closed { outstanding: 30 }, None)] {
-        let offers = vec![offer(rate, 10), offer(rate, 50)];
-        let (outcome, server) = run(|tell| Datagrams::new(target(), offers, arrivals, tell), Echo);
+        let offers = vec![offer(arrivals, rate, 10), offer(arrivals, rate, 50)];
+        let (outcome, server) = run(|tell| Datagrams::new(target(), offers, tell), Echo);
         let outcome = outcome.unwrap();
         assert!(outcome.sent > 0 && outcome.received == outcome.sent, "{outcome:?}");
         assert_eq!((outcome.duplicated, outcome.reordered, outcome.stale), (0, 0, 0));
+        let asked_bytes: usize = (0..outcome.sent).map(|sequence| sizes.len_of(sequence)).sum();
+        assert_eq!(outcome.received_bytes, asked_bytes as u64);
         assert!(server.stack().counters().udp_delivered > outcome.sent, "the warm-up came before");
         if let Some(adherence) = outcome.adherence {
             // All 1,000, unless this program was held up at the end.

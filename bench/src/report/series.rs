@@ -312,6 +312,7 @@ fn rate_unit(unit: Unit, most: f64) -> (f64, String) {
 fn caption(trial: &Trial, one_rate: bool) -> String {
     let bytes = number(f64::from(trial.size_bytes));
     let what = match trial.unit {
+        Unit::Frames if !trial.mix.is_empty() => format!("UDP echo, frames of mixed sizes, {bytes} bytes on average"),
         Unit::Frames => format!("UDP echo, frames of {bytes} bytes"),
         Unit::Requests => format!("TCP requests and responses of {bytes} bytes"),
         Unit::Connections => format!("TCP connections, one request of {bytes} bytes on each"),

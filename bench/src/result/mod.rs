@@ -28,6 +28,7 @@ use crate::error::{Context, Error, Result};
 use crate::losses::Counters;
 use crate::machine::Machine;
 use crate::netns::Family;
+use crate::udp::sizes::Share;
 
 /// Name and version of the schema. The number grows when a reader of the one before would misread the new one.
 pub(crate) const SCHEMA: &str = "barewire-bench/2";
@@ -101,7 +102,11 @@ pub(crate) struct Trial {
     /// Connections, or requests outstanding.
     pub connections: Option<u32>,
     /// Bytes of a frame (UDP, from the Ethernet header on), of a request and its response, or of a read or write.
+    /// Of a mix, the mean.
     pub size_bytes: u32,
+    /// The lengths of a mix; none if all had the same.
+    #[serde(default)]
+    pub mix: Vec<Share>,
     /// What is counted.
     pub unit: Unit,
     /// A second; `null` is as many as possible.
@@ -111,7 +116,7 @@ pub(crate) struct Trial {
     pub sent: u64,
     pub completed: u64,
     pub completed_per_s: f64,
-    /// Payload, all told; only streams count it.
+    /// Of a stream its payload, of datagrams the frames of their answers; else 0.
     pub bytes: u64,
     pub lost: u64,
     pub duplicated: u64,

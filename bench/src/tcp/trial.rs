@@ -265,6 +265,7 @@ impl Outcome {
                 .map_or(Arrivals::Closed { outstanding: connections.into() }, |open_loop| open_loop.arrivals),
             connections: Some(connections),
             size_bytes,
+            mix: Vec::new(),
             unit,
             asked_per_s: plan.open_loop.map(|open_loop| open_loop.rate_per_s),
             seconds: self.seconds,

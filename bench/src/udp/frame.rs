@@ -135,7 +135,7 @@ pub(crate) fn introduction(path: &Path) -> Vec<u8> {
 }
 
 impl Path {
-    const fn tag_len(&self) -> usize {
+    pub(super) const fn tag_len(&self) -> usize {
         if self.vlan.is_some() { TAG_LEN } else { 0 }
     }
 
@@ -152,6 +152,28 @@ impl Path {
         let (addresses, udp) = (&request[udp_at - addresses_len..udp_at], &request[udp_at..]);
         let udp_len = udp.len() as u16;
         sum(addresses) + sum(&[0, 17]) + sum(&udp_len.to_be_bytes()) + sum(udp) + sum(&trial.to_ne_bytes())
+    }
+}
+
+impl Path {
+    /// Of a sum that [`constant_sum`](Self::constant_sum) gave, what is left without the low word of the source and the lengths;
+    /// and of the IPv4 header's own sum, without its checksum too.
+    pub(crate) fn without_what_varies(&self, request: &[u8], constant: u64) -> (u64, u64) {
+        let (udp_at, source) = (self.headers_len() - 8, sum_of_low_word(self.source.ip()));
+        let constant = constant - source - 2 * sum(&request[udp_at + 4..udp_at + 6]);
+        if !self.target.is_ipv4() {
+            return (constant, 0);
+        }
+        let ip = &request[udp_at - 20..udp_at];
+        (constant, sum(ip) - sum(&ip[2..4]) - sum(&ip[10..12]) - source)
+    }
+}
+
+/// Sum of the lowest 64 bits of an address: what differs between sources.
+fn sum_of_low_word(address: IpAddr) -> u64 {
+    match address {
+        IpAddr::V4(address) => sum(&address.octets()),
+        IpAddr::V6(address) => sum(&address.octets()[8..]),
     }
 }
 

@@ -3,9 +3,11 @@
 pub(crate) mod frame;
 pub(crate) mod generator;
 pub(crate) mod live_frames;
+pub(crate) mod plan;
 pub(crate) mod progress;
 pub(crate) mod receiver;
 mod sequences;
+pub(crate) mod sizes;
 pub(crate) mod socket_frames;
 pub(crate) mod sockets;
 pub(crate) mod trial;
@@ -18,7 +20,9 @@ use clap::{Args, ValueEnum};
 
 use self::frame::Path;
 use self::live_frames::LiveFrames;
+use self::plan::Flows;
 use self::receiver::Hook;
+use self::sizes::{Asked, Sizes};
 use self::sockets::Sockets;
 use self::trial::{Offer, Outcome};
 use crate::arrivals::{ArrivalArgs, Arrivals};
@@ -69,6 +73,9 @@ const EXAMPLES: &str = "Examples:
     barewire-bench udp --interface bw0 --target 10.77.0.2:7 --rate max --duration 5
   A thousand requests and no more:
     barewire-bench udp --interface bw0 --target 10.77.0.2:7 --rate 10000 --count 1000
+  The simple Internet mix of sizes, and another one:
+    barewire-bench udp --interface bw0 --target 10.77.0.2:7 --rate 100000 --size imix
+    barewire-bench udp --interface bw0 --target 10.77.0.2:7 --rate 100000 --size 64:1,512:2,1514:1
   Ten thousand flows:
     barewire-bench udp --interface bw0 --target 10.77.0.2:7 --flows 10000
   Ping-pong through a socket, over IPv6:
@@ -106,9 +113,12 @@ pub(crate) struct UdpArgs {
     window: u64,
     #[command(flatten)]
     arrivals: ArrivalArgs,
-    /// Bytes from the Ethernet header to the end of the payload [default: 64, over IPv6 84]
-    #[arg(long, value_name = "BYTES")]
-    size: Option<usize>,
+    /// Bytes from the Ethernet header to the end of the payload, so without the frame check sequence of 4; or a mix of
+    /// sizes with their weights, as `64:7,594:4,1514:1`; or `imix`, the simple Internet mix: 64, 594 and 1518 bytes with
+    /// the frame check sequence, 7:4:1, of which 64 is raised to what holds headers and a stamp
+    /// [default: 64, over IPv6 84]
+    #[arg(long, value_name = "BYTES|MIX", value_parser = sizes::parse)]
+    size: Option<Asked>,
     /// How long to send, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
     duration: f64,
@@ -145,20 +155,22 @@ pub(crate) fn run(args: &UdpArgs) -> Result<()> {
     }
     let interface = Interface::find(&args.interface)?;
     netns::check_target(args.target.ip(), args.run.i_own_this_target)?;
-    let (offer, arrivals) = (offer(args), arrivals(args));
+    let offer = offer(args)?;
+    interface.carries(offer.sizes.longest())?;
     let before = places(args)?;
     let (mut own_losses, mut how) = (Counters::new(), None);
     let (outcome, back_end, timestamps) = match args.sender {
         Sender::LiveFrames => {
             let path = path(&interface, args.target)?;
-            let mut sender = LiveFrames::open(&interface, path, args.receiver)?.with_flows(args.flows);
+            let mut sender = LiveFrames::open(&interface, path, args.receiver)?
+                .with_flows(Flows { ports: args.flows, ..Flows::default() });
             let outcome = measure(args, &offer, |offer| sender.run(offer))?;
             (outcome, BackEnd::LiveFrames, Timestamps::Interface)
         }
         Sender::Kernel => {
             let source = SocketAddr::new(interface.address_towards(args.target)?, SOURCE_PORT);
             let mut sender = Sockets::open(source, args.target)?;
-            let outcome = measure(args, &offer, |offer| sender.run(offer, arrivals))?;
+            let outcome = measure(args, &offer, |offer| sender.run(offer))?;
             (outcome, BackEnd::Kernel, sender.timestamps())
         }
         Sender::OwnStack => {
@@ -166,7 +178,7 @@ pub(crate) fn run(args: &UdpArgs) -> Result<()> {
             let offers = warmup.into_iter().chain([offer]).collect();
             let (interface, addresses) = (Some(interface.name.clone()), args.addresses.clone());
             let place = Place { interface, addresses, core: args.run.core, target: args.target };
-            let ran = place.datagrams(offers, arrivals)?;
+            let ran = place.datagrams(offers)?;
             println!("back end  {}", ran.how);
             (own_losses, how) = (ran.losses, Some(ran.how));
             (ran.told, BackEnd::OwnStack, Timestamps::Program)
@@ -176,7 +188,7 @@ pub(crate) fn run(args: &UdpArgs) -> Result<()> {
     if !own_losses.is_empty() {
         losses.insert(own_stack::PLACE.into(), own_losses);
     }
-    print(args, arrivals, timestamps, &outcome, &losses);
+    print(&offer, timestamps, &outcome, &losses);
     let network = Network {
         description: how.unwrap_or_else(|| "as given".into()),
         family: Family::of(args.target),
@@ -184,7 +196,7 @@ pub(crate) fn run(args: &UdpArgs) -> Result<()> {
         interface: Some(Nic::describe(&interface.name)),
         target: Some(args.target),
     };
-    let trial = outcome.trial("udp", (back_end, timestamps), arrivals, args.frame_len());
+    let trial = outcome.trial("udp", (back_end, timestamps), &offer);
     let round = Round { figures: outcome.figures(), trials: vec![trial], losses, ..Round::default() };
     args.run.output.write(&Document::single("udp", network, round))
 }
@@ -200,17 +212,17 @@ pub(crate) fn path(interface: &Interface, target: SocketAddr) -> Result<Path> {
 }
 
 impl UdpArgs {
-    fn frame_len(&self) -> usize {
-        self.size.unwrap_or(frame::default_len(Family::of(self.target)))
+    fn sizes(&self) -> Result<Sizes> {
+        let family = Family::of(self.target);
+        self.size.as_ref().map_or_else(|| Ok(Sizes::one(frame::default_len(family))), |asked| asked.sizes(family, 0))
     }
 }
 
 fn check(args: &UdpArgs) -> Result<()> {
-    frame::check_len(Family::of(args.target), args.frame_len())?;
-    if args.sender == Sender::LiveFrames && args.frame_len() > frame::MAX_LIVE_LEN {
+    let longest = args.sizes()?.longest();
+    if args.sender == Sender::LiveFrames && longest > frame::MAX_LIVE_LEN {
         return Err(Error::usage(format!(
-            "--size {}: live frames have at most {} bytes; `--sender kernel` sends longer ones",
-            args.frame_len(),
+            "--size {longest}: live frames have at most {} bytes; `--sender kernel` sends longer ones",
             frame::MAX_LIVE_LEN
         )));
     }
@@ -238,21 +250,22 @@ fn check(args: &UdpArgs) -> Result<()> {
     Ok(())
 }
 
-fn offer(args: &UdpArgs) -> Offer {
+fn offer(args: &UdpArgs) -> Result<Offer> {
     let rate_pps = args.rate.0.filter(|_| !args.closed_loop);
     // Up to 200,000 a second, the time between two frames is more than what a lone frame costs.
     let batch = args.batch.unwrap_or(if rate_pps.is_some_and(|rate| rate <= 200_000.0) { 1 } else { 64 });
     // So many are sent in so long, and then it is over; a ramp takes longer, and ends by the count.
     let all = args.count.zip(rate_pps).filter(|_| args.arrivals.open_loop() != Arrivals::Ramp);
     let seconds = all.map_or(args.duration, |(count, rate)| args.duration.min(count as f64 / rate));
-    Offer {
+    Ok(Offer {
         rate_pps,
         duration: Duration::from_secs_f64(seconds),
-        frame_len: args.frame_len(),
+        arrivals: arrivals(args),
+        sizes: args.sizes()?,
         batch,
         limit: args.count,
         attack: None,
-    }
+    })
 }
 
 fn arrivals(args: &UdpArgs) -> Arrivals {
@@ -280,24 +293,22 @@ fn places(args: &UdpArgs) -> Result<BTreeMap<String, Counters>> {
     ]))
 }
 
-fn print(
-    args: &UdpArgs,
-    arrivals: Arrivals,
-    timestamps: Timestamps,
-    outcome: &Outcome,
-    losses: &BTreeMap<String, Counters>,
-) {
-    let Outcome { sent, received, duplicated, reordered, seconds, goodput_pps, .. } = outcome;
+fn print(offer: &Offer, timestamps: Timestamps, outcome: &Outcome, losses: &BTreeMap<String, Counters>) {
+    let Outcome { sent, received, duplicated, reordered, seconds, .. } = outcome;
     println!(
-        "sent      {:>12.0}/s   {sent} frames of {} B in {seconds:.2} s, {}",
+        "sent      {:>12.0}/s   {sent} frames of {} in {seconds:.2} s, {}",
         outcome.sent_pps(),
-        args.frame_len(),
-        arrivals.describe(outcome.asked_pps)
+        offer.sizes.describe(),
+        offer.arrivals.describe(outcome.asked_pps)
     );
-    println!("goodput   {goodput_pps:>12.0}/s   {received} answered, {duplicated} twice, {reordered} late");
+    println!(
+        "goodput   {:>12.0}/s   {received} answered, {duplicated} twice, {reordered} late; {:.3} Gb/s of frames",
+        outcome.goodput_pps(),
+        outcome.goodput_gbps()
+    );
     println!("lost      {:>12}     {:.3} %", outcome.lost(), outcome.loss_ratio() * 100.0);
     options::print_losses(losses);
-    let from = format!("{} to {}", arrivals.latency_from(), timestamps.describe());
+    let from = format!("{} to {}", offer.arrivals.latency_from(), timestamps.describe());
     options::print_latency(&outcome.latency.summary(), &from);
     options::print_open_loop(outcome.from_sending.as_ref(), outcome.adherence.as_ref());
     if outcome.generator_limited() && outcome.adherence.is_none() {

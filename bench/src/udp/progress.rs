@@ -36,6 +36,8 @@ pub(crate) struct Progress {
     /// When each was sent, by the low bits of its sequence.
     sent_ns: Box<[u64]>,
     received: u64,
+    /// Payload of the answers.
+    received_bytes: u64,
     sequences: Sequences,
     stale: u64,
     /// Requests that a closed loop gave up on; their replies, if they come, are still counted.
@@ -61,6 +63,7 @@ impl Progress {
             sent: 0,
             sent_ns: vec![0; SENT_KEPT].into(),
             received: 0,
+            received_bytes: 0,
             sequences: Sequences::new(),
             stale: 0,
             given_up: 0,
@@ -97,9 +100,14 @@ impl Progress {
         self.received < self.sent
     }
 
+    /// The sequence of the request at `index` among those that wait.
+    pub(crate) const fn sequence(&self, index: usize) -> u64 {
+        self.sent + index as u64
+    }
+
     /// Writes what tells a request from others into its payload: of the one at `index` among those that wait.
     pub(crate) fn stamp(&mut self, index: usize, payload: &mut [u8], now: u64) {
-        let sequence = self.sent + index as u64;
+        let sequence = self.sequence(index);
         self.sent_ns[sequence as usize % SENT_KEPT] = now;
         let due_ns = self.waiting.get(index).copied().unwrap_or(now);
         let stamp = &mut payload[..STAMP_LEN];
@@ -126,7 +134,7 @@ impl Progress {
             return;
         }
         let word = |from: usize| reply[from..][..8].try_into().map_or(0, u64::from_ne_bytes);
-        self.answered(word(4), word(12), now);
+        self.answered(word(4), word(12), reply.len(), now);
     }
 
     /// Lets what is due by now wait for being sent.
@@ -156,8 +164,8 @@ impl Progress {
         window.saturating_sub(outstanding)
     }
 
-    /// Takes note of a reply.
-    fn answered(&mut self, sequence: u64, due_ns: u64, now: u64) {
+    /// Takes note of a reply with so many bytes of payload.
+    fn answered(&mut self, sequence: u64, due_ns: u64, len: usize, now: u64) {
         self.last_received_ns = self.last_received_ns.max(now);
         // A reply to what was never sent tells of a broken server: it is no answer.
         if sequence >= self.sent {
@@ -168,6 +176,7 @@ impl Progress {
             return;
         }
         self.received += 1;
+        self.received_bytes += len as u64;
         let latency_ns = now.saturating_sub(due_ns);
         self.latency.record(latency_ns);
         self.course.record(latency_ns);
@@ -176,18 +185,20 @@ impl Progress {
         }
     }
 
-    pub(crate) fn outcome(self, asked_pps: Option<f64>, send_ns: u64) -> Outcome {
+    /// What came of it: `headers_len` bytes of a frame stand before the payload.
+    pub(crate) fn outcome(self, asked_pps: Option<f64>, send_ns: u64, headers_len: usize) -> Outcome {
         let window_ns = send_ns.max(self.last_received_ns - self.start_ns).max(1);
         Outcome {
             asked_pps,
             sent: self.sent,
             received: self.received,
+            received_bytes: self.received_bytes + self.received * headers_len as u64,
             duplicated: self.sequences.duplicated,
             reordered: self.sequences.reordered,
             stale: self.stale,
             attacked: 0,
             seconds: Duration::from_nanos(send_ns).as_secs_f64(),
-            goodput_pps: self.received as f64 * 1e9 / window_ns as f64,
+            window_seconds: Duration::from_nanos(window_ns).as_secs_f64(),
             adherence: self.schedule.as_ref().map(|schedule| schedule.adherence(send_ns)),
             from_sending: self.schedule.is_some().then_some(self.from_sending),
             latency: self.latency,
@@ -240,8 +251,9 @@ mod tests {
     #[test]
     fn a_second_reply_is_no_answer_and_neither_is_one_to_what_was_never_sent() {
         let mut progress = closed(10, 0);
-        [3, 3, 2, 99].into_iter().for_each(|sequence| progress.answered(sequence, 1000, 3000));
-        let outcome = progress.outcome(None, SECOND);
+        [3, 3, 2, 99].into_iter().for_each(|sequence| progress.answered(sequence, 1000, 30, 3000));
+        let outcome = progress.outcome(None, SECOND, 42);
+        assert_eq!(outcome.received_bytes, 2 * 72, "of both answers");
         assert_eq!(
             (outcome.received, outcome.duplicated, outcome.reordered, outcome.stale, outcome.lost()),
             (2, 1, 1, 1, 8)
@@ -261,7 +273,7 @@ mod tests {
         first[0] ^= 1;
         progress.receive(&first, 5000);
         progress.receive(&first[1..], 5000);
-        let outcome = progress.outcome(None, SECOND);
+        let outcome = progress.outcome(None, SECOND, 42);
         assert_eq!((outcome.sent, outcome.received, outcome.stale), (2, 1, 2));
         assert_eq!(outcome.latency.summary().max_ns, 3000, "it was due at 2,000");
         assert_eq!(outcome.from_sending.unwrap().summary().max_ns, 2000);

@@ -40,6 +40,8 @@ pub(crate) enum Hook {
 pub(crate) struct Tally {
     /// Requests that were answered.
     pub received: u64,
+    /// Bytes of the frames of their answers.
+    pub received_bytes: u64,
     /// Second replies to a request.
     pub duplicated: u64,
     /// Replies that came after the reply to a later request.
@@ -52,7 +54,7 @@ pub(crate) struct Tally {
 }
 
 /// Words before the buckets in `struct tally`.
-const TALLY_WORDS: usize = 7;
+const TALLY_WORDS: usize = 8;
 /// Bytes of `struct seen`.
 const SEEN_LEN: usize = 4096 * 4;
 
@@ -112,16 +114,27 @@ impl Receiver {
             .lookup_percpu(&[0; 4], MapFlags::ANY)
             .context(|| "cannot read the receiver's counters".into())?
             .unwrap_or_default();
-        let (mut received, mut stale, mut last_ns, mut max_ns, mut duplicated, mut reordered) = (0, 0, 0, 0, 0, 0);
+        let (mut received, mut received_bytes, mut stale, mut last_ns, mut max_ns) = (0, 0, 0, 0, 0);
+        let (mut duplicated, mut reordered) = (0, 0);
         let mut buckets = vec![0; BUCKETS];
         for bytes in per_cpu {
             let words: Vec<u64> = words(&bytes).collect();
-            let [cpu_received, cpu_stale, cpu_last_ns, cpu_max_ns, cpu_duplicated, cpu_reordered, _next, counts @ ..] =
-                words.as_slice()
+            let [
+                cpu_received,
+                cpu_stale,
+                cpu_last_ns,
+                cpu_max_ns,
+                cpu_duplicated,
+                cpu_reordered,
+                _next,
+                cpu_bytes,
+                counts @ ..,
+            ] = words.as_slice()
             else {
                 continue;
             };
             received += cpu_received;
+            received_bytes += cpu_bytes;
             stale += cpu_stale;
             last_ns = last_ns.max(*cpu_last_ns);
             max_ns = max_ns.max(*cpu_max_ns);
@@ -129,7 +142,8 @@ impl Receiver {
             reordered += cpu_reordered;
             buckets.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
         }
-        Ok(Tally { received, duplicated, reordered, stale, last_ns, latency: Latency::from_buckets(&buckets, max_ns) })
+        let latency = Latency::from_buckets(&buckets, max_ns);
+        Ok(Tally { received, received_bytes, duplicated, reordered, stale, last_ns, latency })
     }
 
     /// Waits until all replies are there or no more come, and counts them.

@@ -54,13 +54,13 @@ impl SocketFrames {
         Ok(Self { socket, outgoing: Datagrams::new(), receiver, _link: link, multiply, path, trial })
     }
 
-    /// Sends what is offered by due times and waits for the last replies.
+    /// Sends what is offered by due times, all of one length, and waits for the last replies.
     ///
     /// # Errors
     /// The kernel refused; not an interruption, which gives the partial result.
     pub(crate) fn run(&mut self, offer: &Offer) -> Result<Outcome> {
         self.trial = self.trial.wrapping_add(1);
-        let payload_len = offer.frame_len - frame::headers_len(Family::of(self.path.target));
+        let payload_len = offer.sizes.longest() - frame::headers_len(Family::of(self.path.target));
         // For latency frames come one by one.
         let frames = if offer.batch == 1 { 1 } else { FRAMES };
         self.receiver.expect(self.trial, self.path.target.port(), 0, frames > 1)?;
@@ -97,12 +97,13 @@ impl SocketFrames {
             asked_pps: offer.rate_pps,
             sent,
             received: tally.received,
+            received_bytes: tally.received_bytes,
             duplicated: tally.duplicated,
             reordered: tally.reordered,
             stale: tally.stale,
             attacked: 0,
             seconds: send_ns as f64 / 1e9,
-            goodput_pps: tally.received as f64 * 1e9 / window_ns as f64,
+            window_seconds: window_ns as f64 / 1e9,
             latency: tally.latency,
             from_sending: None,
             adherence: None,

@@ -10,8 +10,8 @@ use std::os::fd::AsFd;
 
 use super::frame;
 use super::progress::{DRAIN_NS, Progress};
+use super::sizes::Sizes;
 use super::trial::{Offer, Outcome};
-use crate::arrivals::Arrivals;
 use crate::error::{Context, Result};
 use crate::mmsg::{self, BATCH, Datagrams};
 use crate::netns::Family;
@@ -53,16 +53,17 @@ impl Sockets {
     ///
     /// # Errors
     /// The kernel refused to send or receive; not an interruption, which gives the partial result.
-    pub(crate) fn run(&mut self, offer: &Offer, arrivals: Arrivals) -> Result<Outcome> {
+    pub(crate) fn run(&mut self, offer: &Offer) -> Result<Outcome> {
         self.trial = self.trial.wrapping_add(1);
-        let payload_len = offer.frame_len - frame::headers_len(Family::of(self.target));
+        let headers_len = frame::headers_len(Family::of(self.target));
         let start_ns = monotonic_ns();
         let duration_ns = offer.duration.as_nanos() as u64;
-        let mut at = Progress::new(self.trial, arrivals, offer.rate_pps, start_ns, duration_ns).up_to(offer.limit);
+        let mut at =
+            Progress::new(self.trial, offer.arrivals, offer.rate_pps, start_ns, duration_ns).up_to(offer.limit);
         let mut now = start_ns;
         while now < start_ns + duration_ns && !at.is_complete() && !signals::stopping() {
             at.take_due(now);
-            self.send(&mut at, payload_len).context(|| "cannot send".into())?;
+            self.send(&mut at, (offer.sizes, headers_len)).context(|| "cannot send".into())?;
             self.receive(&mut at).context(|| "cannot receive".into())?;
             now = monotonic_ns();
             at.tick(now);
@@ -71,17 +72,18 @@ impl Sockets {
         while at.is_awaiting() && monotonic_ns() < now + DRAIN_NS && !signals::stopping() {
             self.receive(&mut at).context(|| "cannot receive".into())?;
         }
-        Ok(at.outcome(offer.rate_pps, send_ns))
+        Ok(at.outcome(offer.rate_pps, send_ns, headers_len))
     }
 
     /// Sends what waits, up to one batch, in one system call, each with its due time.
-    fn send(&mut self, at: &mut Progress, payload_len: usize) -> io::Result<()> {
+    fn send(&mut self, at: &mut Progress, (sizes, headers_len): (Sizes, usize)) -> io::Result<()> {
         let count = at.waiting().min(BATCH);
         if count == 0 {
             return Ok(());
         }
         let now = monotonic_ns();
         for index in 0..count {
+            let payload_len = sizes.len_of(at.sequence(index)) - headers_len;
             at.stamp(index, self.outgoing.prepare(index, payload_len), now);
         }
         let taken = self.outgoing.send(self.socket.as_fd(), count)?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::sizes::Sizes;
 use crate::arrivals::{Adherence, Arrivals};
 use crate::histogram::Latency;
 use crate::result::figures::{Figure, Figures};
@@ -18,8 +19,10 @@ pub(crate) struct Offer {
     /// Frames a second; `None` is as many as the generator can.
     pub rate_pps: Option<f64>,
     pub duration: Duration,
-    /// Ethernet header to end of payload, in bytes.
-    pub frame_len: usize,
+    /// How they are due.
+    pub arrivals: Arrivals,
+    /// Ethernet header to end of payload.
+    pub sizes: Sizes,
     /// Frames that the generator sends before it lets the kernel take them to the server: 1 for latency,
     /// 64 for throughput (which delays the first of 64 paced frames until the last is due).
     pub batch: u32,
@@ -27,6 +30,14 @@ pub(crate) struct Offer {
     pub limit: Option<u64>,
     /// What else the live-frame sender sends meanwhile.
     pub attack: Option<Attack>,
+}
+
+impl Offer {
+    /// A constant rate of frames of `frame_len` bytes, in batches, for throughput.
+    pub(crate) const fn constant(rate_pps: f64, duration: Duration, sizes: Sizes) -> Self {
+        let arrivals = Arrivals::Constant;
+        Self { rate_pps: Some(rate_pps), duration, arrivals, sizes, batch: 64, limit: None, attack: None }
+    }
 }
 
 /// Frames that are sent to do harm, or in place of such.
@@ -56,6 +67,8 @@ pub(crate) struct Outcome {
     pub sent: u64,
     /// Requests that were answered.
     pub received: u64,
+    /// Bytes of the frames of their answers, Ethernet header to end of payload.
+    pub received_bytes: u64,
     /// Second replies to a request.
     pub duplicated: u64,
     /// Replies that came after the reply to a later request.
@@ -66,8 +79,8 @@ pub(crate) struct Outcome {
     pub attacked: u64,
     /// How long was sent.
     pub seconds: f64,
-    /// Replies divided by the time from the start to the last reply (or the end of sending, if later).
-    pub goodput_pps: f64,
+    /// From the start to the last reply, or to the end of sending, if that was later.
+    pub window_seconds: f64,
     /// From the due time, in a closed loop from sending.
     pub latency: Latency,
     /// From sending, where a socket sent by due times.
@@ -77,8 +90,18 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// Replies a second, over all the time in which they came.
+    pub(crate) fn goodput_pps(&self) -> f64 {
+        per_second(self.received, self.window_seconds)
+    }
+
+    /// Bits of the replies' frames a second, Ethernet header to end of payload.
+    pub(crate) fn goodput_gbps(&self) -> f64 {
+        per_second(self.received_bytes, self.window_seconds) * 8e-9
+    }
+
     pub(crate) fn sent_pps(&self) -> f64 {
-        if self.seconds > 0.0 { self.sent as f64 / self.seconds } else { 0.0 }
+        per_second(self.sent, self.seconds)
     }
 
     /// Whether the generator fell behind what it was asked for.
@@ -108,34 +131,30 @@ impl Outcome {
         let latency = self.latency.summary();
         let us = |ns: u64| (latency.samples > 0).then_some(ns as f64 / 1000.0);
         Figures::from([
-            ("goodput".into(), Figure::higher(Some(self.goodput_pps / 1e6), "Mpps", limited)),
+            ("goodput".into(), Figure::higher(Some(self.goodput_pps() / 1e6), "Mpps", limited)),
+            ("goodput-bits".into(), Figure::higher(Some(self.goodput_gbps()), "Gb/s", limited)),
             ("loss".into(), Figure::lower(Some(self.loss_ratio() * 100.0), "%", limited)),
             ("p50".into(), Figure::lower(us(latency.p50_ns), "us", self.late())),
             ("p99".into(), Figure::lower(us(latency.p99_ns), "us", self.late())),
         ])
     }
 
-    /// The trial as it is written; `arrivals` is how its requests were due.
-    pub(crate) fn trial(
-        &self,
-        measure: &str,
-        (back_end, timestamps): (BackEnd, Timestamps),
-        arrivals: Arrivals,
-        frame_len: usize,
-    ) -> Trial {
+    /// The trial as it is written.
+    pub(crate) fn trial(&self, measure: &str, (back_end, timestamps): (BackEnd, Timestamps), offer: &Offer) -> Trial {
         Trial {
             measure: measure.into(),
             back_end,
-            arrivals,
+            arrivals: offer.arrivals,
             connections: None,
-            size_bytes: frame_len as u32,
+            size_bytes: offer.sizes.mean().round() as u32,
+            mix: offer.sizes.shares(),
             unit: Unit::Frames,
             asked_per_s: self.asked_pps,
             seconds: self.seconds,
             sent: self.sent,
             completed: self.received,
-            completed_per_s: self.goodput_pps,
-            bytes: 0,
+            completed_per_s: self.goodput_pps(),
+            bytes: self.received_bytes,
             lost: self.lost(),
             duplicated: self.duplicated,
             reordered: self.reordered,
@@ -152,6 +171,11 @@ impl Outcome {
     }
 }
 
+/// So many in so long; nothing in no time.
+fn per_second(count: u64, seconds: f64) -> f64 {
+    if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,12 +185,13 @@ mod tests {
             asked_pps,
             sent,
             received,
+            received_bytes: 64 * received,
             duplicated: 0,
             reordered: 0,
             stale: 0,
             attacked: 0,
             seconds: 0.5,
-            goodput_pps: 0.0,
+            window_seconds: 0.5,
             latency: Latency::new(),
             from_sending: None,
             adherence: None,
@@ -179,6 +204,14 @@ mod tests {
         assert!(outcome(Some(1000.0), 449, 449).generator_limited());
         assert!(!outcome(Some(1000.0), 450, 450).generator_limited());
         assert!(!outcome(None, 1, 1).generator_limited(), "nothing was asked");
+    }
+
+    #[test]
+    fn goodput_in_bits_is_made_of_the_bytes_that_came_back() {
+        let figures = outcome(None, 2_000_000, 1_000_000).figures();
+        let value = |name: &str| figures[name].value.unwrap();
+        assert!((value("goodput") - 2.0).abs() < 1e-9, "{figures:?}");
+        assert!((value("goodput-bits") - 1.024).abs() < 1e-9, "{figures:?}");
     }
 
     #[test]

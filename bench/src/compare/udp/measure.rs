@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::arrivals::Arrivals;
 use crate::compare::Lab;
 use crate::compare::contestant::Contestant;
 use crate::compare::watch::Watch;
@@ -18,6 +17,7 @@ use crate::signals;
 use crate::udp::SOURCE_PORT;
 use crate::udp::frame::{self, Path};
 use crate::udp::generator::Generator;
+use crate::udp::sizes::Sizes;
 use crate::udp::trial::{Offer, Outcome};
 
 /// Where latency is measured: well under every server's capacity, so that it is the path and not the queue.
@@ -128,17 +128,11 @@ impl Session {
     /// One trial, which is kept.
     fn offer(&mut self, measure: &str, rate_pps: f64, batch: u32) -> Result<Outcome> {
         let Self { duration, frame_len, .. } = *self;
+        let offer = Offer { batch, ..Offer::constant(rate_pps, duration, Sizes::one(frame_len)) };
         self.sender.introduce()?;
-        let outcome = self.sender.run(&Offer {
-            rate_pps: Some(rate_pps),
-            duration,
-            frame_len,
-            batch,
-            limit: None,
-            attack: None,
-        })?;
+        let outcome = self.sender.run(&offer)?;
         signals::check()?;
-        self.trials.push(outcome.trial(measure, self.sender.back_end(), Arrivals::Constant, frame_len));
+        self.trials.push(outcome.trial(measure, self.sender.back_end(), &offer));
         Ok(outcome)
     }
 }
@@ -149,7 +143,7 @@ fn figures(found: &Found, overload: Option<&Outcome>, latency: &Outcome) -> Figu
     let usable = !latency.generator_limited() && latency.received > 0;
     let summary = latency.latency.summary();
     let us = |ns: u64| Figure::lower(usable.then_some(ns as f64 / 1000.0), "us", latency.late());
-    let overload = overload.filter(|outcome| !outcome.generator_limited()).map(|outcome| outcome.goodput_pps);
+    let overload = overload.filter(|outcome| !outcome.generator_limited()).map(|outcome| outcome.goodput_pps());
     Figures::from([
         ("peak".into(), Figure::higher(mpps(found.peak_pps), "Mpps", found.generator_limited)),
         ("loss-free".into(), Figure::higher(mpps(found.loss_free_pps), "Mpps", found.generator_limited)),

@@ -1,0 +1,151 @@
+//! What the sender of live frames is told, and what it counted: `struct plan` in bpf/generate.bpf.c.
+
+use std::net::IpAddr;
+
+use libbpf_rs::{MapCore, MapFlags, Object};
+
+use super::frame::Path;
+use super::receiver::words;
+use super::sizes::{MOST, Sizes};
+use super::trial::Attack;
+use crate::bpf;
+use crate::error::{Context, Result};
+use crate::signals::monotonic_ns;
+
+/// Words of the longest headers, of the whole plan, and where its counters begin.
+const HEADER_WORDS: usize = 9;
+const PLAN_WORDS: usize = 48;
+const COUNTERS: usize = 45;
+
+/// Where requests come from, in turn: all addresses from one port, then from the next. The path's are the first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flows {
+    pub ports: u16,
+    pub addresses: u32,
+}
+
+impl Default for Flows {
+    fn default() -> Self {
+        Self { ports: 1, addresses: 1 }
+    }
+}
+
+/// A trial, as the sender has to know it.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub start_ns: u64,
+    /// 1/1024 ns between two requests; 0 is as fast as possible.
+    pub interval_q10: u64,
+    /// Requests to send.
+    pub limit: u64,
+    pub end_ns: u64,
+    pub flows: Flows,
+    pub sizes: Sizes,
+    pub attack: Option<Attack>,
+}
+
+impl Plan {
+    /// Requests that were due after so long.
+    pub(super) fn due_after(&self, ns: u64) -> f64 {
+        (ns as f64 * 1024.0 / self.interval_q10 as f64).min(self.limit as f64).max(1.0)
+    }
+
+    /// Writes it where the sender of `object` reads it, with all counters zero. `request` is the longest.
+    pub(super) fn hand_over(&self, object: &Object, path: &Path, request: &[u8], trial: u32) -> Result<()> {
+        let headers_len = path.headers_len();
+        let mut value = request[..headers_len].to_vec();
+        value.resize(HEADER_WORDS * 8, 0);
+        let varies = self.sizes.is_mix() || self.flows.addresses > 1;
+        let sum = path.constant_sum(request, trial);
+        let (sum, ip_sum) = if varies { path.without_what_varies(request, sum) } else { (sum, 0) };
+        let port = path.source.port();
+        // The sender adds the port of each request.
+        let sum = sum - u64::from(port.to_be());
+        let constants = [headers_len as u64, u64::from(trial), sum, port.into(), self.flows.ports.into()];
+        let (lens, first) = (self.sizes.pattern(), low_word(path.source.ip()));
+        let [addresses, longest, pattern] = [u64::from(self.flows.addresses), request.len() as u64, lens.len() as u64];
+        let varying = [varies.into(), ip_sum, first, addresses, longest, pattern];
+        value.extend(constants.into_iter().chain(varying).flat_map(u64::to_ne_bytes));
+        let tag_len = path.tag_len() as u16;
+        let unused = std::iter::repeat_n(&0, MOST - lens.len());
+        value.extend(lens.iter().chain(unused).flat_map(|len| (len + tag_len).to_ne_bytes()));
+        value.extend([self.start_ns, self.interval_q10, self.limit, self.end_ns].map(u64::to_ne_bytes).concat());
+        if let Some(attack) = &self.attack {
+            value.extend(attack_words(attack, path));
+        }
+        value.resize(PLAN_WORDS * 8, 0);
+        bpf::map(object, "plan")?
+            .update(&[0; 4], &value, MapFlags::ANY)
+            .context(|| "cannot hand the sender its plan".into())
+    }
+}
+
+/// The lowest 64 bits of an address.
+fn low_word(address: IpAddr) -> u64 {
+    match address {
+        IpAddr::V4(address) => u64::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits() as u64,
+    }
+}
+
+/// Has the sender of `object` send nothing but an attacker's frames from now on.
+///
+/// # Errors
+/// The kernel refused.
+pub(crate) fn attack(object: &Object, path: &Path, attack: Attack, request: &[u8]) -> Result<()> {
+    let plan = Plan {
+        start_ns: monotonic_ns(),
+        interval_q10: 0,
+        limit: 0,
+        end_ns: u64::MAX,
+        flows: Flows::default(),
+        sizes: Sizes::one(request.len()),
+        attack: Some(attack),
+    };
+    plan.hand_over(object, path, request, 0)
+}
+
+/// Requests sent, frames given back while waiting, attacker's frames sent.
+pub(crate) fn counters(object: &Object) -> Result<[u64; PLAN_WORDS - COUNTERS]> {
+    let value = bpf::map(object, "plan")?
+        .lookup(&[0; 4], MapFlags::ANY)
+        .context(|| "cannot read the sender's counters".into())?
+        .unwrap_or_default();
+    let mut counters = [0; PLAN_WORDS - COUNTERS];
+    counters.iter_mut().zip(words(&value).skip(COUNTERS)).for_each(|(counter, word)| *counter = word);
+    Ok(counters)
+}
+
+/// `struct attack` in bpf/attack.h. Attackers speak IPv4.
+fn attack_words(attack: &Attack, path: &Path) -> Vec<u8> {
+    let mut value = (attack.kind as u64).to_ne_bytes().to_vec();
+    value.extend(attack.rate_pps.map_or(0, interval_q10).to_ne_bytes());
+    value.extend(path.target_mac);
+    value.extend(path.source_mac);
+    value.extend([0; 4]);
+    value.extend(match path.target.ip() {
+        IpAddr::V4(target) => target.octets(),
+        IpAddr::V6(_) => [0; 4],
+    });
+    value.extend(path.target.port().to_be_bytes());
+    value.extend([0; 2]);
+    value
+}
+
+/// Time between two frames in 1/1024 ns, so that a rate is kept to 0.01 % up to 10 Mpps.
+pub(super) fn interval_q10(rate_pps: f64) -> u64 {
+    (1e9 * 1024.0 / rate_pps).round().max(1.0) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::interval_q10;
+
+    #[test]
+    fn intervals_keep_the_rate_to_a_ten_thousandth() {
+        for rate in [1.0, 1e3, 1e5, 769_231.0, 1.3e6, 6.3e6, 1e7] {
+            let kept = 1e9 * 1024.0 / interval_q10(rate) as f64;
+            assert!((kept / rate - 1.0).abs() < 1e-4, "{kept} for {rate}");
+        }
+    }
+}
