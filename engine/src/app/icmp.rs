@@ -8,6 +8,8 @@ use crate::base::{Frame, Umem};
 /// How a packet that an application sends travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SendOptions {
+    /// Address of ours that it comes from; `None` for the one that suits the destination.
+    pub source: Option<IpAddr>,
     /// Hops that it may take (RFC 791: Time to Live); `None` for as many as packets of the stack usually may.
     pub hop_limit: Option<u8>,
     /// Differentiated Services code point, 0 to 63 (RFC 2474).
@@ -29,7 +31,7 @@ impl SendOptions {
 
 impl Default for SendOptions {
     fn default() -> Self {
-        Self { hop_limit: None, dscp: 0, ecn: 0, dont_fragment: true }
+        Self { source: None, hop_limit: None, dscp: 0, ecn: 0, dont_fragment: true }
     }
 }
 

@@ -218,6 +218,8 @@ reasons! {
     UnsentReason {
         /// No connected prefix and no gateway leads to the destination.
         NoRoute = "no_route",
+        /// An application wanted it to come from an address that is not ours.
+        NotOurs = "not_ours",
         /// The neighbor did not answer in time.
         NeighborUnreachable = "neighbor_unreachable",
         /// It waited for a neighbor and gave way to a newer one: too many waited for that neighbor, or for all.

@@ -156,7 +156,10 @@ impl<S> Turn<'_, S> {
         let Some(next_hop) = self.egress.next_hop(destination) else {
             return Err(self.unsent(UnsentReason::NoRoute));
         };
-        let source = self.egress.source_for(destination).ok_or(SendError::Later)?;
+        let source = match options.source {
+            None => self.egress.source_for(destination).ok_or(SendError::Later)?,
+            Some(source) => self.own(source, destination)?,
+        };
         if self.out.room() == 0 {
             return Err(SendError::Later);
         }
@@ -165,6 +168,15 @@ impl<S> Turn<'_, S> {
         let hop_limit = options.hop_limit.unwrap_or(usual);
         let traffic_class = self.egress.marked(options.traffic_class());
         Ok((Way { source, destination, traffic_class, flow_label: 0, hop_limit }, next_hop))
+    }
+
+    /// An address that the application wants to send from, if it is ours and of the destination's family.
+    fn own(&mut self, source: IpAddr, destination: IpAddress) -> Result<IpAddress, SendError> {
+        match self.egress.addresses.state(source.into()) {
+            Some(AddressState::Preferred) if source.is_ipv4() == destination.is_v4() => Ok(source.into()),
+            Some(AddressState::Tentative) => Err(SendError::Later),
+            _ => Err(self.unsent(UnsentReason::NotOurs)),
+        }
     }
 
     /// Whether an IP payload of `len` bytes is no longer than the link takes.

@@ -6,7 +6,7 @@ use super::*;
 use crate::app::{Echo as Number, IcmpError, IcmpMessage, Outbox, SendOptions};
 use crate::wire::icmpv6;
 
-const DONT_FRAGMENT: SendOptions = SendOptions { hop_limit: None, dscp: 0, ecn: 0, dont_fragment: true };
+const DONT_FRAGMENT: SendOptions = SendOptions { source: None, hop_limit: None, dscp: 0, ecn: 0, dont_fragment: true };
 const MAY_FRAGMENT: SendOptions = SendOptions { dont_fragment: false, ..DONT_FRAGMENT };
 const NUMBER: Number = Number { identifier: 0x1234, sequence: 7 };
 
@@ -90,7 +90,7 @@ fn error(kind: u8, code: u8, parameter: u32, source: Ipv4Addr, protocol: u8, tra
 
 #[test]
 fn an_echo_request_travels_as_it_should() {
-    let options = SendOptions { hop_limit: Some(3), dscp: 46, ecn: 1, dont_fragment: true };
+    let options = SendOptions { hop_limit: Some(3), dscp: 46, ecn: 1, ..DONT_FRAGMENT };
     let (host, sent) = pinged(&config(), PEER, options, 5);
     let packet = parse(&sent[0]);
     assert_eq!((packet.source(), packet.destination(), packet.ttl(), packet.traffic_class()), (OURS, PEER, 3, 0xb9));
@@ -113,6 +113,24 @@ fn an_echo_request_of_ipv6_has_a_checksum_over_its_addresses() {
             (icmpv6::ECHO_REQUEST, (0x1234, 7), &pattern(len)[..])
         );
     }
+}
+
+#[test]
+fn a_datagram_comes_from_the_address_that_the_application_names_if_it_is_ours() {
+    let second: Ipv4Addr = [10, 0, 0, 77].into();
+    let mut config = dual_stack();
+    config.addresses.push("10.0.0.77/24".parse().unwrap());
+    let from = |source: IpAddr| SendOptions { source: Some(source), ..DONT_FRAGMENT };
+    let to = (PEER, 9).into();
+    let datagrams =
+        vec![(to, from(second.into())), (to, from(OURS_6.into())), (to, from(REMOTE.into())), (to, DONT_FRAGMENT)];
+    let mut host = Host::new(&config, Pinger { datagrams, ..Pinger::default() });
+    let sent = host.turn(&[]);
+    let sources: Vec<_> = sent.iter().map(|(_, bytes)| parse(bytes).source()).collect();
+    assert_eq!(sources, [second, OURS]);
+    let refused = Err(SendError::Unsent(UnsentReason::NotOurs));
+    assert_eq!(host.stack.app().results, [Ok(()), refused, refused, Ok(())]);
+    assert_eq!(host.stack.counters().unsent[UnsentReason::NotOurs as usize], 2);
 }
 
 #[test]
