@@ -3,7 +3,7 @@
 #[allow(dead_code, reason = "each test program uses another part of it")]
 mod net;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -72,6 +72,64 @@ fn a_mix_arrives_with_its_weights_and_valid_checksums_by_every_sender_over_both_
         }
     }
     assert_eq!(wrong_checksums(&net), 0);
+}
+
+/// Address and port that the frame comes from.
+fn source(line: &str) -> (String, String) {
+    let told = line.split_once(", length ").unwrap().1.split_once(": ").unwrap().1;
+    let (address, port) = told.split_once(" > ").unwrap().0.rsplit_once('.').unwrap();
+    (address.to_owned(), port.to_owned())
+}
+
+/// Loads the echo in frames that have `flows` sources, and holds those that arrive against that: as many ports of as many
+/// addresses, each once before the first comes again.
+fn sources_are(net: &Net, (ports, addresses): (usize, usize), args: &[&str]) {
+    let (flows, count) = (ports * addresses, (ports * addresses + 400).to_string());
+    let load = ["--rate", "4000", "--duration", "20", "--count", &count];
+    let (report, frames) = captured(net, flows, &[&load[..], args].concat());
+    let seen: BTreeSet<(String, String)> = frames.iter().map(|line| source(line)).collect();
+    let from: BTreeSet<&String> = seen.iter().map(|(address, _)| address).collect();
+    assert_eq!((seen.len(), from.len()), (flows, addresses), "{args:?} {report}");
+    let trial = trial(&report);
+    let told = ["source_ports", "source_addresses"].map(|name| trial[name].as_u64().unwrap() as usize);
+    assert_eq!(told, [ports, addresses], "{report}");
+    assert!(trial["completed"].as_u64() > Some(0), "{args:?} {report}");
+}
+
+#[test]
+fn requests_come_from_as_many_addresses_and_ports_as_asked_for_with_valid_checksums() {
+    let net = Net::new("sources");
+    let route = |prefix: &str, way: &str| {
+        ip(&["-n", &net.server, "route", "replace", prefix, "via", way.split('/').next().unwrap()], "");
+    };
+    for ((target, own), (host, prefix, addresses)) in
+        FAMILIES.into_iter().zip([("10.77.0.1", "10.99.0.0/22", 1022), ("fd00:77::1", "fd00:99::/118", 1023)])
+    {
+        let _server = net.serve_at("kernel-epoll", target);
+        let target = ["--target", target];
+        route(prefix, host);
+        let mixed = ["--source", prefix, "--flows", "2", "--size", "100:1,300:1"];
+        sources_are(&net, (2, addresses), &[&target[..], &mixed].concat());
+        sources_are(&net, (1, addresses), &[&target[..], &["--source", prefix]].concat());
+        sources_are(&net, (500, 1), &[&target[..], &["--sender", "kernel", "--flows", "500"]].concat());
+        route(prefix, own);
+        // Each address of IPv6 takes one of 1,024 groups, so there are fewer.
+        let (prefix, addresses) = if addresses == 1022 { (prefix, addresses) } else { ("fd00:99::/119", 511) };
+        let own_stack = ["--sender", "own-stack", "--address", own, "--source", prefix];
+        sources_are(&net, (1, addresses), &[&target[..], &own_stack].concat());
+    }
+    assert_eq!(wrong_checksums(&net), 0);
+}
+
+#[test]
+fn ten_thousand_sockets_of_the_kernel_are_as_many_flows() {
+    let net = Net::new("sockets");
+    let _server = net.serve("kernel-epoll");
+    let args = ["--sender", "kernel", "--flows", "10000", "--rate", "20000", "--duration", "1.5"];
+    let report = net.measure(&[&["udp", "--interface", "bw0", "--target", "10.77.0.2:7"], &args[..]].concat());
+    let [sent, completed, lost] = ["sent", "completed", "lost"].map(|name| trial(&report)[name].as_u64().unwrap());
+    assert!(completed > 0 && sent == completed + lost, "{report}");
+    assert_eq!(trial(&report)["source_ports"], 10_000, "{report}");
 }
 
 #[test]

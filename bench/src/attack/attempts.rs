@@ -110,6 +110,8 @@ impl Tally {
             connections: None,
             size_bytes: MESSAGE.len() as u32,
             mix: Vec::new(),
+            source_ports: None,
+            source_addresses: None,
             unit: Unit::Connections,
             asked_per_s: Some(1.0 / EVERY.as_secs_f64()),
             seconds,

@@ -1,6 +1,6 @@
 //! Datagrams and their echoes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use barewire::app::{Answer, App, Datagram, Outbox, SendError, SendOptions};
 use barewire::base::Instant;
@@ -40,6 +40,8 @@ enum Phase {
 /// The client: an application of the stack.
 pub(super) struct Datagrams {
     target: SocketAddr,
+    /// Where requests come from, in turn; none is wherever the stack likes.
+    sources: Vec<IpAddr>,
     /// Trials to run, of which only the last is told of.
     offers: Vec<Offer>,
     progress: Progress,
@@ -51,13 +53,19 @@ pub(super) struct Datagrams {
 
 impl Datagrams {
     /// A client that tells by `tell` what came of the last of its trials.
-    pub(super) fn new(target: SocketAddr, offers: Vec<Offer>, tell: oneshot::Sender<Result<Outcome>>) -> Self {
+    pub(super) fn new(
+        target: SocketAddr,
+        sources: Vec<IpAddr>,
+        offers: Vec<Offer>,
+        tell: oneshot::Sender<Result<Outcome>>,
+    ) -> Self {
         let now_ns = monotonic_ns();
         let number = (now_ns >> 10) as u32;
         // What is sent to knock belongs to no trial.
         let progress = Progress::new(number, Arrivals::Flood, None, now_ns, 1);
         Self {
             target,
+            sources,
             offers,
             progress,
             number,
@@ -102,10 +110,12 @@ impl Datagrams {
     fn send(&mut self, count: usize, trial: usize, now_ns: u64, outbox: &mut impl Outbox) {
         let Some(offer) = self.offers.get(trial) else { return };
         let (sizes, headers_len) = (offer.sizes, frame::headers_len(Family::of(self.target)));
-        let options = SendOptions { dont_fragment: false, ..SendOptions::default() };
-        let progress = &mut self.progress;
+        let (sources, progress) = (&self.sources, &mut self.progress);
         for _ in 0..count.min(progress.waiting()) {
-            let len = sizes.len_of(progress.sequence(0)).saturating_sub(headers_len);
+            let sequence = progress.sequence(0);
+            let len = sizes.len_of(sequence).saturating_sub(headers_len);
+            let source = sources.get(sequence as usize % sources.len().max(1)).copied();
+            let options = SendOptions { source, dont_fragment: false, ..SendOptions::default() };
             let sent = outbox.send_with(SOURCE_PORT, self.target, options, |room| {
                 // One that is longer than the room is refused by its length.
                 if let Some(payload) = room.get_mut(..len) {

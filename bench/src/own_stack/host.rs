@@ -8,7 +8,9 @@ use barewire::app::App;
 use barewire::apps::services::ServicePorts;
 use barewire::config::{Cidr, CoreList, IdleMode, Mode, Options, QueueSet, Settings, Size};
 use barewire::engine::{Engine, Ready};
+use barewire::steer;
 use clap::{Args, ValueEnum};
+use ipnet::IpNet;
 use tokio::sync::oneshot;
 
 use crate::error::{Context, Error, Result};
@@ -33,6 +35,8 @@ const LEAST_MEMORY: u64 = 64 << 20;
 const MOST_MEMORY: u64 = 1 << 30;
 /// Bytes of text that a chunk of packet memory holds at least, and bytes of the chunk.
 const CHUNK: (u64, u64) = (1280, 2048);
+/// Addresses of IPv6: each has a group of its own (RFC 4291, section 2.7.1), beside those that every host is in.
+const MOST_IPV6: u32 = steer::MAX_GROUPS - 16;
 /// How often it is looked whether a signal came.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long the client may take to end when a signal came: to close in order for a second, and to reset the rest.
@@ -85,6 +89,26 @@ impl AddressArgs {
         let given =
             [("--address", !address.is_empty()), ("--gateway", !gateway.is_empty()), ("--mode", mode.is_some())];
         given.iter().find(|(_, given)| *given).map_or(Ok(()), |(flag, _)| Err(only_own_stack(flag, choose)))
+    }
+}
+
+impl AddressArgs {
+    /// The same with further addresses.
+    ///
+    /// # Errors
+    /// They are more than the engine may have.
+    pub(super) fn with(&self, further: &[IpNet]) -> Result<Self> {
+        let address: Vec<Cidr> = self.address.iter().copied().chain(further.iter().copied().map(Cidr)).collect();
+        for (v4, most) in [(true, steer::MAX_ADDRESSES), (false, MOST_IPV6)] {
+            let count = address.iter().filter(|Cidr(net)| net.addr().is_ipv4() == v4).count();
+            if count > most as usize {
+                return Err(Error::usage(format!(
+                    "--source: with --address these are {count} addresses, and our own stack has {most} at most: take \
+                     a longer prefix, or live frames (leave out --sender)"
+                )));
+            }
+        }
+        Ok(Self { address, ..self.clone() })
     }
 }
 
@@ -177,7 +201,7 @@ impl Host {
     /// The options are not complete, or lead nowhere.
     pub(super) fn new(place: &Place, limits: Limits) -> Result<Self> {
         let (settings, target) = (settings(place, limits)?, place.target);
-        let ours = settings.addresses.iter().map(ipnet::IpNet::addr);
+        let ours = settings.addresses.iter().map(IpNet::addr);
         let sources: Vec<IpAddr> = ours.filter(|address| address.is_ipv4() == target.is_ipv4()).collect();
         if sources.is_empty() {
             let family = Family::of(target).name();

@@ -25,6 +25,7 @@ mod visits;
 mod work;
 
 use barewire::app::Closed;
+use ipnet::IpNet;
 
 use self::datagrams::Datagrams;
 use self::held::Held;
@@ -38,6 +39,7 @@ use crate::error::Result;
 use crate::tcp::stream::Direction;
 use crate::tcp::trial::{Measured, Plan};
 use crate::udp;
+use crate::udp::sources::Sources;
 use crate::udp::trial::Offer;
 
 /// After a client's last connection has ended, how long the worker goes on, so that what was sent last leaves.
@@ -88,14 +90,17 @@ impl Place {
         Ok(measured(ran, Measured::from))
     }
 
-    /// Datagrams and their echoes, one trial after the other: what came of the last, counters of our own stack that
+    /// Datagrams and their echoes, one trial after the other, from `sources` in turn if there are any: what came of the last, counters of our own stack that
     /// tell of losses, and how its frames travelled.
     ///
     /// # Errors
     /// The engine does not start, or nothing can be sent.
-    pub(crate) fn datagrams(&self, offers: Vec<Offer>) -> Result<Ran<udp::trial::Outcome>> {
-        let host = Host::new(self, Limits { connections: 0, bytes_under_way: 0 })?;
-        host.run(|tell| Datagrams::new(self.target, offers, tell))
+    pub(crate) fn datagrams(&self, offers: Vec<Offer>, sources: Option<Sources>) -> Result<Ran<udp::trial::Outcome>> {
+        let all: Vec<IpNet> = sources.iter().flat_map(Sources::all).collect();
+        let place = Self { addresses: self.addresses.with(&all)?, ..self.clone() };
+        let host = Host::new(&place, Limits { connections: 0, bytes_under_way: 0 })?;
+        let sources = all.iter().map(IpNet::addr).collect();
+        host.run(|tell| Datagrams::new(self.target, sources, offers, tell))
     }
 
     fn held(&self, plan: Plan, work: impl Work + 'static, limits: Limits) -> Result<Measured> {

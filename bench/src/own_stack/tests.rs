@@ -277,7 +277,7 @@ fn datagrams_come_back_once_each_and_the_warm_up_does_not_count() {
     };
     for (arrivals, rate) in [(Arrivals::Constant, Some(20_000.0)), (Arrivals::Closed { outstanding: 30 }, None)] {
         let offers = vec![offer(arrivals, rate, 10), offer(arrivals, rate, 50)];
-        let (outcome, server) = run(|tell| Datagrams::new(target(), offers, tell), Echo);
+        let (outcome, server) = run(|tell| Datagrams::new(target(), sources(), offers, tell), Echo);
         let outcome = outcome.unwrap();
         assert!(outcome.sent > 0 && outcome.received == outcome.sent, "{outcome:?}");
         assert_eq!((outcome.duplicated, outcome.reordered, outcome.stale), (0, 0, 0));

@@ -107,6 +107,11 @@ pub(crate) struct Trial {
     /// The lengths of a mix; none if all had the same.
     #[serde(default)]
     pub mix: Vec<Share>,
+    /// Of datagrams: ports, and addresses, that requests came from in turn.
+    #[serde(default)]
+    pub source_ports: Option<u32>,
+    #[serde(default)]
+    pub source_addresses: Option<u32>,
     /// What is counted.
     pub unit: Unit,
     /// A second; `null` is as many as possible.

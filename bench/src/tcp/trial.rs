@@ -266,6 +266,8 @@ impl Outcome {
             connections: Some(connections),
             size_bytes,
             mix: Vec::new(),
+            source_ports: None,
+            source_addresses: None,
             unit,
             asked_per_s: plan.open_loop.map(|open_loop| open_loop.rate_per_s),
             seconds: self.seconds,

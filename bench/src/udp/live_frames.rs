@@ -15,7 +15,7 @@ use std::time::Duration;
 use libbpf_rs::{MapCore, MapFlags, Object};
 
 use super::frame::{self, Path};
-use super::plan::{self, Flows, Plan, interval_q10};
+use super::plan::{self, Plan, interval_q10};
 use super::receiver::{Hook, Receiver, words};
 use super::trial::{Attack, AttackKind, Offer, Outcome};
 use crate::arrivals::Adherence;
@@ -35,7 +35,6 @@ pub(crate) struct LiveFrames {
     receiver: Receiver,
     ifindex: u32,
     path: Path,
-    flows: Flows,
     trial: u32,
 }
 
@@ -49,12 +48,7 @@ impl LiveFrames {
         let receiver = Receiver::attach(interface.index, hook)?;
         // Trials of another process, whose replies may still be on their way, should have other numbers.
         let trial = (monotonic_ns() >> 10) as u32;
-        Ok(Self { generate, receiver, ifindex: interface.index, path, flows: Flows::default(), trial })
-    }
-
-    /// The same, with requests from so many addresses and ports in turn, the path's first.
-    pub(crate) fn with_flows(self, flows: Flows) -> Self {
-        Self { flows, ..self }
+        Ok(Self { generate, receiver, ifindex: interface.index, path, trial })
     }
 
     /// Makes the source known where no kernel answers for it: on a VLAN.
@@ -95,7 +89,7 @@ impl LiveFrames {
                 .map_or(u64::MAX, |rate| (rate * offer.duration.as_secs_f64()).round() as u64)
                 .min(offer.limit.unwrap_or(u64::MAX)),
             end_ns: start_ns + duration_ns,
-            flows: self.flows,
+            flows: offer.flows,
             sizes: offer.sizes,
             attack: offer.attack,
         };

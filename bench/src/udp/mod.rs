@@ -10,6 +10,7 @@ mod sequences;
 pub(crate) mod sizes;
 pub(crate) mod socket_frames;
 pub(crate) mod sockets;
+pub(crate) mod sources;
 pub(crate) mod trial;
 
 use std::collections::BTreeMap;
@@ -20,11 +21,11 @@ use clap::{Args, ValueEnum};
 
 use self::frame::Path;
 use self::live_frames::LiveFrames;
-use self::plan::Flows;
 use self::receiver::Hook;
 use self::sizes::{Asked, Sizes};
 use self::sockets::Sockets;
-use self::trial::{Offer, Outcome};
+use self::sources::Sources;
+use self::trial::{Flows, Offer, Outcome};
 use crate::arrivals::{ArrivalArgs, Arrivals};
 use crate::error::{Error, Result};
 use crate::interface::Interface;
@@ -76,8 +77,9 @@ const EXAMPLES: &str = "Examples:
   The simple Internet mix of sizes, and another one:
     barewire-bench udp --interface bw0 --target 10.77.0.2:7 --rate 100000 --size imix
     barewire-bench udp --interface bw0 --target 10.77.0.2:7 --rate 100000 --size 64:1,512:2,1514:1
-  Ten thousand flows:
+  Ten thousand flows, and a million: 250 from each of 4,094 addresses
     barewire-bench udp --interface bw0 --target 10.77.0.2:7 --flows 10000
+    barewire-bench udp --interface bw0 --target 10.77.0.2:7 --flows 250 --source 10.99.0.0/20
   Ping-pong through a socket, over IPv6:
     barewire-bench udp --interface bw0 --target [fd00:77::2]:7 --sender kernel --closed-loop --window 1
   From our own stack, as from independent users:
@@ -125,9 +127,15 @@ pub(crate) struct UdpArgs {
     /// Send so many requests at most
     #[arg(long, value_name = "N", conflicts_with = "warmup", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Send from so many ports in turn, from 9007 on: as many flows to the server (live frames)
+    /// Send from so many ports in turn, from 9007 on: as many flows to the server, with --source from each address. A
+    /// socket of the kernel's for each costs a system call for each request (not for our own stack)
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=50000))]
     flows: u16,
+    /// Send from the hosts of this prefix in turn: of a lab's or a private network's, up to a million for live frames,
+    /// some 1,000 for our own stack. The server needs a route for them that leads to --address, or to this interface's
+    /// own address for live frames
+    #[arg(long, value_name = "PREFIX", value_parser = sources::parse)]
+    source: Option<Sources>,
     /// Send for half a second before, without counting it
     #[arg(long)]
     warmup: bool,
@@ -161,15 +169,14 @@ pub(crate) fn run(args: &UdpArgs) -> Result<()> {
     let (mut own_losses, mut how) = (Counters::new(), None);
     let (outcome, back_end, timestamps) = match args.sender {
         Sender::LiveFrames => {
-            let path = path(&interface, args.target)?;
-            let mut sender = LiveFrames::open(&interface, path, args.receiver)?
-                .with_flows(Flows { ports: args.flows, ..Flows::default() });
+            let path = args.path(&interface)?;
+            let mut sender = LiveFrames::open(&interface, path, args.receiver)?;
             let outcome = measure(args, &offer, |offer| sender.run(offer))?;
             (outcome, BackEnd::LiveFrames, Timestamps::Interface)
         }
         Sender::Kernel => {
             let source = SocketAddr::new(interface.address_towards(args.target)?, SOURCE_PORT);
-            let mut sender = Sockets::open(source, args.target)?;
+            let mut sender = Sockets::open(source, args.target, args.flows)?;
             let outcome = measure(args, &offer, |offer| sender.run(offer))?;
             (outcome, BackEnd::Kernel, sender.timestamps())
         }
@@ -178,7 +185,7 @@ pub(crate) fn run(args: &UdpArgs) -> Result<()> {
             let offers = warmup.into_iter().chain([offer]).collect();
             let (interface, addresses) = (Some(interface.name.clone()), args.addresses.clone());
             let place = Place { interface, addresses, core: args.run.core, target: args.target };
-            let ran = place.datagrams(offers)?;
+            let ran = place.datagrams(offers, args.source)?;
             println!("back end  {}", ran.how);
             (own_losses, how) = (ran.losses, Some(ran.how));
             (ran.told, BackEnd::OwnStack, Timestamps::Program)
@@ -212,6 +219,17 @@ pub(crate) fn path(interface: &Interface, target: SocketAddr) -> Result<Path> {
 }
 
 impl UdpArgs {
+    /// The path of requests, from the first of the sources.
+    fn path(&self, interface: &Interface) -> Result<Path> {
+        let path = path(interface, self.target)?;
+        let source = self.source.map_or(path.source.ip(), |sources| sources.first());
+        Ok(Path { source: SocketAddr::new(source, SOURCE_PORT), ..path })
+    }
+
+    fn flows(&self) -> Flows {
+        Flows { ports: self.flows, addresses: self.source.map_or(1, |sources| sources.count()) }
+    }
+
     fn sizes(&self) -> Result<Sizes> {
         let family = Family::of(self.target);
         self.size.as_ref().map_or_else(|| Ok(Sizes::one(frame::default_len(family))), |asked| asked.sizes(family, 0))
@@ -226,8 +244,19 @@ fn check(args: &UdpArgs) -> Result<()> {
             frame::MAX_LIVE_LEN
         )));
     }
-    if args.sender != Sender::LiveFrames && args.flows > 1 {
-        return Err(Error::usage("--flows: live frames alone come from several ports, leave out --sender"));
+    if args.sender == Sender::OwnStack && args.flows > 1 {
+        return Err(Error::usage(
+            "--flows: our own stack sends from one port; --source has it send from many addresses",
+        ));
+    }
+    if let Some(sources) = args.source {
+        if args.sender == Sender::Kernel {
+            return Err(Error::usage(
+                "--source: kernel sockets send from addresses that this host has. Leave out --sender, or use \
+                 `--sender own-stack`; with kernel sockets, --flows makes many flows",
+            ));
+        }
+        sources.check(args.target.ip())?;
     }
     if args.sender != Sender::Kernel && args.target.ip().is_loopback() {
         return Err(Error::usage("the loopback carries no frames of XDP: use `--sender kernel`"));
@@ -262,6 +291,7 @@ fn offer(args: &UdpArgs) -> Result<Offer> {
         duration: Duration::from_secs_f64(seconds),
         arrivals: arrivals(args),
         sizes: args.sizes()?,
+        flows: args.flows(),
         batch,
         limit: args.count,
         attack: None,
@@ -296,9 +326,10 @@ fn places(args: &UdpArgs) -> Result<BTreeMap<String, Counters>> {
 fn print(offer: &Offer, timestamps: Timestamps, outcome: &Outcome, losses: &BTreeMap<String, Counters>) {
     let Outcome { sent, received, duplicated, reordered, seconds, .. } = outcome;
     println!(
-        "sent      {:>12.0}/s   {sent} frames of {} in {seconds:.2} s, {}",
+        "sent      {:>12.0}/s   {sent} frames of {}{} in {seconds:.2} s, {}",
         outcome.sent_pps(),
         offer.sizes.describe(),
+        offer.flows.describe(),
         offer.arrivals.describe(outcome.asked_pps)
     );
     println!(

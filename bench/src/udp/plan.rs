@@ -7,7 +7,7 @@ use libbpf_rs::{MapCore, MapFlags, Object};
 use super::frame::Path;
 use super::receiver::words;
 use super::sizes::{MOST, Sizes};
-use super::trial::Attack;
+use super::trial::{Attack, Flows};
 use crate::bpf;
 use crate::error::{Context, Result};
 use crate::signals::monotonic_ns;
@@ -16,19 +16,6 @@ use crate::signals::monotonic_ns;
 const HEADER_WORDS: usize = 9;
 const PLAN_WORDS: usize = 48;
 const COUNTERS: usize = 45;
-
-/// Where requests come from, in turn: all addresses from one port, then from the next. The path's are the first.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Flows {
-    pub ports: u16,
-    pub addresses: u32,
-}
-
-impl Default for Flows {
-    fn default() -> Self {
-        Self { ports: 1, addresses: 1 }
-    }
-}
 
 /// A trial, as the sender has to know it.
 #[derive(Debug)]
@@ -98,7 +85,7 @@ pub(crate) fn attack(object: &Object, path: &Path, attack: Attack, request: &[u8
         interval_q10: 0,
         limit: 0,
         end_ns: u64::MAX,
-        flows: Flows::default(),
+        flows: Flows::ONE,
         sizes: Sizes::one(request.len()),
         attack: Some(attack),
     };

@@ -1,4 +1,5 @@
-//! The sender that is an ordinary program: one thread, one connected UDP socket, batches of up to 64.
+//! The sender that is an ordinary program: one thread, one connected UDP socket, batches of up to 64; or, for many flows,
+//! as many sockets, each with its own port. They take turns request by request, so that each costs a system call.
 //!
 //! It tops out near 0.5 Mpps, and then measures itself: for rates that load a fast server take live frames.
 //! Open loop sends by due times, whatever comes back; closed loop keeps a window of requests outstanding
@@ -12,17 +13,24 @@ use super::frame;
 use super::progress::{DRAIN_NS, Progress};
 use super::sizes::Sizes;
 use super::trial::{Offer, Outcome};
+use crate::epoll::{self, Epoll};
 use crate::error::{Context, Result};
 use crate::mmsg::{self, BATCH, Datagrams};
 use crate::netns::Family;
 use crate::result::Timestamps;
 use crate::signals::{self, monotonic_ns, realtime_ns};
+use crate::tcp::socket::allow_files;
 
 /// Socket buffers: 8192 small datagrams, like the rings of an AF_XDP server.
 const BUFFER_BYTES: u32 = 8 << 20;
-/// A connected socket and its counters.
+/// Files that this program has open beside its sockets, amply.
+const OTHER_FILES: usize = 64;
+
+/// Connected sockets and what goes through them.
 pub(crate) struct Sockets {
-    socket: UdpSocket,
+    sockets: Vec<UdpSocket>,
+    /// Tells which have received something, where there are several.
+    ready: Option<Epoll>,
     target: SocketAddr,
     outgoing: Datagrams,
     incoming: Datagrams,
@@ -32,16 +40,25 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    /// Binds to `source` and connects to `target`.
+    /// Binds to `flows` ports, from that of `source` on, and connects all to `target`.
     ///
     /// # Errors
     /// Whatever the kernel says.
-    pub(crate) fn open(source: SocketAddr, target: SocketAddr) -> Result<Self> {
-        let socket = mmsg::socket(source, BUFFER_BYTES).context(|| format!("cannot open a socket on {source}"))?;
-        socket.connect(target).context(|| format!("cannot connect to {target}"))?;
+    pub(crate) fn open(source: SocketAddr, target: SocketAddr, flows: u16) -> Result<Self> {
+        allow_files(usize::from(flows) + OTHER_FILES).context(|| {
+            format!("this process may not have {flows} sockets open: fewer --flows, or a higher limit (`ulimit -n`)")
+        })?;
+        let (mut sockets, mut timed) = (Vec::with_capacity(flows.into()), true);
+        for port in (source.port()..).take(flows.into()) {
+            let source = SocketAddr::new(source.ip(), port);
+            let socket = mmsg::socket(source, BUFFER_BYTES).context(|| format!("cannot open a socket on {source}"))?;
+            socket.connect(target).context(|| format!("cannot connect to {target}"))?;
+            timed &= mmsg::ask_for_arrival_times(socket.as_fd()).is_ok();
+            sockets.push(socket);
+        }
+        let ready = if flows > 1 { Some(watch(&sockets).context(|| "cannot make an epoll".into())?) } else { None };
         let trial = (monotonic_ns() >> 10) as u32;
-        let timed = mmsg::ask_for_arrival_times(socket.as_fd()).is_ok();
-        Ok(Self { socket, target, outgoing: Datagrams::new(), incoming: Datagrams::new(), timed, trial })
+        Ok(Self { sockets, ready, target, outgoing: Datagrams::new(), incoming: Datagrams::new(), timed, trial })
     }
 
     /// Where the moment of a reply's arrival comes from.
@@ -82,18 +99,51 @@ impl Sockets {
             return Ok(());
         }
         let now = monotonic_ns();
+        if self.sockets.len() > 1 {
+            return self.send_in_turn(at, (sizes, headers_len), count);
+        }
         for index in 0..count {
             let payload_len = sizes.len_of(at.sequence(index)) - headers_len;
             at.stamp(index, self.outgoing.prepare(index, payload_len), now);
         }
-        let taken = self.outgoing.send(self.socket.as_fd(), count)?;
+        let taken = self.outgoing.send(self.sockets[0].as_fd(), count)?;
         at.took(taken, now);
         Ok(())
     }
 
-    /// Takes in what has come, up to one batch.
+    /// Sends `count` requests, each from the port after that of the one before.
+    fn send_in_turn(
+        &mut self,
+        at: &mut Progress,
+        (sizes, headers_len): (Sizes, usize),
+        count: usize,
+    ) -> io::Result<()> {
+        for _ in 0..count {
+            let (sequence, now) = (at.sequence(0), monotonic_ns());
+            let socket = &self.sockets[sequence as usize % self.sockets.len()];
+            at.stamp(0, self.outgoing.prepare(0, sizes.len_of(sequence) - headers_len), now);
+            if self.outgoing.send(socket.as_fd(), 1)? == 0 {
+                break;
+            }
+            at.took(1, now);
+        }
+        Ok(())
+    }
+
+    /// Takes in what has come, up to one batch of each socket that has something, of 64 sockets at most.
     fn receive(&mut self, at: &mut Progress) -> io::Result<()> {
-        let count = self.incoming.receive(self.socket.as_fd(), BATCH)?;
+        let Some(epoll) = &mut self.ready else { return self.receive_from(0, at) };
+        let ready = epoll.wait(0);
+        for index in 0..ready {
+            if let Some(socket) = self.ready.as_ref().map(|epoll| epoll.ready(index).token) {
+                self.receive_from(socket, at)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn receive_from(&mut self, socket: usize, at: &mut Progress) -> io::Result<()> {
+        let count = self.incoming.receive(self.sockets[socket].as_fd(), BATCH)?;
         if count == 0 {
             return Ok(());
         }
@@ -108,4 +158,11 @@ impl Sockets {
         }
         Ok(())
     }
+}
+
+/// A set of all sockets, each by its place.
+fn watch(sockets: &[UdpSocket]) -> io::Result<Epoll> {
+    let epoll = Epoll::new()?;
+    sockets.iter().enumerate().try_for_each(|(at, socket)| epoll.add(socket.as_fd(), at, epoll::READABLE))?;
+    Ok(epoll)
 }

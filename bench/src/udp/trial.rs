@@ -23,6 +23,7 @@ pub(crate) struct Offer {
     pub arrivals: Arrivals,
     /// Ethernet header to end of payload.
     pub sizes: Sizes,
+    pub flows: Flows,
     /// Frames that the generator sends before it lets the kernel take them to the server: 1 for latency,
     /// 64 for throughput (which delays the first of 64 paced frames until the last is due).
     pub batch: u32,
@@ -32,11 +33,34 @@ pub(crate) struct Offer {
     pub attack: Option<Attack>,
 }
 
+/// Where requests come from, in turn: all addresses from one port, then from the next.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flows {
+    pub ports: u16,
+    pub addresses: u32,
+}
+
+impl Flows {
+    /// All from the same.
+    pub(crate) const ONE: Self = Self { ports: 1, addresses: 1 };
+
+    /// In words, unless there is but one.
+    pub(crate) fn describe(self) -> String {
+        match self {
+            Self { ports: 1, addresses: 1 } => String::new(),
+            Self { ports, addresses: 1 } => format!(" from {ports} ports"),
+            Self { ports: 1, addresses } => format!(" from {addresses} addresses"),
+            Self { ports, addresses } => format!(" from {ports} ports of {addresses} addresses"),
+        }
+    }
+}
+
 impl Offer {
     /// A constant rate of frames of `frame_len` bytes, in batches, for throughput.
     pub(crate) const fn constant(rate_pps: f64, duration: Duration, sizes: Sizes) -> Self {
         let arrivals = Arrivals::Constant;
-        Self { rate_pps: Some(rate_pps), duration, arrivals, sizes, batch: 64, limit: None, attack: None }
+        let (rate_pps, flows) = (Some(rate_pps), Flows::ONE);
+        Self { rate_pps, duration, arrivals, sizes, flows, batch: 64, limit: None, attack: None }
     }
 }
 
@@ -148,6 +172,8 @@ impl Outcome {
             connections: None,
             size_bytes: offer.sizes.mean().round() as u32,
             mix: offer.sizes.shares(),
+            source_ports: Some(offer.flows.ports.into()),
+            source_addresses: Some(offer.flows.addresses),
             unit: Unit::Frames,
             asked_per_s: self.asked_pps,
             seconds: self.seconds,
