@@ -18,8 +18,10 @@ fn is_never_dropped(reason: DropReason) -> bool {
     is_of_device || reason.is_of_tcp()
 }
 
-/// Reasons that frames of a simulated host are never unsent for: it speaks to few neighbors, and sends few fragments.
-const NEVER_UNSENT: [UnsentReason; 2] = [UnsentReason::NeighborTableFull, UnsentReason::FragmentQueueFull];
+/// Reasons that frames of a simulated host are never unsent for: it speaks to few neighbors, sends few fragments, and
+/// leaves the choice of a source to the stack.
+const NEVER_UNSENT: [UnsentReason; 3] =
+    [UnsentReason::NeighborTableFull, UnsentReason::FragmentQueueFull, UnsentReason::NotOurs];
 
 fn variable(name: &str, default: u64) -> u64 {
     let Ok(text) = std::env::var(name) else { return default };

@@ -4,6 +4,7 @@
 //!   flow_table    hash of a flow -> id      where is the connection of this segment?
 //!   recent        the same, guessed from what was found last
 //!   slab          id -> value               the connection itself
+//!   aside         owner -> value in a slab  what few connections have at a time
 //!   timer_wheel   id -> deadline            which connection is to be looked after next?
 //!   ready_list    ids in a row              which connection may send next?
 //! ```
@@ -11,6 +12,7 @@
 //! An id is a number below the capacity. Nothing here knows what a flow or a connection is.
 #![forbid(unsafe_code)]
 
+pub mod aside;
 pub mod flow_table;
 pub mod ready_list;
 pub mod recent;

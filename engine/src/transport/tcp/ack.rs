@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use super::Counters;
-use super::congestion::Ack;
+use super::Shared;
+use super::congestion::{Ack, Before};
 use super::path::BlackHole;
 use super::sack::{SackNews, seq_len_of};
 use super::segment::Segment;
-use super::tcb::{Phase, SendTimer, Tcb, mark};
+use super::tcb::{Phase, Repair, SendTimer, Tcb, mark};
 use crate::base::{Instant, Queued, Umem};
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::Flags;
@@ -59,13 +59,13 @@ impl Tcb {
         segment: &Segment,
         now: Instant,
         umem: &mut Umem,
-        counters: &mut Counters,
+        shared: &mut Shared,
     ) -> Progress {
         let is_ordinary = segment.ack.after(self.snd.una) && self.snd.wnd > 0 && self.black_hole == BlackHole::No;
         if is_ordinary && self.is_untroubled(segment) {
             return self.take_ordinary_ack(segment, now, umem);
         }
-        self.take_any_ack(segment, now, umem, counters)
+        self.take_any_ack(segment, now, umem, shared)
     }
 
     /// The same of one that acknowledges something new, of a connection with which nothing is amiss: the case for which
@@ -96,7 +96,7 @@ impl Tcb {
     }
 
     #[inline(never)]
-    fn take_any_ack(&mut self, segment: &Segment, now: Instant, umem: &mut Umem, counters: &mut Counters) -> Progress {
+    fn take_any_ack(&mut self, segment: &Segment, now: Instant, umem: &mut Umem, shared: &mut Shared) -> Progress {
         let (una_before, flight_before, sacked_before) = (self.snd.una, self.outstanding(), self.recovery.sacked);
         let was_closed = self.snd.wnd == 0;
         let window_changed = self.take_window(segment);
@@ -132,9 +132,9 @@ impl Tcb {
             self.arm_send_timer(now, None);
             return Progress { acked };
         }
-        counters.duplicates_reported += u64::from(sack.duplicate.is_some());
+        shared.counters.duplicates_reported += u64::from(sack.duplicate.is_some());
         self.adapt_reordering_window(sack.duplicate.is_some());
-        let next_loss = self.repair(news, segment, now, umem, counters);
+        let next_loss = self.repair(news, segment, now, umem, shared);
         let rearm = acked > 0 || sack.bytes > 0 || next_loss.is_some();
         if rearm {
             self.arm_send_timer(now, next_loss);
@@ -270,19 +270,19 @@ impl Tcb {
         segment: &Segment,
         now: Instant,
         umem: &mut Umem,
-        counters: &mut Counters,
+        shared: &mut Shared,
     ) -> Option<Instant> {
         if self.settle_probe(segment.ack, news.sack.duplicate.is_some(), news.is_duplicate) {
             // RFC 8985, section 7.4.2: the probe repaired a loss, and congestion control has to hear of it.
-            self.enter_recovery(news.flight_before, news.sacked_before, counters);
+            self.enter_recovery(news.flight_before, news.sacked_before, shared);
         }
         let (found, next_loss) =
             if self.sack_ok { self.detect_losses(now, umem) } else { (self.count_duplicates(&mut news, umem), None) };
         let news = &news;
-        if self.undo_if_needless(news, umem, counters) {
+        if self.undo_if_needless(news, umem, shared) {
             return next_loss;
         }
-        self.take_ecn_echo(segment, news, counters);
+        self.take_ecn_echo(segment, news, shared);
         match self.recovery.phase {
             Phase::Recovery | Phase::Loss | Phase::Reduced if segment.ack.after_eq(self.recovery.point) => {
                 self.leave_recovery(segment.ack);
@@ -290,7 +290,7 @@ impl Tcb {
             }
             Phase::Recovery => self.proceed(news, found),
             Phase::Open | Phase::Disorder | Phase::Reduced if found => {
-                self.enter_recovery(news.flight_before, news.sacked_before, counters);
+                self.enter_recovery(news.flight_before, news.sacked_before, shared);
                 self.proceed(news, found);
             }
             Phase::Loss | Phase::Reduced => self.grow_by(news, now),
@@ -333,20 +333,21 @@ impl Tcb {
         self.congestion.on_recovery_ack(news.delivered, in_flight, news.acked > 0, !found, mss);
     }
 
-    pub(super) fn enter_recovery(&mut self, flight: u32, sacked: u32, counters: &mut Counters) {
-        let fresh = self.congestion.enter_recovery(flight, sacked, self.snd.nxt, u32::from(self.snd.mss));
-        if fresh || self.recovery.phase != Phase::Recovery {
-            counters.recoveries += 1;
+    pub(super) fn enter_recovery(&mut self, flight: u32, sacked: u32, shared: &mut Shared) {
+        let before = self.congestion.enter_recovery(flight, sacked, self.snd.nxt, u32::from(self.snd.mss));
+        if before.is_some() || self.recovery.phase != Phase::Recovery {
+            shared.counters.recoveries += 1;
             self.recovery.phase = Phase::Recovery;
             self.recovery.point = self.snd.nxt;
-            self.begin_undo();
+            self.begin_undo(before, shared);
         }
     }
 
     /// From now on it is written down whether what is sent again arrives twice.
-    pub(super) const fn begin_undo(&mut self) {
-        let recovery = &mut self.recovery;
-        (recovery.may_undo, recovery.undo_ts, recovery.undo_bytes) = (true, 0, 0);
+    fn begin_undo(&mut self, before: Option<Before>, shared: &mut Shared) {
+        if let Some(repair) = self.recovery.repair.get_or_default(&mut shared.repairs) {
+            *repair = Repair { before, ..Repair::default() };
+        }
     }
 
     fn leave_recovery(&mut self, una: SeqNum) {
@@ -364,38 +365,40 @@ impl Tcb {
     /// A repair was needless if the acknowledgment echoes a time before the first retransmission (RFC 3522), or if
     /// everything that was sent again was reported to have arrived twice (RFC 3708): then it is undone. The reports
     /// come a round trip after the retransmissions, when the repair is mostly over.
-    fn undo_if_needless(&mut self, news: &News, umem: &mut Umem, counters: &mut Counters) -> bool {
+    fn undo_if_needless(&mut self, news: &News, umem: &mut Umem, shared: &mut Shared) -> bool {
         let recovery = &mut self.recovery;
+        let Some(repair) = recovery.repair.get_mut(&mut shared.repairs) else { return false };
         let repairing = matches!(recovery.phase, Phase::Recovery | Phase::Loss);
-        if !recovery.may_undo || recovery.undo_ts == 0 || !(repairing || news.sack.duplicate.is_some()) {
+        if repair.ts == 0 || !(repairing || news.sack.duplicate.is_some()) {
             return false;
         }
-        let echoes_earlier = |ecr: u32| ecr != 0 && (ecr.wrapping_sub(recovery.undo_ts) as i32) < 0;
+        let echoes_earlier = |ecr: u32| ecr != 0 && (ecr.wrapping_sub(repair.ts) as i32) < 0;
         let by_timestamp = repairing && news.acked > 0 && news.ts_ecr.is_some_and(echoes_earlier);
-        let had = recovery.undo_bytes;
-        recovery.undo_bytes = had.saturating_sub(news.sack.duplicate.unwrap_or(0));
-        let by_duplicates = had > 0 && recovery.undo_bytes == 0;
+        let had = repair.bytes;
+        repair.bytes = had.saturating_sub(news.sack.duplicate.unwrap_or(0));
+        let by_duplicates = had > 0 && repair.bytes == 0;
         if !by_timestamp && !by_duplicates {
             return false;
         }
-        recovery.may_undo = false;
-        counters.needless_recoveries += 1;
+        let before = recovery.repair.take(&mut shared.repairs).and_then(|repair| repair.before);
+        shared.counters.needless_recoveries += 1;
         self.unmark_lost(umem);
         self.recovery.phase = Phase::Open;
         let (in_flight, mss) = (self.in_flight(), u32::from(self.snd.mss));
-        if !self.congestion.undo(in_flight, news.acked, mss) {
+        if !before.is_some_and(|before| self.congestion.undo(&before, in_flight, news.acked, mss)) {
             self.congestion.exit_recovery(self.snd.nxt);
         }
         true
     }
 
     /// RFC 3168, section 6.1.2: an echoed mark reduces the window once for a window of data.
-    fn take_ecn_echo(&mut self, segment: &Segment, news: &News, counters: &mut Counters) {
+    fn take_ecn_echo(&mut self, segment: &Segment, news: &News, shared: &mut Shared) {
         if !self.ecn.on || !segment.has(Flags::ECE) || segment.has(Flags::SYN) {
             return;
         }
         if self.congestion.on_ecn_echo(news.flight_before, self.snd.nxt, u32::from(self.snd.mss)) {
-            counters.ecn_reductions += 1;
+            self.recovery.repair.take(&mut shared.repairs);
+            shared.counters.ecn_reductions += 1;
             self.ecn.reduced = true;
             self.recovery.phase = Phase::Reduced;
             self.recovery.point = self.snd.nxt;
@@ -438,14 +441,12 @@ impl Tcb {
     }
 
     /// The retransmission timer ran out (RFC 6298, section 5.4 to 5.7).
-    pub(super) fn time_out(&mut self, now: Instant, umem: &mut Umem, counters: &mut Counters) {
-        counters.timeouts += 1;
+    pub(super) fn time_out(&mut self, now: Instant, umem: &mut Umem, shared: &mut Shared) {
+        shared.counters.timeouts += 1;
         let first = self.recovery.timeouts == 0;
         let flight = self.outstanding();
         self.recovery.timeouts = self.recovery.timeouts.saturating_add(1);
-        if first && self.recovery.phase != Phase::Loss {
-            self.begin_undo();
-        }
+        let begins = first && self.recovery.phase != Phase::Loss;
         self.mark_all_lost(umem);
         if !self.sack_ok {
             self.recovery.sacked = 0;
@@ -454,8 +455,14 @@ impl Tcb {
         self.recovery.phase = Phase::Loss;
         self.recovery.point = self.snd.nxt;
         self.recovery.rack.probe_pending = false;
+        let mut before = None;
         if self.state.is_synchronized() {
-            self.congestion.on_timeout(flight, self.snd.nxt, u32::from(self.snd.mss), first);
+            before = self.congestion.on_timeout(flight, self.snd.nxt, u32::from(self.snd.mss), first);
+        }
+        if begins {
+            self.begin_undo(before, shared);
+        } else if let Some(repair) = self.recovery.repair.get_mut(&mut shared.repairs) {
+            repair.before = before.or(repair.before);
         }
         // RFC 6298, section 5.5: the host MUST set RTO <- RTO * 2 ("back off the timer").
         self.rtt.back_off();

@@ -2,12 +2,13 @@
 //! every turn, and for whoever suspects a mistake: it looks at everything.
 
 use super::memory::Holdings;
-use super::reassembly::fin_len;
+use super::reassembly::{Gaps, fin_len};
 use super::sack::seq_len;
 use super::tcb::{Tcb, mark};
 use super::tuple::Tuple;
 use super::{Kind, Tcp};
 use crate::base::{Instant, Queued, Umem};
+use crate::structure::slab::Slab;
 use crate::wire::seq::SeqNum;
 
 /// Says what is wrong unless something holds.
@@ -21,7 +22,7 @@ impl Tcp {
     /// # Errors
     /// What does not hold, and of which connection (of none: [`Tuple::NONE`]).
     pub fn audit(&self, umem: &Umem) -> Result<(), (Tuple, &'static str)> {
-        let mut holdings = Holdings::default();
+        let (mut holdings, mut aside) = (Holdings::default(), (0, 0));
         for (index, tcb) in self.tables.connections.iter() {
             let known = self.tables.find(&tcb.tuple) == Some((Kind::Connection, index));
             let ready = self.ready.contains(index);
@@ -32,10 +33,12 @@ impl Tcp {
             };
             hold(known, "the flow table leads to the connection")
                 .and_then(|()| hold(ready || armed, "the wheel has a deadline no later than the earliest"))
-                .and_then(|()| tcb.audit(ready, umem))
+                .and_then(|()| tcb.audit(ready, &self.shared.gaps, umem))
                 .map_err(|wrong| (tcb.tuple, wrong))?;
             let Holdings { send, receive } = tcb.holdings();
             (holdings.send, holdings.receive) = (holdings.send + send, holdings.receive + receive);
+            aside.0 += u32::from(!tcb.rcv.out_of_order.is_idle());
+            aside.1 += u32::from(!tcb.recovery.repair.is_none());
         }
         for (index, embryo) in self.tables.embryos.slab.iter() {
             let tuple = embryo.opening.tuple;
@@ -47,7 +50,9 @@ impl Tcp {
         let waiting = self.tables.time_waits.audit(|tuple, index| {
             hold(self.tables.find(tuple) == Some((Kind::TimeWait, index)), "the flow table leads to the TIME-WAIT")
         });
-        waiting.and_then(|()| self.audit_totals(holdings)).map_err(|wrong| (Tuple::NONE, wrong))
+        let kept = (self.shared.gaps.len(), self.shared.repairs.len());
+        let of_connections = hold(kept == aside, "gaps and repairs are of connections");
+        waiting.and(of_connections).and_then(|()| self.audit_totals(holdings)).map_err(|wrong| (Tuple::NONE, wrong))
     }
 
     fn audit_totals(&self, holdings: Holdings) -> Result<(), &'static str> {
@@ -62,9 +67,9 @@ impl Tcp {
 }
 
 impl Tcb {
-    fn audit(&self, ready: bool, umem: &Umem) -> Result<(), &'static str> {
+    fn audit(&self, ready: bool, gaps: &Slab<Gaps>, umem: &Umem) -> Result<(), &'static str> {
         self.audit_send_queue(umem)?;
-        self.audit_receive_queues(umem)?;
+        self.audit_receive_queues(gaps, umem)?;
         if self.ended.is_some() {
             return hold(ready || !self.is_over(), "an end is told");
         }
@@ -108,7 +113,7 @@ impl Tcb {
         hold(sacked + lost <= self.outstanding() + retransmitted, "no more is lost and arrived than was sent")
     }
 
-    fn audit_receive_queues(&self, umem: &Umem) -> Result<(), &'static str> {
+    fn audit_receive_queues(&self, gaps: &Slab<Gaps>, umem: &Umem) -> Result<(), &'static str> {
         let (mut text, mut frames, mut next) = (0, 0, self.rcv.queue.first());
         while let Some(place) = next {
             (text, frames) = (text + u32::from(umem.queued_len(place)), frames + 1);
@@ -120,12 +125,18 @@ impl Tcb {
             "the window does not end before RCV.NXT",
         )?;
         hold(self.rcv.acked.before_eq(self.rcv.nxt), "nothing is acknowledged that was not received")?;
-        self.rcv.out_of_order.audit(self.rcv.nxt, umem)
+        match self.rcv.out_of_order.get(gaps) {
+            Some(gaps) => gaps.audit(self.rcv.out_of_order.len(), self.rcv.nxt, umem),
+            None => hold(
+                self.rcv.out_of_order.is_idle() && self.rcv.out_of_order.is_empty(),
+                "gaps are where they are said to be",
+            ),
+        }
     }
 }
 
-impl super::reassembly::OutOfOrder {
-    fn audit(&self, nxt: SeqNum, umem: &Umem) -> Result<(), &'static str> {
+impl Gaps {
+    fn audit(&self, known: u32, nxt: SeqNum, umem: &Umem) -> Result<(), &'static str> {
         let (mut bytes, mut frames, mut next, mut behind) = (0, 0, self.first(), nxt);
         while let Some(place) = next {
             let (note, len) = (umem.note(place), u32::from(umem.queued_len(place)));
@@ -134,6 +145,6 @@ impl super::reassembly::OutOfOrder {
             (bytes, frames, behind) = (bytes + len, frames + 1, seq + len + fin_len(note.marks));
             next = umem.next(place);
         }
-        hold(bytes == self.bytes() && frames == self.len(), "text behind gaps is counted")
+        hold(bytes == self.bytes() && frames == self.len() && frames == known, "text behind gaps is counted")
     }
 }

@@ -106,9 +106,10 @@ impl Tcb {
     /// Writes the header in front of a frame's text, and takes note that everything received is acknowledged by it.
     fn build(&mut self, mut frame: Frame, plan: Plan, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
         let is_syn = plan.flags.contains(Flags::SYN);
-        let options = if is_syn { self.syn_options(shared, now) } else { self.options(now, plan.text) };
+        let options = if is_syn { self.syn_options(shared, now) } else { self.options(shared, now, plan.text) };
         // What there was no room to report goes out by itself.
-        let report_due = self.rcv.ack_now && plan.text > 0 && self.sack_ok && self.rcv.out_of_order.has_report();
+        let report_due =
+            self.rcv.ack_now && plan.text > 0 && self.sack_ok && self.rcv.out_of_order.has_report(&shared.gaps);
         let withheld = report_due && options.sack.is_empty();
         let window = if is_syn {
             // RFC 7323, section 2.2: the window field of a segment with SYN is never scaled.
@@ -177,17 +178,17 @@ impl Tcb {
     /// RFC 9293, section 3.7.1 (MUST-16): Eff.snd.MSS is what is left when all of the options are taken off. Section
     /// 3.2 (MUST-65): there is no MSS option among them.
     #[inline]
-    pub(super) fn options(&mut self, now: Instant, text: u16) -> Options {
+    pub(super) fn options(&mut self, shared: &mut Shared, now: Instant, text: u16) -> Options {
         let mut options = Options::default();
         if self.ts.on {
             options.timestamps = Some((self.ts.value(now), self.ts.recent));
         }
-        if self.sack_ok && self.rcv.out_of_order.has_report() {
+        if self.sack_ok && self.rcv.out_of_order.has_report(&shared.gaps) {
             let most = match text {
                 0 => MAX_SACK_BLOCKS,
                 _ => usize::from(self.snd.mss.saturating_sub(text)).saturating_sub(SACK_HEADER) / SACK_BLOCK,
             };
-            options.sack = self.rcv.out_of_order.sack_blocks(most);
+            options.sack = self.rcv.out_of_order.sack_blocks(&mut shared.gaps, most);
         }
         options
     }

@@ -106,10 +106,12 @@ pub struct Ack {
     pub mss: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 enum State {
+    /// `Open`, before any congestion was found.
+    First(HyStart),
     Open,
-    Recovery,
+    Recovery(Prr),
     Loss,
     Cwr,
 }
@@ -120,12 +122,17 @@ enum Controller {
     Reno(Reno),
 }
 
-/// What a reduction is undone to.
+/// What there was before a reduction, to be restored if that was for nothing.
 #[derive(Clone, Copy, Debug)]
-struct Undo {
+pub struct Before {
+    /// Zero: nothing, for nothing was reduced.
     window: u32,
     ssthresh: u32,
     controller: Controller,
+    /// The SMSS then: with another, nothing is restored.
+    mss: u32,
+    /// Whether a timeout reduced it.
+    timeout: bool,
 }
 
 /// The congestion control of one connection.
@@ -136,12 +143,7 @@ pub struct Congestion {
     /// `recover` of RFC 6582: what was the end of all sent when the window was reduced. Meaningless in `Open`.
     recovery_point: SeqNum,
     state: State,
-    /// Whether `undo` is of a timeout. It stands here because there it would cost four bytes.
-    undo_timeout: bool,
     controller: Controller,
-    hystart: HyStart,
-    prr: Prr,
-    undo: Option<Undo>,
 }
 
 impl Congestion {
@@ -156,12 +158,8 @@ impl Congestion {
             window: initial_window(mss),
             ssthresh: UNLIMITED,
             recovery_point: SeqNum::default(),
-            state: State::Open,
-            undo_timeout: false,
+            state: State::First(HyStart::new(SeqNum::default())),
             controller,
-            hystart: HyStart::new(SeqNum::default()),
-            prr: Prr::new(0),
-            undo: None,
         }
     }
 
@@ -188,26 +186,31 @@ impl Congestion {
     /// Whether a loss is being repaired, so that acknowledgments go to [`on_recovery_ack`](Self::on_recovery_ack).
     #[must_use]
     pub const fn in_recovery(&self) -> bool {
-        matches!(self.state, State::Recovery)
+        matches!(self.state, State::Recovery(_))
+    }
+
+    /// Whether nothing is amiss.
+    const fn is_open(&self) -> bool {
+        matches!(self.state, State::First(_) | State::Open)
     }
 
     /// What the window is doing.
     #[must_use]
     pub const fn phase(&self) -> Phase {
         match self.state {
-            State::Recovery => Phase::Recovery,
+            State::Recovery(_) => Phase::Recovery,
             State::Loss => Phase::Loss,
             State::Cwr => Phase::Cwr,
-            State::Open if self.window >= self.ssthresh => Phase::CongestionAvoidance,
-            State::Open if self.hystart.is_conservative() && self.ssthresh == UNLIMITED => Phase::ConservativeSlowStart,
-            State::Open => Phase::SlowStart,
+            _ if self.window >= self.ssthresh => Phase::CongestionAvoidance,
+            State::First(hystart) if hystart.is_conservative() => Phase::ConservativeSlowStart,
+            State::First(_) | State::Open => Phase::SlowStart,
         }
     }
 
     /// Data of so many bytes was sent, for the first time or again.
     pub fn on_sent(&mut self, bytes: u32) {
-        if self.in_recovery() {
-            self.prr.on_sent(bytes);
+        if let State::Recovery(prr) = &mut self.state {
+            prr.on_sent(bytes);
         }
     }
 
@@ -217,7 +220,7 @@ impl Congestion {
     /// Grows the window by an acknowledgment of new data. Not in recovery; and not after an ECN-Echo, until what
     /// was in flight then is acknowledged.
     pub fn on_ack(&mut self, ack: &Ack) {
-        if matches!(self.state, State::Recovery | State::Cwr) {
+        if matches!(self.state, State::Recovery(_) | State::Cwr) {
             return;
         }
         if !ack.window_limited {
@@ -233,7 +236,7 @@ impl Congestion {
     /// The same of an acknowledgment that finds the window not used up: it does not grow.
     #[inline]
     pub const fn hold(&mut self, now: Instant) {
-        if !matches!(self.state, State::Recovery | State::Cwr)
+        if !matches!(self.state, State::Recovery(_) | State::Cwr)
             && let Controller::Cubic(cubic) = &mut self.controller
         {
             cubic.hold(now);
@@ -244,16 +247,16 @@ impl Congestion {
     fn slow_start(&mut self, ack: &Ack) -> u32 {
         // After a timeout an acknowledgment may cover what had left the network long before, so it counts for one
         // segment (RFC 3465, section 2.3). Else "cwnd = cwnd + min(N, L * SMSS)" (RFC 9406, section 4.2).
-        let limit = if self.state == State::Loss { ack.mss } else { ack.mss.saturating_mul(L) };
+        let limit = if matches!(self.state, State::Loss) { ack.mss } else { ack.mss.saturating_mul(L) };
         let acked = ack.acked.min(limit);
-        if self.ssthresh != UNLIMITED {
+        let State::First(hystart) = &mut self.state else {
             let growth = acked.min(self.ssthresh - self.window);
             self.window += growth;
             return acked - growth;
-        }
-        self.window = self.window.saturating_add(self.hystart.growth(acked)).min(LARGEST_WINDOW);
-        if self.hystart.on_ack(ack.una, ack.nxt, ack.rtt) {
-            self.ssthresh = self.window;
+        };
+        self.window = self.window.saturating_add(hystart.growth(acked)).min(LARGEST_WINDOW);
+        if hystart.on_ack(ack.una, ack.nxt, ack.rtt) {
+            (self.ssthresh, self.state) = (self.window, State::Open);
         }
         0
     }
@@ -269,27 +272,24 @@ impl Congestion {
     }
 
     /// A loss was found: reduces ssthresh, and begins recovery, in which [`on_recovery_ack`](Self::on_recovery_ack)
-    /// brings the window down to it, beginning with the acknowledgment that told of the loss. Whether it did: after
-    /// a reduction that still lasts there is nothing more to reduce.
+    /// brings the window down to it, beginning with the acknowledgment that told of the loss. What there was before;
+    /// `None` after a reduction that still lasts: there is nothing more to reduce.
     ///
     /// `flight_size` is what was sent and not cumulatively acknowledged before this acknowledgment, `sacked` the
     /// part of it that had been SACKed before this acknowledgment, and `nxt` is `SND.NXT`.
-    pub fn enter_recovery(&mut self, flight_size: u32, sacked: u32, nxt: SeqNum, mss: u32) -> bool {
+    pub fn enter_recovery(&mut self, flight_size: u32, sacked: u32, nxt: SeqNum, mss: u32) -> Option<Before> {
+        let mut before = self.before(mss, false);
         match self.state {
-            State::Recovery | State::Loss => return false,
+            State::Recovery(_) | State::Loss => return None,
             // The window was reduced for this flight already; ECN has told of congestion, so nothing is undone.
-            State::Cwr => {}
-            State::Open => {
-                self.save(false);
-                self.ssthresh = self.reduced(flight_size).max(2 * mss);
-            }
+            State::Cwr => before.window = 0,
+            State::First(_) | State::Open => self.ssthresh = self.reduced(flight_size).max(2 * mss),
         }
-        self.state = State::Recovery;
         self.recovery_point = nxt;
         // RecoverFS is SND.NXT - SND.UNA as it was before this acknowledgment, without what had been SACKed: that
         // will not be counted as delivered in recovery (RFC 9937, section 6.1).
-        self.prr = Prr::new(flight_size.saturating_sub(sacked));
-        true
+        self.state = State::Recovery(Prr::new(flight_size.saturating_sub(sacked)));
+        Some(before)
     }
 
     /// An acknowledgment in recovery, or the one that began it: `delivered` is what it newly acknowledges or SACKs,
@@ -297,9 +297,9 @@ impl Congestion {
     ///
     /// > SafeACK = (SND.UNA advances and no further loss indicated) (RFC 9937, section 6.2)
     pub fn on_recovery_ack(&mut self, delivered: u32, in_flight: u32, una_advanced: bool, no_new_loss: bool, mss: u32) {
-        if self.in_recovery() {
+        if let State::Recovery(prr) = &mut self.state {
             let safe = una_advanced && no_new_loss;
-            let window = self.prr.on_ack(delivered, in_flight, safe, self.ssthresh, mss);
+            let window = prr.on_ack(delivered, in_flight, safe, self.ssthresh, mss);
             self.window = window.min(LARGEST_WINDOW);
         }
     }
@@ -307,7 +307,7 @@ impl Congestion {
     /// Ends recovery, or what follows a timeout or an ECN-Echo, if `una` has reached the recovery point; whether
     /// it did.
     pub fn exit_recovery(&mut self, una: SeqNum) -> bool {
-        if self.state == State::Open || una.before(self.recovery_point) {
+        if self.is_open() || una.before(self.recovery_point) {
             return false;
         }
         if self.in_recovery() {
@@ -319,14 +319,16 @@ impl Congestion {
     }
 
     /// The peer echoes a mark of congestion: reduces the window as for a loss. Whether it did, so that the next
-    /// segment is to say CWR: once for a window of data.
+    /// segment is to say CWR: once for a window of data. Then nothing from before is to be undone any more: "If the
+    /// acceptable ACK has the ECN-Echo flag set, then proceed to step (DONE)" (RFC 4015, section 3): this congestion is
+    /// real.
     ///
     /// > The indication of congestion should be treated just as a congestion loss in non-ECN-Capable TCP. [...] TCP
     /// > should not react to congestion indications more than once every window of data (RFC 3168, section 6.1.2)
     ///
     /// The reduction is that of a loss; the milder one that RFC 8511 allows (ABE) is not used.
     pub fn on_ecn_echo(&mut self, flight_size: u32, nxt: SeqNum, mss: u32) -> bool {
-        if self.state != State::Open {
+        if !self.is_open() {
             return false;
         }
         let reduced = self.reduced(flight_size);
@@ -335,21 +337,18 @@ impl Congestion {
         self.ssthresh = reduced.max(2 * mss);
         self.state = State::Cwr;
         self.recovery_point = nxt;
-        // "If the acceptable ACK has the ECN-Echo flag set, then proceed to step (DONE)", with nothing reversed (RFC
-        // 4015, section 3): this congestion is real.
-        self.undo = None;
         true
     }
 
     /// The retransmission timer expired. `first` says that the segment which it was for had not yet been sent
     /// again by an expiry; else ssthresh is held (RFC 5681, section 3.1). `flight_size` is what was sent and not
-    /// cumulatively acknowledged, `nxt` the end of all that was ever sent.
+    /// cumulatively acknowledged, `nxt` the end of all that was ever sent. What there was before the first expiry.
     ///
     /// > [...] upon a timeout [...] cwnd MUST be set to no more than the loss window, LW, which equals 1 full-sized
     /// > segment (RFC 5681, section 3.1)
-    pub fn on_timeout(&mut self, flight_size: u32, nxt: SeqNum, mss: u32, first: bool) {
+    pub fn on_timeout(&mut self, flight_size: u32, nxt: SeqNum, mss: u32, first: bool) -> Option<Before> {
+        let before = first.then(|| self.before(mss, true));
         if first {
-            self.save(true);
             let flight_size = flight_size.min(self.target());
             let reduced = match &mut self.controller {
                 Controller::Cubic(cubic) => cubic.reduce_by_timeout(self.window, flight_size),
@@ -360,39 +359,42 @@ impl Congestion {
         self.window = mss;
         self.state = State::Loss;
         self.recovery_point = nxt;
+        before
     }
 
     /// The last reduction was for nothing: what was held to be lost had arrived, as a D-SACK or a timestamp showed
     /// (RFC 3708, RFC 3522). Restores what was before it; whether there was something to restore.
     ///
     /// `flight_size` is what is in flight after the acknowledgment that showed it, `acked` what that acknowledged.
-    pub fn undo(&mut self, flight_size: u32, acked: u32, mss: u32) -> bool {
-        let Some(undo) = self.undo.take() else { return false };
+    pub fn undo(&mut self, before: &Before, flight_size: u32, acked: u32, mss: u32) -> bool {
         // "[...] if cwnd < cwnd_prior"; otherwise "CUBIC SHOULD continue to use the current and the most recent
         // values of these variables." (RFC 9438, section 4.9.2)
-        if self.window >= undo.window {
+        if self.window >= before.window || before.mss != mss {
             return false;
         }
-        if self.undo_timeout {
+        if before.timeout {
             // "cwnd <- FlightSize + min (bytes_acked, IW); ssthresh <- pipe_prev" (RFC 4015, section 3): what was in
             // flight has arrived meanwhile, and the whole window at once would be a burst.
             let window = flight_size.saturating_add(acked.min(initial_window(mss)));
-            self.window = window.min(undo.window).max(self.window);
-            self.ssthresh = undo.window.max(undo.ssthresh);
+            self.window = window.min(before.window).max(self.window);
+            self.ssthresh = before.window.max(before.ssthresh);
         } else {
-            (self.window, self.ssthresh) = (undo.window, undo.ssthresh);
+            (self.window, self.ssthresh) = (before.window, before.ssthresh);
         }
-        self.controller = undo.controller;
-        self.state = State::Open;
+        self.controller = before.controller;
+        self.state =
+            if self.ssthresh == UNLIMITED { State::First(HyStart::new(SeqNum::default())) } else { State::Open };
         true
     }
 
     /// Data is to be sent after nothing was in flight for `idle`, however short. After an RTO of that the window
     /// halves, and with every further one, but not below the initial one (Linux: tcp_slow_start_after_idle), so that an
     /// old window is not sent in one burst (RFC 5681, section 4.1, which drops to the initial window at once).
-    pub fn on_idle(&mut self, idle: Duration, rto: Duration, mss: u32) {
-        if self.state != State::Open {
-            return;
+    ///
+    /// Whether it did: then nothing from before is to be undone any more.
+    pub fn on_idle(&mut self, idle: Duration, rto: Duration, mss: u32) -> bool {
+        if !self.is_open() {
+            return false;
         }
         if let Controller::Cubic(cubic) = &mut self.controller {
             cubic.on_idle(idle);
@@ -405,12 +407,13 @@ impl Congestion {
             window /= 2;
             left = left.saturating_sub(rto);
         }
-        if window != self.window {
-            // What was reached is remembered: three quarters of it are slow started to (RFC 2861, section 3.1).
-            self.ssthresh = self.ssthresh.max(self.window - self.window / 4);
-            self.window = window.max(restart);
-            self.undo = None;
+        if window == self.window {
+            return false;
         }
+        // What was reached is remembered: three quarters of it are slow started to (RFC 2861, section 3.1).
+        self.ssthresh = self.ssthresh.max(self.window - self.window / 4);
+        self.window = window.max(restart);
+        true
     }
 
     /// The path's MTU, and with it the SMSS, changed.
@@ -426,7 +429,6 @@ impl Congestion {
         }
         self.window = self.window.max(new);
         self.ssthresh = self.ssthresh.max(2 * new);
-        self.undo = None;
     }
 
     /// Tells the controller of a congestion event; ssthresh after it, before its floor.
@@ -445,10 +447,9 @@ impl Congestion {
         if self.in_recovery() { self.ssthresh } else { self.window }
     }
 
-    fn save(&mut self, timeout: bool) {
-        let (window, ssthresh) = (self.target(), self.ssthresh);
-        self.undo = Some(Undo { window, ssthresh, controller: self.controller });
-        self.undo_timeout = timeout;
+    /// What there is now, before a reduction.
+    fn before(&self, mss: u32, timeout: bool) -> Before {
+        Before { window: self.target(), ssthresh: self.ssthresh, controller: self.controller, mss, timeout }
     }
 }
 

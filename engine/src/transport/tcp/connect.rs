@@ -62,13 +62,13 @@ impl Tcp {
         let index = match self.tables.connections.insert(tcb) {
             Ok(index) => index,
             Err(mut tcb) => {
-                tcb.free_queues(umem);
+                tcb.free_queues(&mut self.shared, umem);
                 return Err(ConnectFailure::TooMany);
             }
         };
         if !self.tables.flows.insert(tuple.hash(self.tables.key), Kind::Connection.tag(index)) {
             if let Some(mut tcb) = self.tables.connections.remove(index) {
-                tcb.free_queues(umem);
+                tcb.free_queues(&mut self.shared, umem);
             }
             return Err(ConnectFailure::TooMany);
         }
@@ -127,7 +127,7 @@ impl Tcb {
                 unacked_segments: 0,
                 ack_now: false,
             },
-            ts: Timestamps { offset: shared.numbers.ts_offset(&tuple), ..Timestamps::default() },
+            ts: Timestamps::new(shared.numbers.ts_offset(&tuple)),
             ecn: Ecn::default(),
             wishes: Wishes {
                 nagle: true,
@@ -148,9 +148,8 @@ impl Tcb {
                 retransmitted: 0,
                 lost_hint: Queued::NONE,
                 rack: Rack::new(iss),
-                undo_ts: 0,
-                undo_bytes: 0,
-                may_undo: false,
+                retransmits: 0,
+                repair: Default::default(),
             },
             rtt: RttEstimator::new(config.rto),
             congestion: Congestion::new(config.algorithm, u32::from(config.mss(&tuple))),
@@ -158,7 +157,6 @@ impl Tcb {
             black_hole: BlackHole::No,
             soft_error: None,
             ended: None,
-            retransmits: 0,
             keep_alive_probes: 0,
             challenges: 0,
             challenge_second: 0,
@@ -166,9 +164,10 @@ impl Tcb {
     }
 
     /// Frees everything that the connection holds.
-    pub(super) fn free_queues(&mut self, umem: &mut Umem) {
+    pub(super) fn free_queues(&mut self, shared: &mut Shared, umem: &mut Umem) {
         self.snd.queue.clear(umem);
         self.rcv.queue.clear(umem);
-        self.rcv.out_of_order.clear(umem);
+        self.rcv.out_of_order.clear(&mut shared.gaps, umem);
+        self.recovery.repair.take(&mut shared.repairs);
     }
 }

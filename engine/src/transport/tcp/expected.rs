@@ -45,10 +45,10 @@ impl Tcb {
             && self.ts.on
             && segment.seq == self.rcv.acked
         {
-            (self.ts.recent, self.ts.recent_at) = (value, now);
+            self.ts.set_recent(value, now);
         }
         (self.timers.heard_at, self.keep_alive_probes) = (now, 0);
-        let Progress { acked } = self.take_ack(segment, now, umem, &mut shared.counters);
+        let Progress { acked } = self.take_ack(segment, now, umem, shared);
         let events = Events { writable: acked > 0 && self.wishes.wants_room, ..Events::NONE };
         if segment.len == 0 {
             return Verdict { events, ..Verdict::taken(Some(frame)) };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::congestion;
+use super::reassembly::Gaps;
 use super::state::State;
 use super::tcb::Phase;
 use super::{Tcp, Trouble};
@@ -86,7 +87,7 @@ impl Tcp {
             remote: tcb.tuple.remote,
             state: tcb.state,
             receive_queue: tcb.rcv.queued,
-            out_of_order: tcb.rcv.out_of_order.bytes(),
+            out_of_order: tcb.rcv.out_of_order.get(&self.shared.gaps).map_or(0, Gaps::bytes),
             send_queue: tcb.snd.queued,
             in_flight: tcb.in_flight(),
             cwnd: tcb.congestion.window(),
@@ -100,7 +101,7 @@ impl Tcp {
             rttvar: tcb.rtt.rttvar(),
             min_rtt: tcb.rtt.min_rtt(),
             rto: tcb.rtt.rto(),
-            retransmits: tcb.retransmits,
+            retransmits: tcb.recovery.retransmits,
             idle: now.since(tcb.timers.heard_at),
             timestamps: tcb.ts.on,
             sack: tcb.sack_ok,

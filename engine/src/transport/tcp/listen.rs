@@ -308,7 +308,8 @@ impl Tcb {
         (self.rcv.acked, self.rcv.up) = (self.rcv.nxt, self.rcv.nxt);
         self.rcv.adv = self.rcv.nxt + shared.config.receive_buffer.min(u32::from(u16::MAX));
         if let Some(recent) = opening.ts_recent {
-            (self.ts.on, self.ts.recent, self.ts.recent_at) = (true, recent, now);
+            self.ts.on = true;
+            self.ts.set_recent(recent, now);
         }
         self.sack_ok = opening.sack;
         self.ecn.on = opening.ecn;

@@ -164,9 +164,9 @@ impl Tcb {
             self.take_part(part, rest.is_none(), &mut long, shared, now, umem);
         }
         if self.sack_ok && segment.seq.before(nxt) {
-            self.rcv.out_of_order.note_duplicate(segment.seq, nxt.min(end));
+            self.rcv.out_of_order.note_duplicate(&mut shared.gaps, segment.seq, nxt.min(end));
         } else if self.sack_ok && !long.taken && long.refusal == Some(DropReason::TcpDuplicate) {
-            self.rcv.out_of_order.note_duplicate(segment.seq, end);
+            self.rcv.out_of_order.note_duplicate(&mut shared.gaps, segment.seq, end);
         }
         let outcome = long.refusal.filter(|_| !long.taken).map_or(Ok(()), Err);
         Verdict { events: long.events, outcome, ..Verdict::taken(None) }

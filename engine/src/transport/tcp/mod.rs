@@ -32,6 +32,7 @@ pub mod syn_cookie;
 pub mod tuple;
 
 mod ack;
+mod ahead;
 mod audit;
 mod build;
 mod connect;
@@ -71,16 +72,17 @@ use self::listen::Embryos;
 use self::memory::{Holdings, Memory};
 pub use self::outcome::{End, Events, Outgoing, Output, Trouble, Verdict};
 use self::path::PathError;
+use self::reassembly::Gaps;
 use self::receive::Arrival;
 use self::segment::{Control, Segment};
 use self::source_port::SourcePorts;
 use self::syn_cookie::SynCookies;
 use self::syn_guard::SynGuard;
-use self::tcb::Tcb;
+use self::tcb::{Repair, Tcb};
 use self::time_wait::TimeWaits;
 use self::transmit::Next;
 use self::tuple::Tuple;
-use crate::base::{DropReason, Frame, Instant, Umem, prefetch};
+use crate::base::{DropReason, Frame, Instant, Umem};
 use crate::structure::flow_table::FlowTable;
 use crate::structure::ready_list::ReadyList;
 use crate::structure::recent::Recent;
@@ -107,8 +109,6 @@ const SMALLEST_MTU: u16 = SMALLEST_MSS + (ipv6::LEN + tcp::LEN) as u16;
 const SMALL: u32 = 256;
 /// Segments that one connection sends before it is another's turn.
 const QUANTUM: u32 = 16;
-/// Connections that the caches near a core hold: one takes some 600 bytes, and such a cache has a megabyte or two.
-const CROWD: u32 = 2048;
 /// Timers that are looked after in one call, so that a thousand that run out at once do not hold up packets.
 const EXPIRED_AT_ONCE: usize = 64;
 
@@ -120,6 +120,10 @@ struct Shared {
     memory: Memory,
     numbers: InitialNumbers,
     cookies: SynCookies,
+    /// What connections have behind gaps.
+    gaps: Slab<Gaps>,
+    /// What is written down of the repairs of connections.
+    repairs: Slab<Repair>,
     /// A segment without text that is to be sent at once. Kept apart, because it is large and seldom there.
     control: Option<Control>,
 }
@@ -146,13 +150,6 @@ enum Turn {
     Over,
     /// It had something, but there is no memory for it.
     Starved,
-}
-
-/// What is known of a segment before its turn.
-#[derive(Clone, Copy, Debug)]
-pub struct Foreseen {
-    mark: u64,
-    hash: u64,
 }
 
 /// What a value of the flow table names: its upper two bits.
@@ -246,6 +243,8 @@ impl Tcp {
                 memory: Memory::new(config.chunks, config.chunks_per_segment()),
                 numbers: InitialNumbers::new(sequence_key, timestamp_key).replaced_by(config.guessable_numbers),
                 cookies: SynCookies::new(cookie_key),
+                gaps: Slab::new(config.connections),
+                repairs: Slab::new(config.connections),
                 control: None,
                 config,
             },
@@ -261,31 +260,6 @@ impl Tcp {
             return self.in_connection(index, segment, frame, now, umem);
         }
         self.receive_by_search(segment, frame, now, umem)
-    }
-
-    /// Whether there are more connections than caches near the core hold.
-    #[inline]
-    #[must_use]
-    pub const fn is_crowded(&self) -> bool {
-        self.tables.connections.len() > CROWD
-    }
-
-    /// Has what a search for a connection begins with on its way into the nearest cache.
-    #[inline]
-    #[must_use]
-    pub fn foresee(&self, tuple: &Tuple) -> Foreseen {
-        let hash = tuple.hash(self.tables.key);
-        self.tables.flows.fetch(hash);
-        Foreseen { mark: tuple.mark(), hash }
-    }
-
-    /// Has the connection that a search is likely to find on its way into the nearest cache; which one that is.
-    #[inline]
-    pub fn fetch(&mut self, Foreseen { mark, hash }: &Foreseen) -> Option<u32> {
-        let (Kind::Connection, index) = self.tables.flows.find(*hash, |_| true).map(Kind::of)? else { return None };
-        prefetch(self.tables.connections.get(index)?);
-        self.recent.found(*mark, index);
-        Some(index)
     }
 
     #[inline(never)]
@@ -524,7 +498,7 @@ impl Tcp {
         self.hungry.remove(index);
         let Some(mut tcb) = self.tables.connections.remove(index) else { return };
         self.shared.memory.account(tcb.holdings(), Holdings::default());
-        tcb.free_queues(umem);
+        tcb.free_queues(&mut self.shared, umem);
         let counters = &mut self.shared.counters;
         match end {
             End::Finished => counters.finished += 1,

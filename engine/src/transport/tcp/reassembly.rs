@@ -12,6 +12,8 @@
 
 use super::tcb::mark;
 use crate::base::{Frame, FrameQueue, Queued, Umem};
+use crate::structure::aside::Aside;
+use crate::structure::slab::Slab;
 use crate::wire::checksum::Sum;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::SackBlocks;
@@ -21,7 +23,7 @@ const BLOCKS: usize = 3;
 
 /// Frames behind gaps.
 #[derive(Debug, Default)]
-pub(super) struct OutOfOrder {
+pub(super) struct Gaps {
     queue: FrameQueue,
     /// Text in it, bytes.
     bytes: u32,
@@ -39,24 +41,109 @@ pub(super) enum Insertion {
     Held,
     /// Everything in it was there already.
     Duplicate(Frame),
+    /// The table of gaps is full.
+    NoRoom(Frame),
+}
+
+/// What a connection has behind gaps: of most connections nothing, which takes eight bytes.
+#[derive(Debug, Default)]
+pub(super) struct OutOfOrder {
+    gaps: Aside,
+    frames: u32,
 }
 
 impl OutOfOrder {
     /// Frames held.
     #[inline]
     pub(super) const fn len(&self) -> u32 {
-        self.queue.len()
+        self.frames
     }
 
     /// Whether none is held.
     #[inline]
     pub(super) const fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.frames == 0
     }
 
     /// Whether there is nothing held and nothing to report.
     #[inline]
     pub(super) const fn is_idle(&self) -> bool {
+        self.gaps.is_none()
+    }
+
+    /// What there is.
+    pub(super) fn get<'a>(&self, all: &'a Slab<Gaps>) -> Option<&'a Gaps> {
+        self.gaps.get(all)
+    }
+
+    /// Whether there is something to report.
+    #[inline]
+    pub(super) fn has_report(&self, all: &Slab<Gaps>) -> bool {
+        self.get(all).is_some_and(Gaps::has_report)
+    }
+
+    /// See [`Gaps::note_duplicate`].
+    pub(super) fn note_duplicate(&mut self, all: &mut Slab<Gaps>, start: SeqNum, end: SeqNum) {
+        if let Some(gaps) = self.gaps.get_or_default(all) {
+            gaps.note_duplicate(start, end);
+        }
+    }
+
+    /// See [`Gaps::insert`].
+    pub(super) fn insert(&mut self, all: &mut Slab<Gaps>, umem: &mut Umem, frame: Frame) -> Insertion {
+        let Some(gaps) = self.gaps.get_or_default(all) else { return Insertion::NoRoom(frame) };
+        let insertion = gaps.insert(umem, frame);
+        self.frames = gaps.len();
+        insertion
+    }
+
+    /// See [`Gaps::take`].
+    pub(super) fn take(&mut self, all: &mut Slab<Gaps>, umem: &mut Umem, nxt: SeqNum) -> Option<Frame> {
+        let gaps = self.gaps.get_mut(all)?;
+        let frame = gaps.take(umem, nxt);
+        self.frames = gaps.len();
+        frame
+    }
+
+    /// See [`Gaps::acknowledged`].
+    #[inline]
+    pub(super) fn acknowledged(&mut self, all: &mut Slab<Gaps>, nxt: SeqNum) {
+        if let Some(gaps) = self.gaps.get_mut(all) {
+            gaps.acknowledged(nxt);
+            self.leave_if_idle(all);
+        }
+    }
+
+    /// See [`Gaps::sack_blocks`].
+    pub(super) fn sack_blocks(&mut self, all: &mut Slab<Gaps>, most: usize) -> SackBlocks {
+        let blocks = self.gaps.get_mut(all).map_or_else(SackBlocks::default, |gaps| gaps.sack_blocks(most));
+        self.leave_if_idle(all);
+        blocks
+    }
+
+    /// See [`Gaps::clear`].
+    pub(super) fn clear(&mut self, all: &mut Slab<Gaps>, umem: &mut Umem) -> u32 {
+        self.frames = 0;
+        self.gaps.take(all).map_or(0, |mut gaps| gaps.clear(umem))
+    }
+
+    fn leave_if_idle(&mut self, all: &mut Slab<Gaps>) {
+        if self.get(all).is_some_and(Gaps::is_idle) {
+            self.gaps.take(all);
+        }
+    }
+}
+
+impl Gaps {
+    /// Frames held.
+    #[inline]
+    pub(super) const fn len(&self) -> u32 {
+        self.queue.len()
+    }
+
+    /// Whether there is nothing held and nothing to report.
+    #[inline]
+    const fn is_idle(&self) -> bool {
         self.queue.is_empty() && !self.has_report()
     }
 
@@ -72,12 +159,12 @@ impl OutOfOrder {
     }
 
     /// Takes note that text arrived which was there already.
-    pub(super) const fn note_duplicate(&mut self, start: SeqNum, end: SeqNum) {
+    const fn note_duplicate(&mut self, start: SeqNum, end: SeqNum) {
         self.duplicate = Some((start, end));
     }
 
     /// Holds a frame of text that starts at its note's sequence number.
-    pub(super) fn insert(&mut self, umem: &mut Umem, frame: Frame) -> Insertion {
+    fn insert(&mut self, umem: &mut Umem, frame: Frame) -> Insertion {
         let note = *umem.note_mut(&frame);
         let (seq, len) = (SeqNum::new(note.seq), u32::from(frame.len()));
         let end = seq + len + fin_len(note.marks);
@@ -104,7 +191,7 @@ impl OutOfOrder {
     }
 
     /// Takes out the first frame if it continues at `nxt`; what lies before `nxt` is cut off.
-    pub(super) fn take(&mut self, umem: &mut Umem, nxt: SeqNum) -> Option<Frame> {
+    fn take(&mut self, umem: &mut Umem, nxt: SeqNum) -> Option<Frame> {
         let first = self.queue.first()?;
         let start = SeqNum::new(umem.note(first).seq);
         if start.after(nxt) {
@@ -116,7 +203,7 @@ impl OutOfOrder {
     }
 
     /// Forgets blocks that lie before `nxt`: they are acknowledged in the ordinary way now.
-    pub(super) fn acknowledged(&mut self, nxt: SeqNum) {
+    fn acknowledged(&mut self, nxt: SeqNum) {
         if self.queue.is_empty() {
             self.count = 0;
             return;
@@ -132,7 +219,7 @@ impl OutOfOrder {
     }
 
     /// The blocks to report, at most `most`, of which a duplicate comes first (RFC 2883, section 4) and only once.
-    pub(super) fn sack_blocks(&mut self, most: usize) -> SackBlocks {
+    fn sack_blocks(&mut self, most: usize) -> SackBlocks {
         let mut blocks = SackBlocks::default();
         if most == 0 {
             return blocks;
@@ -148,13 +235,13 @@ impl OutOfOrder {
 
     /// Whether there is something to report.
     #[inline]
-    pub(super) const fn has_report(&self) -> bool {
+    const fn has_report(&self) -> bool {
         self.count > 0 || self.duplicate.is_some()
     }
 
     /// Frees everything: the peer keeps what was not acknowledged in the ordinary way (RFC 2018, section 8 allows
     /// a receiver to discard what it reported), and says how many frames there were.
-    pub(super) fn clear(&mut self, umem: &mut Umem) -> u32 {
+    fn clear(&mut self, umem: &mut Umem) -> u32 {
         (self.bytes, self.count) = (0, 0);
         self.queue.clear(umem)
     }
@@ -262,7 +349,7 @@ mod tests {
     }
 
     /// Text of which each byte says where in the stream it belongs.
-    fn insert(ooo: &mut OutOfOrder, umem: &mut Umem, range: std::ops::Range<u32>) -> bool {
+    fn insert(ooo: &mut Gaps, umem: &mut Umem, range: std::ops::Range<u32>) -> bool {
         let mut frame = umem.alloc().unwrap();
         assert!(umem.set_len(&mut frame, range.len()));
         let bytes = umem.bytes_mut(&mut frame);
@@ -270,18 +357,18 @@ mod tests {
         umem.note_mut(&frame).seq = seq(range.start).value();
         match ooo.insert(umem, frame) {
             Insertion::Held => true,
-            Insertion::Duplicate(frame) => {
+            Insertion::Duplicate(frame) | Insertion::NoRoom(frame) => {
                 umem.free(frame);
                 false
             }
         }
     }
 
-    fn blocks(ooo: &mut OutOfOrder) -> Vec<(u32, u32)> {
+    fn blocks(ooo: &mut Gaps) -> Vec<(u32, u32)> {
         ooo.sack_blocks(4).as_slice().iter().map(|&(a, b)| (a.since(seq(0)), b.since(seq(0)))).collect()
     }
 
-    fn drain(ooo: &mut OutOfOrder, umem: &mut Umem, from: u32) -> u32 {
+    fn drain(ooo: &mut Gaps, umem: &mut Umem, from: u32) -> u32 {
         let mut nxt = from;
         while let Some(frame) = ooo.take(umem, seq(nxt)) {
             for &byte in umem.bytes(&frame) {
@@ -298,7 +385,7 @@ mod tests {
     /// which triggered this ACK; then the most recently reported ones.
     #[test]
     fn the_latest_block_is_reported_first() {
-        let (mut umem, mut ooo) = (umem(), OutOfOrder::default());
+        let (mut umem, mut ooo) = (umem(), Gaps::default());
         assert!(insert(&mut ooo, &mut umem, 100..200));
         assert!(insert(&mut ooo, &mut umem, 300..400));
         assert!(insert(&mut ooo, &mut umem, 500..600));
@@ -314,7 +401,7 @@ mod tests {
     /// RFC 2883, section 4: duplicate contiguous sequences of data are reported at most once, in the first block.
     #[test]
     fn a_duplicate_is_reported_once_and_in_front() {
-        let (mut umem, mut ooo) = (umem(), OutOfOrder::default());
+        let (mut umem, mut ooo) = (umem(), Gaps::default());
         insert(&mut ooo, &mut umem, 100..200);
         assert!(!insert(&mut ooo, &mut umem, 120..180));
         assert_eq!(blocks(&mut ooo), [(120, 180), (100, 200)]);
@@ -326,7 +413,7 @@ mod tests {
     fn overlaps_are_cut_and_every_byte_comes_out_once() {
         let mut rng = 12345_u32;
         for round in 0..2000 {
-            let (mut umem, mut ooo) = (umem(), OutOfOrder::default());
+            let (mut umem, mut ooo) = (umem(), Gaps::default());
             let mut covered = [false; 300];
             for _ in 0..12 {
                 rng = rng.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -15,8 +15,6 @@ use crate::wire::tcp::{Flags, Options};
 /// The longest that an acknowledgment is held back for a second segment or for an answer to travel with. RFC 9293,
 /// section 3.8.6.3 (MUST-40): the delay MUST be less than 0.5 seconds; Linux: 40 ms.
 const DELAYED_ACK: Duration = Duration::from_millis(40);
-/// A timestamp older than this says nothing any more (RFC 7323, section 5.5: 24 days).
-const STALE_TIMESTAMP: Duration = Duration::from_secs(24 * 24 * 3600);
 /// Answers a second that a connection gives to segments which it does not accept (RFC 5961, section 7).
 const CHALLENGES: u8 = 5;
 
@@ -44,7 +42,7 @@ impl Tcb {
             if segment.has(Flags::RST) {
                 return Verdict::dropped(arrival.frame, DropReason::TcpOutOfWindow);
             }
-            self.note_old_text(segment);
+            self.note_old_text(segment, shared);
             if self.is_sent_again(segment) {
                 // It did not hear our acknowledgment.
                 self.doubts_way = true;
@@ -94,7 +92,7 @@ impl Tcb {
             return self.refuse_with_ack(frame, segment, DropReason::TcpBadAck, shared, now);
         }
         if segment.ack.after_eq(self.snd.una) {
-            let Progress { acked } = self.take_ack(segment, now, umem, &mut shared.counters);
+            let Progress { acked } = self.take_ack(segment, now, umem, shared);
             events.writable = acked > 0 && self.wishes.wants_room && self.state.may_send();
             if self.fin_is_acknowledged()
                 && let Some(end) = self.our_fin_is_acknowledged(now, shared)
@@ -159,7 +157,7 @@ impl Tcb {
             return Err(DropReason::TcpNoTimestamp);
         };
         let older = (value.wrapping_sub(self.ts.recent) as i32) < 0;
-        if older && !self.recent_timestamp_is_stale(now) { Err(DropReason::TcpOldTimestamp) } else { Ok(()) }
+        if older && !self.ts.recent_is_stale(now) { Err(DropReason::TcpOldTimestamp) } else { Ok(()) }
     }
 
     /// RFC 7323, section 4.3, (2): TS.Recent is what the segment says that the acknowledgment point lies in.
@@ -167,15 +165,10 @@ impl Tcb {
         if self.ts.on
             && let Some((value, _)) = segment.options.timestamps
             && segment.seq.before_eq(self.rcv.acked)
-            && ((value.wrapping_sub(self.ts.recent) as i32) >= 0 || self.recent_timestamp_is_stale(now))
+            && ((value.wrapping_sub(self.ts.recent) as i32) >= 0 || self.ts.recent_is_stale(now))
         {
-            (self.ts.recent, self.ts.recent_at) = (value, now);
+            self.ts.set_recent(value, now);
         }
-    }
-
-    /// RFC 7323, section 5.5: TS.Recent is invalidated when the connection was idle for more than 24 days.
-    fn recent_timestamp_is_stale(&self, now: Instant) -> bool {
-        now.since(self.ts.recent_at) > STALE_TIMESTAMP
     }
 
     /// RFC 9293, section 3.8.2 (SHLD-8): ECN; RFC 3168, section 6.1.3: a mark is echoed in every acknowledgment until
@@ -205,9 +198,9 @@ impl Tcb {
     }
 
     /// RFC 2883, section 4: what arrived long ago and arrives again is reported.
-    fn note_old_text(&mut self, segment: &Segment) {
+    fn note_old_text(&mut self, segment: &Segment, shared: &mut Shared) {
         if self.sack_ok && segment.len > 0 && segment.end().before_eq(self.rcv.nxt) {
-            self.rcv.out_of_order.note_duplicate(segment.seq, segment.seq + segment.len);
+            self.rcv.out_of_order.note_duplicate(&mut shared.gaps, segment.seq, segment.seq + segment.len);
         }
     }
 
@@ -328,7 +321,7 @@ impl Tcb {
         if umem.is_chain(&frame) {
             return self.take_long_text(frame, segment, events, shared, now, umem);
         }
-        let Some(fin) = self.cut_to_window(&mut frame, segment, umem) else {
+        let Some(fin) = self.cut_to_window(&mut frame, segment, shared, umem) else {
             self.rcv.ack_now = true;
             return Verdict { events, ..Verdict::dropped(frame, DropReason::TcpOutOfWindow) };
         };
@@ -349,13 +342,13 @@ impl Tcb {
         let mut finished = self.append(frame, fin, umem);
         let filled_a_gap = !self.rcv.out_of_order.is_empty();
         if filled_a_gap && !finished {
-            finished = self.append_what_follows(umem);
+            finished = self.append_what_follows(shared, umem);
         }
-        self.rcv.out_of_order.acknowledged(self.rcv.nxt);
+        self.rcv.out_of_order.acknowledged(&mut shared.gaps, self.rcv.nxt);
         events.data = self.rcv.queued > queued_before;
         self.schedule_ack(filled_a_gap || finished, now);
         if finished {
-            self.rcv.out_of_order.clear(umem);
+            self.rcv.out_of_order.clear(&mut shared.gaps, umem);
             events.finished = true;
             self.peer_finished(now);
         }
@@ -372,19 +365,20 @@ impl Tcb {
             shared.counters.out_of_memory += 1;
             return Verdict { events, ..Verdict::dropped(frame, DropReason::TcpNoMemory) };
         }
-        match self.rcv.out_of_order.insert(umem, frame) {
+        match self.rcv.out_of_order.insert(&mut shared.gaps, umem, frame) {
             Insertion::Held => {
                 shared.counters.out_of_order += 1;
                 Verdict { events, ..Verdict::taken(None) }
             }
             Insertion::Duplicate(frame) => Verdict { events, ..Verdict::dropped(frame, DropReason::TcpDuplicate) },
+            Insertion::NoRoom(frame) => Verdict { events, ..Verdict::dropped(frame, DropReason::TcpNoMemory) },
         }
     }
 
     /// Appends what lay behind a gap that is filled now. Whether the peer finished with it.
-    fn append_what_follows(&mut self, umem: &mut Umem) -> bool {
+    fn append_what_follows(&mut self, shared: &mut Shared, umem: &mut Umem) -> bool {
         let mut finished = false;
-        while !finished && let Some(next) = self.rcv.out_of_order.take(umem, self.rcv.nxt) {
+        while !finished && let Some(next) = self.rcv.out_of_order.take(&mut shared.gaps, umem, self.rcv.nxt) {
             let fin = umem.note_mut(&next).marks & mark::FIN != 0;
             finished = self.append(next, fin, umem);
         }
@@ -394,18 +388,24 @@ impl Tcb {
     /// Cuts off what was received before; what stays has its number on its note. Whether there is a FIN at its end;
     /// `None` if it goes beyond the window.
     #[inline]
-    fn cut_to_window(&mut self, frame: &mut Frame, segment: &Segment, umem: &mut Umem) -> Option<bool> {
+    fn cut_to_window(
+        &mut self,
+        frame: &mut Frame,
+        segment: &Segment,
+        shared: &mut Shared,
+        umem: &mut Umem,
+    ) -> Option<bool> {
         let (nxt, wnd) = (self.rcv.nxt, self.receive_window());
         if segment.seq == nxt && segment.len <= wnd && !segment.has(Flags::FIN) {
             *umem.note_mut(frame) = Note { seq: nxt.value(), sum: segment.sum, ..Note::EMPTY };
             return Some(false);
         }
-        self.cut(frame, segment, umem)
+        self.cut(frame, segment, shared, umem)
     }
 
     /// The same of a segment that is not simply the next one.
     #[inline(never)]
-    fn cut(&mut self, frame: &mut Frame, segment: &Segment, umem: &mut Umem) -> Option<bool> {
+    fn cut(&mut self, frame: &mut Frame, segment: &Segment, shared: &mut Shared, umem: &mut Umem) -> Option<bool> {
         let (nxt, wnd) = (self.rcv.nxt, self.receive_window());
         let mut seq = segment.seq;
         let mut fin = segment.has(Flags::FIN);
@@ -414,7 +414,7 @@ impl Tcb {
         if seq.before(nxt) {
             let old = nxt.since(seq).min(u32::from(frame.len()));
             if self.sack_ok && old > 0 {
-                self.rcv.out_of_order.note_duplicate(seq, seq + old);
+                self.rcv.out_of_order.note_duplicate(&mut shared.gaps, seq, seq + old);
             }
             let keep = usize::from(frame.len()) - old as usize;
             if !Umem::narrow(frame, old as usize, keep) {
@@ -443,7 +443,7 @@ impl Tcb {
         if seq != self.rcv.nxt || self.rcv.out_of_order.is_empty() {
             return false;
         }
-        shared.counters.out_of_order_dropped += u64::from(self.rcv.out_of_order.clear(umem));
+        shared.counters.out_of_order_dropped += u64::from(self.rcv.out_of_order.clear(&mut shared.gaps, umem));
         true
     }
 
@@ -551,7 +551,8 @@ impl Tcb {
         let window = shared.config.receive_buffer.min(u32::from(u16::MAX));
         self.rcv.adv = self.rcv.nxt + window;
         if let Some((value, _)) = options.timestamps {
-            (self.ts.on, self.ts.recent, self.ts.recent_at) = (true, value, now);
+            self.ts.on = true;
+            self.ts.set_recent(value, now);
         } else {
             self.ts.on = false;
         }
@@ -565,7 +566,7 @@ impl Tcb {
 
     /// Our SYN arrived: the frame that stood for it is done with.
     fn take_ack_of_syn(&mut self, segment: &Segment, again: bool, shared: &mut Shared, now: Instant, umem: &mut Umem) {
-        self.take_ack(segment, now, umem, &mut shared.counters);
+        self.take_ack(segment, now, umem, shared);
         if again {
             self.begin_with_care();
         }

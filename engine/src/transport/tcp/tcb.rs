@@ -12,7 +12,7 @@
 //!
 //! Times are absolute; zero stands for "not set" where an `Option` would cost a word.
 
-use super::congestion::Congestion;
+use super::congestion::{Before, Congestion};
 use super::memory::Holdings;
 use super::pacing::Pacing;
 use super::path::BlackHole;
@@ -23,6 +23,7 @@ use super::state::State;
 use super::tuple::Tuple;
 use super::{End, Trouble};
 use crate::base::{FrameQueue, Instant, Queued};
+use crate::structure::aside::Aside;
 use crate::wire::seq::SeqNum;
 
 /// Marks on the notes of queued frames.
@@ -112,19 +113,40 @@ pub(super) struct Receive {
 }
 
 /// The timestamps option (RFC 7323).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Timestamps {
     /// Snd.TS.OK.
     pub(super) on: bool,
     /// TS.Recent.
     pub(super) recent: u32,
-    /// When it was set.
-    pub(super) recent_at: Instant,
+    /// When it was set, in units of [`AGE_UNIT_NS`].
+    recent_at: u32,
     /// What is added to our clock, so that it tells nobody how long we run.
     pub(super) offset: u32,
 }
 
+/// About a second: fine enough for an age of days, and no division.
+const AGE_UNIT_NS: u64 = 1 << 30;
+/// A TS.Recent older than this says nothing any more (RFC 7323, section 5.5: 24 days).
+const STALE: u32 = (24 * 24 * 3600 * 1_000_000_000 / AGE_UNIT_NS) as u32;
+
 impl Timestamps {
+    /// Not agreed on yet.
+    pub(super) const fn new(offset: u32) -> Self {
+        Self { on: false, recent: 0, recent_at: 0, offset }
+    }
+
+    /// Sets TS.Recent.
+    #[inline]
+    pub(super) const fn set_recent(&mut self, value: u32, now: Instant) {
+        (self.recent, self.recent_at) = (value, (now.as_ns() / AGE_UNIT_NS) as u32);
+    }
+
+    /// Whether the connection was idle for so long that TS.Recent is invalidated.
+    pub(super) const fn recent_is_stale(&self, now: Instant) -> bool {
+        ((now.as_ns() / AGE_UNIT_NS) as u32).wrapping_sub(self.recent_at) > STALE
+    }
+
     /// TSval of a segment that is sent now.
     #[inline]
     pub(super) const fn value(&self, now: Instant) -> u32 {
@@ -170,11 +192,21 @@ pub(super) struct Recovery {
     /// Where to begin to look for the first lost segment.
     pub(super) lost_hint: Queued,
     pub(super) rack: Rack,
-    /// For undoing a repair that turns out to have been needless: TSval of its first retransmission, and bytes
-    /// retransmitted whose duplicate arrival was not reported yet.
-    pub(super) undo_ts: u32,
-    pub(super) undo_bytes: u32,
-    pub(super) may_undo: bool,
+    /// Retransmitted segments in all.
+    pub(super) retransmits: u32,
+    /// The last repair, as long as it can be undone.
+    pub(super) repair: Aside,
+}
+
+/// What is written down of a repair, in case that it turns out to have been needless.
+#[derive(Debug, Default)]
+pub(super) struct Repair {
+    /// What is to be restored.
+    pub(super) before: Option<Before>,
+    /// TSval of the first retransmission; zero before that.
+    pub(super) ts: u32,
+    /// Bytes retransmitted whose duplicate arrival was not reported yet.
+    pub(super) bytes: u32,
 }
 
 /// Deadlines, of which the wheel knows the earliest.
@@ -187,8 +219,8 @@ pub(super) struct Timers {
     pub(super) ack_at: Instant,
     /// Keep-alive, FIN-WAIT-2, or the handshake.
     pub(super) idle_at: Instant,
-    /// When pacing lets the next segment go.
-    pub(super) pace_at: Instant,
+    /// Whether a segment waits for its pace.
+    pub(super) paced: bool,
     /// When something acceptable last came from the peer.
     pub(super) heard_at: Instant,
     /// When a segment with text was last sent.
@@ -269,8 +301,6 @@ pub(super) struct Tcb {
     pub(super) soft_error: Option<Trouble>,
     /// How it ended, until the application has heard of it.
     pub(super) ended: Option<End>,
-    /// Retransmitted segments in all.
-    pub(super) retransmits: u32,
     /// Keep-alives in a row without an answer.
     pub(super) keep_alive_probes: u8,
     /// Challenge ACKs within a second, and which second.
@@ -326,7 +356,8 @@ impl Tcb {
     /// The earliest deadline.
     #[inline]
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let Timers { send_at, ack_at, idle_at, pace_at, .. } = self.timers;
+        let Timers { send_at, ack_at, idle_at, paced, .. } = self.timers;
+        let pace_at = if paced { self.pacing.next_send_time() } else { Instant::ZERO };
         [send_at, ack_at, idle_at, pace_at].into_iter().filter(|&at| at != Instant::ZERO).min()
     }
 

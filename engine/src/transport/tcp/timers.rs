@@ -26,10 +26,8 @@ impl Tcb {
     /// Does what is due. How the connection ended, if it did.
     pub(super) fn expire(&mut self, now: Instant, shared: &mut Shared, umem: &mut Umem) -> Option<End> {
         let due = |at: Instant| at != Instant::ZERO && at <= now;
-        if due(self.timers.pace_at) {
-            // What waited for it is still there, and has its turn now.
-            self.timers.pace_at = Instant::ZERO;
-        }
+        // What waited for its pace is still there, and has its turn now.
+        self.timers.paced &= self.pacing.next_send_time() > now;
         if due(self.timers.ack_at) {
             self.timers.ack_at = Instant::ZERO;
             self.rcv.ack_now = true;
@@ -81,7 +79,7 @@ impl Tcb {
         let (flight, sacked) = (self.outstanding(), self.recovery.sacked);
         let (found, next_loss) = self.detect_losses(now, umem);
         if found && matches!(self.recovery.phase, Phase::Open | Phase::Disorder | Phase::Reduced) {
-            self.enter_recovery(flight, sacked, &mut shared.counters);
+            self.enter_recovery(flight, sacked, shared);
             let (in_flight, mss) = (self.in_flight(), u32::from(self.snd.mss));
             self.congestion.on_recovery_ack(0, in_flight, false, false, mss);
         }
@@ -89,7 +87,7 @@ impl Tcb {
     }
 
     fn expire_retransmission(&mut self, now: Instant, shared: &mut Shared, umem: &mut Umem) {
-        self.time_out(now, umem, &mut shared.counters);
+        self.time_out(now, umem, shared);
         if self.recovery.timeouts >= R1 || self.state == State::SynSent {
             // RFC 9293, section 3.8.3 (MUST-20): reaching R1, pass negative advice to IP: here the neighbor is
             // asked whether its MAC address still holds. Of a SYN's only the neighbor table knows, so it is doubted at

@@ -88,11 +88,8 @@ impl Tcb {
     /// Whether segments are paced, and it is not yet time for the next one.
     #[inline]
     fn waits_for_its_pace(&mut self, shared: &Shared, now: Instant) -> bool {
-        let at = self.pacing.next_send_time();
-        let waits = shared.config.pacing && at > now;
-        if waits {
-            self.timers.pace_at = at;
-        }
+        let waits = shared.config.pacing && self.pacing.next_send_time() > now;
+        self.timers.paced |= waits;
         waits
     }
 
@@ -158,7 +155,7 @@ impl Tcb {
             return next;
         }
         shared.counters.retransmitted += 1;
-        self.retransmits = self.retransmits.saturating_add(1);
+        self.recovery.retransmits = self.recovery.retransmits.saturating_add(1);
         let mut place = span.first;
         for _ in 0..span.frames {
             self.mark_sent_again(place, now, umem);
@@ -166,9 +163,11 @@ impl Tcb {
             place = umem.next(place).unwrap_or(place);
         }
         let len = span.len();
-        self.recovery.undo_bytes = self.recovery.undo_bytes.saturating_add(len);
-        if self.recovery.undo_ts == 0 {
-            self.recovery.undo_ts = self.ts.value(now);
+        if let Some(repair) = self.recovery.repair.get_mut(&mut shared.repairs) {
+            repair.bytes = repair.bytes.saturating_add(len);
+            if repair.ts == 0 {
+                repair.ts = self.ts.value(now);
+            }
         }
         self.sent(len, shared, now);
         if self.timers.send_at == Instant::ZERO {
@@ -198,7 +197,7 @@ impl Tcb {
         if !self.state.is_synchronized() && umem.note(place).marks & mark::SYN == 0 {
             return Next::Nothing;
         }
-        self.restart_after_idle(now);
+        self.restart_after_idle(shared, now);
         let usable = self.usable_window();
         let mss = u32::from(self.snd.mss);
         let most = mss.min(usable);
@@ -330,7 +329,7 @@ impl Tcb {
             && self.probe == Probe::No
             && self.recovery.lost <= self.recovery.retransmitted
             && !(self.snd.urgent | self.ecn.on | shared.config.pacing | self.gathers())
-            && !self.rcv.out_of_order.has_report()
+            && self.rcv.out_of_order.is_idle()
     }
 
     /// Whether neither window, the peer's and that of congestion, nor Nagle's algorithm keeps a segment back: of a whole
@@ -461,11 +460,13 @@ impl Tcb {
 
     /// RFC 5681, section 4.1: after an idle time the window starts anew.
     #[inline]
-    fn restart_after_idle(&mut self, now: Instant) {
+    fn restart_after_idle(&mut self, shared: &mut Shared, now: Instant) {
         let is_idle = now.ns_since(self.timers.sent_at) > self.rtt.rto_ns();
         if is_idle && self.outstanding() == 0 && self.timers.sent_at != Instant::ZERO {
             let idle = now.since(self.timers.sent_at);
-            self.congestion.on_idle(idle, self.rtt.rto(), u32::from(self.snd.mss));
+            if self.congestion.on_idle(idle, self.rtt.rto(), u32::from(self.snd.mss)) {
+                self.recovery.repair.take(&mut shared.repairs);
+            }
             self.timers.sent_at = now;
         }
     }

@@ -66,6 +66,10 @@ impl Sender {
     }
 
     fn lose(&mut self) -> bool {
+        self.reduce().is_some()
+    }
+
+    fn reduce(&mut self) -> Option<Before> {
         self.congestion.enter_recovery(self.window(), 0, self.nxt(), MSS)
     }
 
@@ -80,8 +84,8 @@ fn segments(bytes: u32) -> u32 {
 }
 
 #[test]
-fn a_connection_spends_128_bytes_on_it() {
-    assert!(size_of::<Congestion>() <= 128, "{}", size_of::<Congestion>());
+fn a_connection_spends_80_bytes_on_it() {
+    assert!(size_of::<Congestion>() <= 80, "{}", size_of::<Congestion>());
     assert_eq!(size_of::<super::super::pacing::Pacing>(), 8);
 }
 
@@ -201,7 +205,7 @@ fn recovery_lands_at_ssthresh() {
         congestion.window = 20 * MSS;
         let start = SeqNum::new(5);
         // Two duplicates came before, each of which sent a segment of its own (limited transmit).
-        assert!(congestion.enter_recovery(22 * MSS, 2 * MSS, start + 22 * MSS, MSS));
+        assert!(congestion.enter_recovery(22 * MSS, 2 * MSS, start + 22 * MSS, MSS).is_some());
         assert_eq!(segments(congestion.ssthresh()), target, "limited transmit does not count");
         let mut in_flight = 19 * MSS;
         for _ in 0..19 {
@@ -232,10 +236,10 @@ fn an_ecn_echo_reduces_the_window_once_for_a_window_of_data() {
     assert!(!sender.congestion.on_ecn_echo(100 * MSS, end, MSS));
     sender.acknowledge(50 * MSS, end, true);
     assert_eq!(segments(sender.window()), 70, "nor does it grow");
-    assert!(!sender.congestion.undo(0, MSS, MSS), "nothing from before is undone: this congestion is real");
-    // A loss in the same window is repaired, but not reduced for again.
-    assert!(sender.congestion.enter_recovery(50 * MSS, 0, end, MSS));
+    // A loss in the same window is repaired, but not reduced for again, and nothing is undone: this congestion is real.
+    let before = sender.congestion.enter_recovery(50 * MSS, 0, end, MSS).unwrap();
     assert_eq!(segments(sender.congestion.ssthresh()), 70);
+    assert!(!sender.congestion.undo(&before, 0, MSS, MSS));
     assert!(sender.congestion.exit_recovery(end));
     assert!(sender.congestion.on_ecn_echo(70 * MSS, end + 70 * MSS, MSS));
 }
@@ -252,7 +256,8 @@ fn the_window_has_its_floors() {
     assert_eq!((congestion.window(), congestion.ssthresh()), (MSS, 2 * MSS));
     for _ in 0..20 {
         point += 1;
-        assert!(congestion.enter_recovery(congestion.window(), 0, point, MSS) && congestion.exit_recovery(point));
+        assert!(congestion.enter_recovery(congestion.window(), 0, point, MSS).is_some());
+        assert!(congestion.exit_recovery(point));
     }
     assert_eq!((congestion.window(), congestion.ssthresh()), (2 * MSS, 2 * MSS));
 }
@@ -295,10 +300,9 @@ fn a_spurious_recovery_is_undone_to_the_byte() {
         let mut sender = Sender::after_loss(algorithm, 100);
         (0..7).for_each(|_| sender.round());
         let mut other = Sender { congestion: sender.congestion, ..sender };
-        other.lose();
+        let before = other.reduce().unwrap();
         other.congestion.on_recovery_ack(MSS, 50 * MSS, false, true, MSS);
-        assert!(other.congestion.undo(50 * MSS, MSS, MSS));
-        assert!(!other.congestion.undo(50 * MSS, MSS, MSS), "once");
+        assert!(other.congestion.undo(&before, 50 * MSS, MSS, MSS));
         assert_eq!(other.congestion.ssthresh(), sender.congestion.ssthresh());
         for _ in 0..20 {
             assert_eq!((other.window(), other.congestion.phase()), (sender.window(), sender.congestion.phase()));
@@ -313,9 +317,9 @@ fn a_spurious_recovery_is_undone_to_the_byte() {
 fn a_spurious_timeout_is_undone_without_a_burst() {
     let mut sender = Sender::after_loss(Algorithm::Cubic, 100);
     let window = sender.window();
-    sender.congestion.on_timeout(window, sender.nxt(), MSS, true);
-    sender.congestion.on_timeout(window, sender.nxt(), MSS, false);
-    assert!(sender.congestion.undo(60 * MSS, 2 * MSS, MSS));
+    let before = sender.congestion.on_timeout(window, sender.nxt(), MSS, true).unwrap();
+    assert!(sender.congestion.on_timeout(window, sender.nxt(), MSS, false).is_none());
+    assert!(sender.congestion.undo(&before, 60 * MSS, 2 * MSS, MSS));
     assert_eq!((segments(sender.window()), sender.congestion.ssthresh()), (62, window));
     sender.round();
     assert!((segments(window)..=segments(window) + 1).contains(&segments(sender.window())));
@@ -323,11 +327,14 @@ fn a_spurious_timeout_is_undone_without_a_burst() {
 
 #[test]
 fn an_undo_that_comes_too_late_changes_nothing() {
-    let mut sender = Sender::after_loss(Algorithm::Reno, 20);
+    let mut sender = Sender::new(Algorithm::Reno);
+    sender.congestion.window = 20 * MSS;
+    let before = sender.reduce().unwrap();
+    sender.recover();
     (0..12).for_each(|_| sender.round());
-    let before = (sender.window(), sender.congestion.ssthresh());
-    assert!(!sender.congestion.undo(0, MSS, MSS));
-    assert_eq!((sender.window(), sender.congestion.ssthresh()), before);
+    let now = (sender.window(), sender.congestion.ssthresh());
+    assert!(!sender.congestion.undo(&before, 0, MSS, MSS));
+    assert_eq!((sender.window(), sender.congestion.ssthresh()), now);
 }
 
 #[test]
@@ -383,27 +390,35 @@ fn any(state: &mut u64) -> u32 {
     (random(state) as u32) >> (random(state) % 32)
 }
 
+/// A connection that random events happen to.
+struct Driven {
+    congestion: Congestion,
+    before: Option<Before>,
+    mss: u32,
+    now: Instant,
+    una: SeqNum,
+}
+
 /// One event with random arguments. The first of a connection are acknowledgments, with a round trip that grows.
-fn step(n: u32, congestion: &mut Congestion, mss: &mut u32, now: &mut Instant, una: &mut SeqNum, state: &mut u64) {
+fn step(n: u32, driven: &mut Driven, state: &mut u64) {
+    let Driven { congestion, before, mss, now, una } = driven;
     *now += Duration::from_nanos(random(state) % (1 << (random(state) % 40)));
     let (acked, flight, nxt) = (any(state), any(state), *una + any(state) / 4);
     let calm = n < 200;
     match if calm { 39 } else { random(state) % 40 } {
-        0 => {
-            congestion.enter_recovery(flight, any(state), nxt, *mss);
+        0 => *before = congestion.enter_recovery(flight, any(state), nxt, *mss).or(*before),
+        1 => *before = before.filter(|_| !congestion.on_ecn_echo(flight, nxt, *mss)),
+        2 => {
+            let first = random(state).is_multiple_of(2);
+            *before = congestion.on_timeout(flight, nxt, *mss, first).or(*before);
         }
-        1 => {
-            congestion.on_ecn_echo(flight, nxt, *mss);
-        }
-        2 => congestion.on_timeout(flight, nxt, *mss, random(state).is_multiple_of(2)),
         3 => {
-            congestion.undo(flight, acked, *mss);
+            before.take().map(|before| congestion.undo(&before, flight, acked, *mss));
         }
-        4 => congestion.on_idle(
-            Duration::from_micros(random(state) >> 20),
-            Duration::from_micros(any(state).into()),
-            *mss,
-        ),
+        4 => {
+            let [idle, rto] = [random(state) >> 20, any(state).into()].map(Duration::from_micros);
+            *before = before.filter(|_| !congestion.on_idle(idle, rto, *mss));
+        }
         5 => {
             let new = 88 + (random(state) % 65_448) as u32;
             congestion.on_mss_change(*mss, new);
@@ -427,18 +442,24 @@ fn step(n: u32, congestion: &mut Congestion, mss: &mut u32, now: &mut Instant, u
 #[test]
 fn a_million_random_steps_keep_the_window_within_its_limits() {
     for algorithm in [Algorithm::Cubic, Algorithm::Reno] {
-        let (mut mss, mut state) = (MSS, 7);
-        let (mut now, mut una) = (Instant::ZERO, SeqNum::new(u32::MAX));
-        let mut congestion = Congestion::new(algorithm, mss);
+        let mut state = 7;
+        let mut driven = Driven {
+            congestion: Congestion::new(algorithm, MSS),
+            before: None,
+            mss: MSS,
+            now: Instant::ZERO,
+            una: SeqNum::new(u32::MAX),
+        };
         let mut phases = [0_u32; 6];
         for n in 0..500_000_u32 {
             if n.is_multiple_of(5_000) {
-                congestion = Congestion::new(algorithm, mss);
+                (driven.congestion, driven.before) = (Congestion::new(algorithm, driven.mss), None);
             }
-            step(n % 5_000, &mut congestion, &mut mss, &mut now, &mut una, &mut state);
+            step(n % 5_000, &mut driven, &mut state);
+            let Driven { congestion, mss, .. } = &driven;
             phases[congestion.phase() as usize] += 1;
             let window = congestion.window();
-            assert!((mss..=LARGEST_WINDOW).contains(&window), "step {n}: window {window}, mss {mss}");
+            assert!((*mss..=LARGEST_WINDOW).contains(&window), "step {n}: window {window}, mss {mss}");
             assert!(congestion.ssthresh() >= 2 * mss, "step {n}: ssthresh {}", congestion.ssthresh());
         }
         assert!(phases.iter().all(|&steps| steps > 50), "every phase was there: {phases:?}");

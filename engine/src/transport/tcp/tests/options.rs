@@ -202,8 +202,9 @@ fn after_24_days_of_silence_an_older_timestamp_is_believed() {
         s.at(20).peer_sends(seg(1, 1).len(100).ts(20, 0)).at(60).expect(seg(1, 101)).app_takes(100);
         s.at(24 * day).peer_sends(seg(101, 1).len(100).ts(10, 0)).expect(seg(1, 101));
         assert_eq!(s.outcome, Err(DropReason::TcpOldTimestamp));
-        s.at(24 * day + 21).peer_sends(seg(101, 1).len(100).ts(10, 0)).at(24 * day + 61);
-        s.expect(seg(1, 201).ts(24 * day as u32 + 61, 10)).app_takes(100);
+        // To about two seconds.
+        s.at(24 * day + 2200).peer_sends(seg(101, 1).len(100).ts(10, 0)).at(24 * day + 2240);
+        s.expect(seg(1, 201).ts(24 * day as u32 + 2240, 10)).app_takes(100);
         // And from then on it is the one to go by.
         s.peer_sends(seg(201, 1).len(100).ts(9, 0)).expect(seg(1, 201));
     }
