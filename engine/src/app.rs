@@ -14,7 +14,7 @@ mod icmp;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::base::{Instant, UnsentReason};
+use crate::base::{Frame, Instant, Umem, UnsentReason};
 pub use icmp::{Echo, IcmpError, IcmpMessage, Payload, SendOptions};
 
 /// An application.
@@ -85,14 +85,21 @@ pub enum Answer {
     Reply(usize),
 }
 
+/// Where a datagram's payload lies.
+#[derive(Debug)]
+enum Memory<'a> {
+    /// At the start of what is left of a chunk.
+    Chunk(&'a mut [u8]),
+    /// It is what the chunks of a frame hold.
+    Chain(&'a mut Umem, &'a mut Frame),
+}
+
 /// A received datagram, in the frame that it came in.
 #[derive(Debug)]
 pub struct Datagram<'a> {
     source: SocketAddr,
     destination: SocketAddr,
-    room: &'a mut [u8],
-    /// Bytes of the payload in `room`.
-    part: usize,
+    memory: Memory<'a>,
     len: usize,
     to_group: bool,
     /// The application may have written into it.
@@ -105,14 +112,16 @@ impl<'a> Datagram<'a> {
     #[must_use]
     pub fn new(source: SocketAddr, destination: SocketAddr, room: &'a mut [u8], len: usize) -> Self {
         let len = len.min(room.len());
-        Self { source, destination, room, part: len, len, to_group: false, touched: false, traffic_class: 0 }
+        let memory = Memory::Chunk(room);
+        Self { source, destination, memory, len, to_group: false, touched: false, traffic_class: 0 }
     }
 
-    /// A datagram of `len` bytes that goes on in further chunks behind the first `part` bytes of `room`.
+    /// A datagram whose payload is what a frame holds, in however many chunks.
     #[must_use]
-    pub fn long(source: SocketAddr, destination: SocketAddr, room: &'a mut [u8], part: usize, len: usize) -> Self {
-        let part = part.min(room.len());
-        Self { source, destination, room, part, len, to_group: false, touched: false, traffic_class: 0 }
+    pub fn long(source: SocketAddr, destination: SocketAddr, frame: &'a mut Frame, umem: &'a mut Umem) -> Self {
+        let len = umem.packet_len(frame);
+        let memory = Memory::Chain(umem, frame);
+        Self { source, destination, memory, len, to_group: false, touched: false, traffic_class: 0 }
     }
 
     /// The same, and the traffic class that it came in.
@@ -163,7 +172,19 @@ impl<'a> Datagram<'a> {
     /// What it carries; of one that is longer than a chunk of packet memory, the part in the first chunk.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        &self.room[..self.part]
+        match &self.memory {
+            Memory::Chunk(room) => room.get(..self.len).unwrap_or_default(),
+            Memory::Chain(umem, frame) => umem.bytes(frame),
+        }
+    }
+
+    /// All that it carries, in however many pieces that lies.
+    #[must_use]
+    pub fn whole(&self) -> Payload<'_> {
+        match &self.memory {
+            Memory::Chunk(_) => Payload::from(self.payload()),
+            Memory::Chain(umem, frame) => Payload::of_chain(umem.bytes(frame), frame, umem),
+        }
     }
 
     /// Bytes that it carries: more than [`payload`](Self::payload) has if it is longer than a chunk.
@@ -180,9 +201,12 @@ impl<'a> Datagram<'a> {
 
     /// The memory that the payload lies at the start of, up to the end of the frame: to write an answer into.
     #[must_use]
-    pub const fn room_mut(&mut self) -> &mut [u8] {
+    pub fn room_mut(&mut self) -> &mut [u8] {
         self.touched = true;
-        self.room
+        match &mut self.memory {
+            Memory::Chunk(room) => room,
+            Memory::Chain(umem, frame) => umem.room_mut(frame),
+        }
     }
 
     /// Whether its bytes may be others than those that came.
@@ -212,6 +236,21 @@ pub trait Outbox {
         to: SocketAddr,
         options: SendOptions,
         write: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Result<(), SendError>;
+
+    /// Sends a datagram of `len` bytes, however many chunks of packet memory that takes: up to 65,507 by IPv4 and 65,527
+    /// by IPv6, in fragments where the path takes no more in one piece and `options` allow it. `write` fills them in,
+    /// piece by piece: it is given the memory, and where in the payload that lies.
+    ///
+    /// # Errors
+    /// [`SendError`]; `write` was not called then, unless it turned out that memory ran short.
+    fn send_long(
+        &mut self,
+        from: u16,
+        to: SocketAddr,
+        options: SendOptions,
+        len: usize,
+        write: impl FnMut(usize, &mut [u8]),
     ) -> Result<(), SendError>;
 
     /// Sends an ICMP echo request that carries `len` bytes. `write` fills them in, piece by piece: it is given the

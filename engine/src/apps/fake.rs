@@ -184,6 +184,20 @@ impl Outbox for FakeOutbox {
         self.take(Sent { to: to.ip(), what: Ok((from, to.port())), options, payload })
     }
 
+    fn send_long(
+        &mut self,
+        from: u16,
+        to: SocketAddr,
+        options: SendOptions,
+        len: usize,
+        mut write: impl FnMut(usize, &mut [u8]),
+    ) -> Result<(), SendError> {
+        self.send_with(from, to, options, |room| {
+            write(0, &mut room[..len]);
+            len
+        })
+    }
+
     fn ping(
         &mut self,
         to: IpAddr,

@@ -58,15 +58,14 @@ impl<A: App> Stack<A> {
             return self.refuse(now, DropReason::UdpPortClosed, Problem::PortUnreachable, inbound, frame, umem);
         }
         let part = usize::from(frame.len()) - udp::LEN;
-        let len = inbound.payload_len - udp::LEN;
         let narrowed = Umem::narrow(frame, udp::LEN, part);
         debug_assert!(narrowed, "the header was there before");
         self.egress.counters.udp_delivered += 1;
         let to_group = inbound.is_to_group();
         let ends = (SocketAddr::new(source.into(), from), SocketAddr::new(destination.into(), to));
-        let mut datagram = Datagram::long(ends.0, ends.1, umem.room_mut(frame), part, len)
-            .with_group(to_group)
-            .in_class(inbound.traffic_class);
+        let mut datagram =
+            Datagram::long(ends.0, ends.1, frame, umem).with_group(to_group).in_class(inbound.traffic_class);
+        let len = datagram.len();
         let Answer::Reply(answer_len) = self.app.datagram(now, &mut datagram) else { return Outcome::Delivered };
         if from == 0 {
             return self.unanswered(UnsentReason::NoReplyPort);

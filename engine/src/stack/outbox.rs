@@ -10,7 +10,7 @@ use crate::transport::tcp::tuple::Tuple;
 use crate::transport::tcp::{ConnectFailure, Tcp};
 use crate::wire::checksum::Sum;
 use crate::wire::ip::IpAddress;
-use crate::wire::{icmpv4, ipv4, ipv6};
+use crate::wire::{icmpv4, ipv4, ipv6, udp};
 
 use super::connection::{Conversation, id};
 use super::egress::{Egress, NextHop, Way};
@@ -46,6 +46,22 @@ impl<S: Default> Outbox for Turn<'_, S> {
         Ok(())
     }
 
+    fn send_long(
+        &mut self,
+        from: u16,
+        to: SocketAddr,
+        options: SendOptions,
+        len: usize,
+        write: impl FnMut(usize, &mut [u8]),
+    ) -> Result<(), SendError> {
+        let (way, next_hop) = self.way(to.ip(), &options)?;
+        let (mut frame, sum) = self.fill(len, udp::LEN, &way, &options, write)?;
+        let written = self.egress.write_udp(&mut frame, self.umem, &way, (from, to.port()), sum);
+        self.put_out(written, frame, (&way, next_hop), ipv4::UDP, &options)?;
+        self.egress.counters.udp_originated += 1;
+        Ok(())
+    }
+
     fn ping(
         &mut self,
         to: IpAddr,
@@ -55,10 +71,7 @@ impl<S: Default> Outbox for Turn<'_, S> {
         write: impl FnMut(usize, &mut [u8]),
     ) -> Result<(), SendError> {
         let (way, next_hop) = self.way(to, &options)?;
-        if len > usize::from(u16::MAX) || (options.dont_fragment && !self.fits_link(len + icmpv4::LEN, &way)) {
-            return Err(self.unsent(UnsentReason::TooLong));
-        }
-        let (mut frame, sum) = self.fill(len, write)?;
+        let (mut frame, sum) = self.fill(len, icmpv4::LEN, &way, &options, write)?;
         let written = Egress::write_echo_request(&mut frame, self.umem, &way, echo, sum);
         let protocol = if to.is_ipv4() { ipv4::ICMP } else { ipv6::ICMPV6 };
         self.put_out(written, frame, (&way, next_hop), protocol, &options)?;
@@ -179,14 +192,24 @@ impl<S> Turn<'_, S> {
         }
     }
 
-    /// Whether an IP payload of `len` bytes is no longer than the link takes.
-    fn fits_link(&self, len: usize, way: &Way) -> bool {
-        let header_len = if way.destination.is_v4() { ipv4::LEN } else { ipv6::LEN };
-        len + header_len <= usize::from(self.egress.paths.link())
-    }
-
-    /// A frame with `len` bytes that `write` fills in, in as many chunks as that takes, and their sum.
-    fn fill(&mut self, len: usize, mut write: impl FnMut(usize, &mut [u8])) -> Result<(Frame, Sum), SendError> {
+    /// A frame with `len` bytes that `write` fills in, in as many chunks as that takes, and their sum. With a header of
+    /// so many bytes they have to be no more than may be sent this way.
+    fn fill(
+        &mut self,
+        len: usize,
+        header_len: usize,
+        way: &Way,
+        options: &SendOptions,
+        mut write: impl FnMut(usize, &mut [u8]),
+    ) -> Result<(Frame, Sum), SendError> {
+        let is_v4 = way.destination.is_v4();
+        // The length field of IPv4 counts its header.
+        let (ip_len, counted) = if is_v4 { (ipv4::LEN, ipv4::LEN) } else { (ipv6::LEN, 0) };
+        let payload_len = len.saturating_add(header_len);
+        let fits_link = payload_len + ip_len <= usize::from(self.egress.paths.link());
+        if payload_len > usize::from(u16::MAX) - counted || (options.dont_fragment && !fits_link) {
+            return Err(self.unsent(UnsentReason::TooLong));
+        }
         let mut frame = self.umem.alloc().ok_or(SendError::Later)?;
         let mut at = Self::fill_chunk(self.umem, &mut frame, 0, len, &mut write);
         while at < len {
@@ -231,7 +254,7 @@ impl<S> Turn<'_, S> {
             egress.send_long(frame, way, protocol, *now, umem);
             return Ok(());
         }
-        if !written || umem.is_chain(&frame) || !egress.write_ip(&mut frame, umem, way, protocol) {
+        if !written || !egress.write_ip(&mut frame, umem, way, protocol) {
             umem.free(frame);
             return Err(self.unsent(UnsentReason::TooLong));
         }

@@ -98,7 +98,7 @@ impl<A: App> Host<A> {
         self.stack.transmit(self.now, &mut self.umem, &mut out);
         let mut sent = Vec::new();
         for frame in out.drain() {
-            sent.push((frame.chunk(), self.umem.bytes(&frame).to_vec()));
+            sent.push((frame.chunk(), self.umem.slices(&frame).flatten().copied().collect()));
             self.umem.free(frame);
         }
         let counters = self.stack.counters();

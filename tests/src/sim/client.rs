@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use barewire::app::{Answer, App, Datagram, Outbox, SendError};
+use barewire::app::{Answer, App, Datagram, Outbox, SendError, SendOptions};
 use barewire::base::{Instant, UnsentReason};
 
 use super::rng::{Rng, hash};
@@ -140,7 +140,8 @@ impl App for Client {
     fn datagram(&mut self, now: Instant, datagram: &mut Datagram<'_>) -> Answer {
         self.step(now);
         let (source, destination) = (datagram.source(), datagram.destination());
-        self.deliveries.push_back(Delivery { source, destination, key: key(destination.port(), datagram.payload()) });
+        let content: Vec<u8> = datagram.whole().pieces().flatten().copied().collect();
+        self.deliveries.push_back(Delivery { source, destination, key: key(destination.port(), &content) });
         Answer::None
     }
 
@@ -149,25 +150,35 @@ impl App for Client {
         while self.traffic.datagrams > 0 && self.next_at <= now {
             let (len, port) = self.postponed.take().unwrap_or_else(|| self.draw());
             // The sequence number makes a payload unique, as far as there is room for it.
-            let mut content = Rng::new(self.sequence);
-            let (sequence, mut written) = (self.sequence.to_le_bytes(), None);
-            let result = outbox.send(port, self.server, |room| {
-                let payload = &mut room[..len];
-                content.fill(payload);
-                let front = len.min(sequence.len());
-                payload[..front].copy_from_slice(&sequence[..front]);
-                written = Some(key(port, payload));
-                len
-            });
-            match (result, written) {
-                (Ok(()), Some(key)) => self.sent.entry(key).or_default().accepted += 1,
-                (Ok(()), None) => panic!("the stack took a datagram that nobody wrote"),
-                (Err(SendError::Later), _) => {
+            let mut content = vec![0; len];
+            Rng::new(self.sequence).fill(&mut content);
+            let (sequence, mut written) = (self.sequence.to_le_bytes(), 0);
+            let front = len.min(sequence.len());
+            content[..front].copy_from_slice(&sequence[..front]);
+            let options = SendOptions::default();
+            let result = if self.sequence.is_multiple_of(2) {
+                outbox.send_long(port, self.server, options, len, |at, piece| {
+                    piece.copy_from_slice(&content[at..at + piece.len()]);
+                    written += piece.len();
+                })
+            } else {
+                outbox.send_with(port, self.server, options, |room| {
+                    room[..len].copy_from_slice(&content);
+                    written = len;
+                    len
+                })
+            };
+            match result {
+                Ok(()) => {
+                    assert_eq!(written, len, "the stack took a datagram that was not written whole");
+                    self.sent.entry(key(port, &content)).or_default().accepted += 1;
+                }
+                Err(SendError::Later) => {
                     self.postponed = Some((len, port));
                     self.next_at = now + RETRY;
                     return;
                 }
-                (Err(SendError::Unsent(reason)), _) => {
+                Err(SendError::Unsent(reason)) => {
                     assert_ne!(reason, UnsentReason::NoRoute, "there is a route");
                     self.refused += 1;
                     self.next_at = now + BACK_OFF;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::app::{Echo as Number, IcmpError, IcmpMessage, Outbox, SendOptions};
+use crate::wire::checksum::pseudo_header;
 use crate::wire::icmpv6;
 
 const DONT_FRAGMENT: SendOptions = SendOptions { source: None, hop_limit: None, dscp: 0, ecn: 0, dont_fragment: true };
@@ -15,6 +16,7 @@ const NUMBER: Number = Number { identifier: 0x1234, sequence: 7 };
 struct Pinger {
     pings: Vec<(IpAddr, SendOptions, usize)>,
     datagrams: Vec<(SocketAddr, SendOptions)>,
+    long: Vec<(SocketAddr, SendOptions, usize)>,
     results: Vec<Result<(), SendError>>,
     heard: Vec<String>,
     /// Whether it waited for what it hears.
@@ -42,9 +44,11 @@ impl App for Pinger {
     }
 
     fn poll(&mut self, _now: Instant, outbox: &mut impl Outbox) {
+        let write = |at: usize, piece: &mut [u8]| piece.iter_mut().zip(at..).for_each(|(byte, at)| *byte = at as u8);
+        for (to, options, len) in self.long.drain(..) {
+            self.results.push(outbox.send_long(5000, to, options, len, write));
+        }
         for (to, options, len) in self.pings.drain(..) {
-            let write =
-                |at: usize, piece: &mut [u8]| piece.iter_mut().zip(at..).for_each(|(byte, at)| *byte = at as u8);
             self.results.push(outbox.ping(to, NUMBER, options, len, write));
         }
         for (to, options) in self.datagrams.drain(..) {
@@ -168,6 +172,52 @@ fn a_long_echo_request_goes_in_fragments_or_not_at_all() {
         let (host, sent) = pinged(&dual_stack(), to, MAY_FRAGMENT, len);
         assert!(sent.is_empty() && host.stack.counters().icmp_echoes_originated <= 1, "{len}");
         assert_eq!(host.stack.counters().unsent[UnsentReason::TooLong as usize], 1, "{len}");
+    }
+}
+
+/// RFC 768 and RFC 8200, section 3: the longest datagrams of both versions of IP.
+#[test]
+fn a_long_datagram_goes_in_fragments_in_one_piece_or_not_at_all() {
+    let sent = |config: &StackConfig, to: IpAddr, options, len| {
+        let app = Pinger { long: vec![((to, 9).into(), options, len)], ..Pinger::default() };
+        let mut host = Host::new(config, app);
+        let mut sent: Vec<_> = host.turn(&[]).into_iter().map(|(_, bytes)| bytes).collect();
+        // By the offset, which has its flags in other places.
+        let at = ethernet::LEN + if to.is_ipv4() { 6 } else { 42 };
+        let offset = |bytes: &Vec<u8>| {
+            let field = u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+            if to.is_ipv4() { field & 0x1fff } else { field >> 3 }
+        };
+        sent.sort_by_key(offset);
+        (host, sent)
+    };
+    for (to, len) in [(IpAddr::from(PEER), 65_507), (PEER_6.into(), 65_527), (PEER.into(), 3000), (PEER.into(), 5)] {
+        let (host, sent) = sent(&dual_stack(), to, MAY_FRAGMENT, len);
+        assert_eq!(host.stack.app().results, [Ok(())]);
+        let (headers, least) = if to.is_ipv4() { (20, 1480) } else { (48, 1448) };
+        assert_eq!(sent.len(), (len + wire::udp::LEN).div_ceil(least));
+        let whole: Vec<u8> = sent.iter().flat_map(|bytes| &bytes[ethernet::LEN + headers..]).copied().collect();
+        let pseudo = if to.is_ipv4() {
+            pseudo_header(OURS.into(), PEER.into(), wire::ipv4::UDP, (len + 8) as u16)
+        } else {
+            pseudo_header(OURS_6.into(), PEER_6.into(), wire::ipv4::UDP, (len + 8) as u16)
+        };
+        assert!(pseudo.add_bytes(&whole).is_valid() && whole[wire::udp::LEN..] == pattern(len), "{to} {len}");
+        let counters = host.stack.counters();
+        assert_eq!((counters.udp_originated, counters.datagrams_fragmented), (1, u64::from(sent.len() > 1)));
+    }
+    let too_long = [(IpAddr::from(PEER), MAY_FRAGMENT, 65_508), (PEER_6.into(), MAY_FRAGMENT, 65_528)];
+    for (to, options, len) in too_long.into_iter().chain([(PEER.into(), DONT_FRAGMENT, 1473)]) {
+        let (host, sent) = sent(&dual_stack(), to, options, len);
+        assert_eq!(host.stack.app().results, [Err(SendError::Unsent(UnsentReason::TooLong))]);
+        assert!(sent.is_empty() && host.stack.counters().unsent[UnsentReason::TooLong as usize] == 1);
+    }
+    // A link for jumbo frames takes what lies in several chunks.
+    let jumbo = StackConfig { mtu: 9000, ..dual_stack() };
+    for options in [DONT_FRAGMENT, MAY_FRAGMENT] {
+        let (host, sent) = sent(&jumbo, PEER.into(), options, 8972);
+        assert_eq!((sent.len(), host.stack.app().results.clone()), (1, vec![Ok(())]));
+        assert_eq!(sent[0].len(), ethernet::LEN + 9000);
     }
 }
 
