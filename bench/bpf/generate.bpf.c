@@ -2,8 +2,8 @@
 /* Sender of live frames: BPF_PROG_RUN runs it over pages of its own, and XDP_TX puts each frame on the
  * wire of the interface it is run for.
  *
- * Every frame has a due time, start + sequence * interval. The program waits for it, but never longer than
- * WAIT_TURNS clock readings with softirqs off: then it gives the frame back (XDP_DROP), and the same
+ * Every frame has a due time: start + sequence * interval, or one from a list. The program waits for it, but never
+ * longer than WAIT_TURNS clock readings with softirqs off: then it gives the frame back (XDP_DROP), and the same
  * sequence number is tried again with the next one. A frame that leaves late keeps the due time in its
  * stamp, so that a stall of the generator shows as latency instead of disappearing.
  *
@@ -51,6 +51,7 @@ struct plan {
 	__u16 lens[MOST_LENS];	/* with the tag, if there is one */
 	__u64 start_ns;
 	__u64 interval_q10;	/* 1/1024 ns between two requests; 0 is "as fast as possible" */
+	__u64 listed;		/* when each is due stands in `due` instead */
 	__u64 limit;		/* requests to send */
 	__u64 end_ns;		/* nothing is sent after it */
 	struct attack attack;
@@ -66,7 +67,22 @@ struct {
 	__type(value, struct plan);
 } plan SEC(".maps");
 
-/* How late requests left, where `sequence & LAG_MASK` is 0: counting each would cost a fast sender a tenth. */
+/* When requests are due, from the start. There are as many pages as the loader asks for. */
+#define PAGE_BITS 9
+
+struct due_page {
+	__u64 ns[1 << PAGE_BITS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct due_page);
+} due SEC(".maps");
+
+/* How late requests left, where `sequence & LAG_MASK` is 0: counting each would cost a fast sender a tenth. Of those in a
+ * list each counts, for a pattern of theirs could be that of the mask. */
 #define LAG_MASK 15
 
 struct lag {
@@ -165,12 +181,25 @@ static __always_inline __u64 due_ns(const struct plan *p, __u64 sequence, __u64 
 	return interval_q10 ? p->start_ns + ((sequence * interval_q10) >> 10) : now;
 }
 
+static __always_inline __u64 request_due_ns(const struct plan *p, __u64 now)
+{
+	__u32 page = p->sequence >> PAGE_BITS;
+	struct due_page *d;
+
+	if (p->sequence >= p->limit)
+		return NEVER;
+	if (!p->listed)
+		return due_ns(p, p->sequence, p->interval_q10, now);
+	d = bpf_map_lookup_elem(&due, &page);
+	return d ? p->start_ns + d->ns[p->sequence & ((1 << PAGE_BITS) - 1)] : NEVER;
+}
+
 SEC("xdp")
 int generate(struct xdp_md *ctx)
 {
 	__u8 *frame = (void *)(long)ctx->data;
 	struct plan *p;
-	__u64 now, due, due_attack = NEVER;
+	__u64 now, next, due_attack = NEVER;
 	__u32 zero = 0;
 
 	p = bpf_map_lookup_elem(&plan, &zero);
@@ -180,37 +209,37 @@ int generate(struct xdp_md *ctx)
 	now = bpf_ktime_get_ns();
 	if (now >= p->end_ns)
 		return XDP_DROP;
-	due = p->sequence < p->limit ? due_ns(p, p->sequence, p->interval_q10, now) : NEVER;
+	next = request_due_ns(p, now);
 	if (p->attack.kind) {
 		due_attack = due_ns(p, p->attacked & ~(ATTACK_BUNCH - 1ULL), p->attack.interval_q10, now);
-		if (due_attack < due)
-			due = due_attack;
+		if (due_attack < next)
+			next = due_attack;
 	}
-	if (due == NEVER)
+	if (next == NEVER)
 		return XDP_DROP;
 	/* Who only floods lets others have the core instead of waiting. */
-	for (int turn = 0; turn < WAIT_TURNS && now < due && p->limit; turn++)
+	for (int turn = 0; turn < WAIT_TURNS && now < next && p->limit; turn++)
 		now = bpf_ktime_get_ns();
-	if (now < due) {
+	if (now < next) {
 		p->deferred++;
 		return XDP_DROP;
 	}
-	if (due == due_attack) {
+	if (next == due_attack) {
 		write_attack(frame, &p->attack);
 		p->attacked++;
 		return XDP_TX;
 	}
-	if (p->interval_q10 && !(p->sequence & LAG_MASK))
-		note_lag(now - due);
+	if (p->interval_q10 && (p->listed || !(p->sequence & LAG_MASK)))
+		note_lag(now - next);
 	switch (p->headers_len) {
 	case HEADERS_IPV4:
-		return request(ctx, p, due, HEADERS_IPV4);
+		return request(ctx, p, next, HEADERS_IPV4);
 	case HEADERS_IPV4 + TAG_LEN:
-		return request(ctx, p, due, HEADERS_IPV4 + TAG_LEN);
+		return request(ctx, p, next, HEADERS_IPV4 + TAG_LEN);
 	case HEADERS_IPV6:
-		return request(ctx, p, due, HEADERS_IPV6);
+		return request(ctx, p, next, HEADERS_IPV6);
 	case HEADERS_IPV6 + TAG_LEN:
-		return request(ctx, p, due, HEADERS_IPV6 + TAG_LEN);
+		return request(ctx, p, next, HEADERS_IPV6 + TAG_LEN);
 	default:
 		return XDP_DROP;
 	}

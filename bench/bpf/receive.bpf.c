@@ -13,24 +13,40 @@
 #include "buckets.h"
 #include "stamp.h"
 
-/* The same words, in the same order, as `Expect` and `Tally` in receiver.rs. */
+/* The same words, in the same order, as `Expected` and `Tally` in receiver.rs. */
 struct expect {
 	__u32 trial;
 	__u16 server_port;	/* network order */
 	__u16 copies;		/* answers have the same sequence as others: do not tell them apart by it */
 	__u64 sample_mask;	/* latency is recorded where sequence & mask is 0 */
+	__u64 start_ns;		/* beginning of the first slice */
+	__u64 slice_ns;
+	__u64 slices;		/* the last has no end */
 };
 
+/* A slice of the trial. */
 struct tally {
+	__u64 received;
+	__u64 bytes;		/* of the frames that `received` counts, Ethernet header to end of payload */
+	__u64 max_ns;		/* longest latency, exact */
+	__u32 buckets[BUCKETS];
+};
+
+/* The low bits of one more than the sequences seen last: a second answer is known as such if fewer than this many
+ * came since the first. Small enough to stay in the cache of the server, whose core this runs on. */
+#define REMEMBERED 4096
+
+/* The trial so far. */
+struct progress {
 	__u64 received;
 	__u64 stale;		/* replies of another trial */
 	__u64 last_ns;		/* arrival of the last reply */
-	__u64 max_ns;		/* longest latency, exact */
 	__u64 duplicated;	/* second answers, which `received` does not count */
 	__u64 reordered;	/* after the answer to a later request */
 	__u64 next;		/* one more than the highest sequence */
-	__u64 bytes;		/* of the frames that `received` counts, Ethernet header to end of payload */
-	__u64 buckets[BUCKETS];
+	__u64 slice;		/* the one that is open */
+	__u64 slice_end_ns;
+	__u32 sequences[REMEMBERED];
 };
 
 struct {
@@ -44,44 +60,48 @@ struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct tally);
-} tally SEC(".maps");
+	__type(value, struct progress);
+} progress SEC(".maps");
 
-/* The low bits of one more than the sequences seen last: a second answer is known as such if fewer than this many
- * came since the first. Small enough to stay in the cache of the server, whose core this runs on. */
-#define REMEMBERED 4096
-
-struct seen {
-	__u32 sequences[REMEMBERED];
-};
+/* As many slices as course.rs makes of a trial. */
+#define MOST_SLICES 50
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, MOST_SLICES);
 	__type(key, __u32);
-	__type(value, struct seen);
-} seen SEC(".maps");
+	__type(value, struct tally);
+} tally SEC(".maps");
 
 /* Whether no answer with this sequence came before. */
-static __always_inline int is_new(struct tally *t, __u64 sequence)
+static __always_inline int is_new(struct progress *p, __u64 sequence)
 {
-	struct seen *s;
-	__u32 zero = 0, *slot;
+	__u32 *slot = &p->sequences[sequence % REMEMBERED];
 
-	s = bpf_map_lookup_elem(&seen, &zero);
-	if (!s)
-		return 0;
-	slot = &s->sequences[sequence % REMEMBERED];
 	if (*slot == (__u32)sequence + 1) {
-		t->duplicated++;
+		p->duplicated++;
 		return 0;
 	}
 	*slot = sequence + 1;
-	if (sequence < t->next)
-		t->reordered++;
+	if (sequence < p->next)
+		p->reordered++;
 	else
-		t->next = sequence + 1;
+		p->next = sequence + 1;
 	return 1;
+}
+
+/* Opens the slice that `now` is in. */
+static __always_inline void open_slice(const struct expect *e, struct progress *p, __u64 now)
+{
+	__u64 slice = now > e->start_ns && e->slice_ns ? (now - e->start_ns) / e->slice_ns : 0;
+
+	if (slice + 1 < e->slices) {
+		p->slice = slice;
+		p->slice_end_ns = e->start_ns + (slice + 1) * e->slice_ns;
+	} else {
+		p->slice = e->slices - 1;
+		p->slice_end_ns = ~0ULL;
+	}
 }
 
 /* Whether the frame, of `len` bytes in all, was a reply to the load generator, and so is used up. */
@@ -89,9 +109,10 @@ static __always_inline int take(void *data, void *data_end, __u32 len)
 {
 	const __u8 *bytes = data, *stamp;
 	struct expect *e;
+	struct progress *p;
 	struct tally *t;
 	__u64 now, latency, due_ns, sequence;
-	__u32 zero = 0, bucket;
+	__u32 zero = 0, bucket, slice;
 
 	if (bytes + HEADERS_IPV4 + STAMP_LEN > (__u8 *)data_end)
 		return 0;
@@ -108,17 +129,24 @@ static __always_inline int take(void *data, void *data_end, __u32 len)
 			return 0;
 	}
 	e = bpf_map_lookup_elem(&expect, &zero);
-	t = bpf_map_lookup_elem(&tally, &zero);
-	if (!e || !t || *(__u16 *)(stamp - 8) != e->server_port)
+	p = bpf_map_lookup_elem(&progress, &zero);
+	if (!e || !p || *(__u16 *)(stamp - 8) != e->server_port)
 		return 0;
 	if (*(__u32 *)stamp != e->trial) {
-		t->stale++;
+		p->stale++;
 		return 1;
 	}
 	now = bpf_ktime_get_ns();
-	t->last_ns = now;
+	p->last_ns = now;
 	sequence = *(__u64 *)(stamp + STAMP_SEQUENCE);
-	if (!e->copies && !is_new(t, sequence))
+	if (!e->copies && !is_new(p, sequence))
+		return 1;
+	p->received++;
+	if (now >= p->slice_end_ns)
+		open_slice(e, p, now);
+	slice = p->slice;
+	t = bpf_map_lookup_elem(&tally, &slice);
+	if (!t)
 		return 1;
 	t->received++;
 	t->bytes += len;

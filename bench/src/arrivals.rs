@@ -203,6 +203,12 @@ impl Schedule {
     }
 }
 
+/// When requests are due, from the start of a trial that lasts so long.
+pub(crate) fn due_times(arrivals: Arrivals, rate_per_s: f64, duration_ns: u64) -> impl Iterator<Item = u64> {
+    let mut schedule = Schedule::new(arrivals, rate_per_s, 0, duration_ns);
+    std::iter::from_fn(move || schedule.take(u64::MAX))
+}
+
 /// How well a generator kept its schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Adherence {

@@ -23,7 +23,20 @@ pub(crate) const REFLECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/refl
 /// # Errors
 /// No permission, or a kernel that lacks what the programs use.
 pub(crate) fn load(object: &[u8]) -> Result<Object> {
-    let open = ObjectBuilder::default().open_memory(object).context(|| "cannot read a BPF object".into())?;
+    load_sized(object, None)
+}
+
+/// The same with so many entries in a map.
+///
+/// # Errors
+/// As [`load`], or there is no such map.
+pub(crate) fn load_sized(object: &[u8], sized: Option<(&str, u32)>) -> Result<Object> {
+    let mut open = ObjectBuilder::default().open_memory(object).context(|| "cannot read a BPF object".into())?;
+    if let Some((name, entries)) = sized {
+        let map = open.maps_mut().find(|map| map.name() == name);
+        let mut map = map.ok_or_else(|| Error::run(format!("no BPF map {name}")))?;
+        map.set_max_entries(entries).context(|| format!("cannot give the BPF map {name} {entries} entries"))?;
+    }
     open.load().map_err(|error| {
         let next = match io::Error::last_os_error().raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => "run it as root",

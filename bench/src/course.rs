@@ -15,6 +15,12 @@ const SHOWN_FROM_NS: u64 = 1_000_000_000;
 /// Slices that the live view shows as a curve: with what stands before it, a terminal of 80 columns.
 const SHOWN: usize = 14;
 
+/// Length and number of slices of a trial that lasts so long; the last may be longer.
+pub(crate) fn slicing(duration_ns: u64) -> (u64, usize) {
+    let slice_ns = (duration_ns / SLICES).max(SHORTEST_NS);
+    (slice_ns, (duration_ns / slice_ns).clamp(1, SLICES) as usize)
+}
+
 /// Records a trial while it goes on, and shows it on a terminal.
 #[derive(Debug)]
 pub(crate) struct Course {
@@ -34,7 +40,7 @@ impl Course {
     /// Of what counts from `from_ns` to `until_ns`.
     pub(crate) fn new(from_ns: u64, until_ns: u64) -> Self {
         let duration_ns = until_ns.saturating_sub(from_ns);
-        let slice_ns = (duration_ns / SLICES).max(SHORTEST_NS);
+        let (slice_ns, _) = slicing(duration_ns);
         let slices = Vec::with_capacity((duration_ns / slice_ns) as usize + 1);
         let view = (duration_ns >= SHOWN_FROM_NS).then(|| view(duration_ns)).flatten();
         Self {
@@ -153,6 +159,13 @@ mod tests {
         assert_eq!(slices.iter().map(|slice| slice.completed).sum::<u64>(), 55);
         assert!((slices[9].at_seconds - 0.9).abs() < 1e-9 && slices[9].max_ns == 10_000, "{:?}", slices[9]);
         assert!(slices.iter().all(|slice| (slice.seconds - 0.1).abs() < 1e-9));
+    }
+
+    #[test]
+    fn a_trial_is_cut_into_fifty_slices_unless_they_would_be_too_short() {
+        let told = [0, 50_000_000, 250_000_000, 1_000_000_000, 5_000_000_000, 3_600_000_000_049].map(slicing);
+        assert_eq!(told.map(|(_, count)| count), [1, 1, 2, 10, 50, 50]);
+        assert_eq!(told.map(|(slice_ns, _)| slice_ns / 1_000_000), [100, 100, 100, 100, 100, 72_000]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 #[allow(dead_code, reason = "each test program uses another part of it")]
 mod net;
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -115,6 +115,106 @@ fn every_arrival_process_asks_for_its_rate_over_udp_and_tcp() {
             assert!(completed > 0 && completed <= count(&report, "completed"), "{report}");
         }
     }
+}
+
+/// When each request of a trial was due, from the first on, as the frames that arrive say.
+fn due_times(net: &Net, count: usize, args: &[&str]) -> (Value, Vec<u64>) {
+    let file = std::env::temp_dir().join(format!("{}.pcap", net.server));
+    let mut capture = Command::new("ip")
+        .args([
+            "netns",
+            "exec",
+            &net.server,
+            "tcpdump",
+            "-Z",
+            "root",
+            "--immediate-mode",
+            "-Uni",
+            "bw0",
+            "-B",
+            "65536",
+            "-w",
+        ])
+        .arg(&file)
+        .args(["udp", "and", "dst", "port", "7", "and", "greater", "64"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    thread::sleep(Duration::from_secs(1));
+    let report = net.measure(args);
+    thread::sleep(Duration::from_millis(500));
+    assert!(Command::new("kill").arg(capture.id().to_string()).status().unwrap().success());
+    capture.wait().unwrap();
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let mut due: Vec<(u64, u64)> = frames(&bytes)
+        .map(|frame| {
+            let word = |at: usize| u64::from_ne_bytes(frame[at..at + 8].try_into().unwrap());
+            // Behind headers of 42 bytes and four of the trial.
+            (word(46), word(54))
+        })
+        .collect();
+    due.sort_unstable();
+    assert!(due.iter().enumerate().all(|(at, (sequence, _))| *sequence == at as u64), "frames are missing: {report}");
+    assert_eq!(due.len(), count, "{report}");
+    let first = due[0].1;
+    (report, due.into_iter().map(|(_, due_ns)| due_ns - first).collect())
+}
+
+/// The frames of a capture file: a header of 24 bytes, then frames with their length in the third word before each.
+fn frames(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes = &bytes[24..];
+    std::iter::from_fn(move || {
+        let len = u32::from_ne_bytes(bytes.get(8..12)?.try_into().unwrap()) as usize;
+        let frame = &bytes[16..16 + len];
+        bytes = &bytes[16 + len..];
+        Some(frame)
+    })
+}
+
+#[test]
+fn live_frames_are_due_when_the_requests_of_kernel_sockets_are_by_every_arrival_process() {
+    let _alone = alone();
+    let net = Net::new("due");
+    let _server = net.serve("kernel-epoll");
+    let live = ["udp", "--interface", "bw0", "--target", ECHO, "--size", "65"];
+    // Fills the neighbor table.
+    net.measure(&[&live[..], &["--rate", "1000", "--duration", "0.1"]].concat());
+    for process in ["poisson", "burst", "ramp"] {
+        let arrivals = ["--rate", "4000", "--arrivals", process, "--burst", "16", "--seed", "7", "--count", "1500"];
+        let arrivals = [&arrivals[..], &["--duration", "1", "--size", "65"]].concat();
+        let (_, by_kernel) = due_times(&net, 1500, &[&UDP[..], &arrivals].concat());
+        let (report, by_live) = due_times(&net, 1500, &[&live[..5], &arrivals].concat());
+        assert_eq!(by_live, by_kernel, "{process}");
+        assert_eq!(trial(&report)["back_end"], "live-frames", "{report}");
+        assert_eq!(trial(&report)["arrivals"]["process"], process, "{report}");
+        assert!(trial(&report)["adherence"]["lag_p50_ns"].is_u64(), "{report}");
+        if process == "burst" {
+            assert!(by_live.chunks(16).all(|burst| burst.iter().all(|due_ns| *due_ns == burst[0])), "{by_live:?}");
+        }
+    }
+}
+
+#[test]
+fn live_frames_tell_their_course_slice_by_slice() {
+    let _alone = alone();
+    let net = Net::new("course");
+    let _server = net.serve("kernel-epoll");
+    let live = ["udp", "--interface", "bw0", "--target", ECHO, "--duration", "1.25", "--rate", "8000"];
+    let report = net.measure(&[&live[..], &["--arrivals", "ramp"]].concat());
+    let slices = trial(&report)["slices"].as_array().unwrap();
+    assert_eq!(slices.len(), 12, "{report}");
+    let completed: Vec<u64> = slices.iter().map(|slice| slice["completed"].as_u64().unwrap()).collect();
+    assert_eq!(completed.iter().sum::<u64>(), count(&report, "completed"), "{report}");
+    // A ramp asks for a quarter in its first half; nothing is answered before it is due.
+    let first_half: u64 = completed[..6].iter().sum();
+    assert!(first_half > 0 && first_half <= 5000 * 6 * 6 / 144 + 1, "{completed:?}");
+    for slice in slices.iter().filter(|slice| slice["completed"] != 0) {
+        let [p50, p99, max] = ["p50_ns", "p99_ns", "max_ns"].map(|name| slice[name].as_u64().unwrap());
+        assert!(0 < p50 && p50 <= p99 && p99 <= max, "{slice}");
+    }
+    let longest = slices.iter().map(|slice| slice["max_ns"].as_u64()).max().unwrap();
+    assert_eq!(longest, trial(&report)["latency"]["max_ns"].as_u64(), "{report}");
 }
 
 #[test]

@@ -161,14 +161,15 @@ fn a_flood_outside_namespaces_made_for_it_is_refused() {
 #[test]
 fn each_bad_argument_says_what_to_do_and_exits_with_2() {
     let base = ["udp", "--interface", "bw0", "--target", "10.77.0.2:7"];
-    let cases: [(&[&str], &str); 15] = [
+    let cases: [(&[&str], &str); 16] = [
         (&["--flows", "2", "--sender", "own-stack"], "--source"),
         (&["--source", "10.99.0.0/20", "--sender", "kernel"], "--flows"),
         (&["--source", "8.8.8.0/24"], "198.18.0.0/15"),
         (&["--source", "10.77.0.0/24"], "server's own address"),
         (&["--source", "fd00:99::/118"], "IP version"),
         (&["--source", "10.0.0.0/8"], "longer prefix"),
-        (&["--arrivals", "poisson", "--rate", "1000"], "--sender kernel"),
+        (&["--arrivals", "poisson"], "--rate"),
+        (&["--arrivals", "poisson", "--rate", "5000000"], "8388608"),
         (&["--arrivals", "burst", "--sender", "kernel"], "--rate"),
         (&["--size", "61"], "62"),
         (&["--size", "8900"], "--sender kernel"),

@@ -15,10 +15,10 @@ use std::time::Duration;
 use libbpf_rs::{MapCore, MapFlags, Object};
 
 use super::frame::{self, Path};
-use super::plan::{self, Plan, interval_q10};
-use super::receiver::{Hook, Receiver, words};
+use super::plan::{self, MOST_DUE, Plan, interval_q10};
+use super::receiver::{Expected, Hook, Receiver, words};
 use super::trial::{Attack, AttackKind, Offer, Outcome};
-use crate::arrivals::Adherence;
+use crate::arrivals::{Adherence, Arrivals, due_times};
 use crate::bpf;
 use crate::error::{Context, Error, Result};
 use crate::histogram::{BUCKETS, Latency};
@@ -36,6 +36,8 @@ pub(crate) struct LiveFrames {
     ifindex: u32,
     path: Path,
     trial: u32,
+    /// Pages that the sender has room for in its list of due times.
+    due_pages: u32,
 }
 
 impl LiveFrames {
@@ -48,7 +50,7 @@ impl LiveFrames {
         let receiver = Receiver::attach(interface.index, hook)?;
         // Trials of another process, whose replies may still be on their way, should have other numbers.
         let trial = (monotonic_ns() >> 10) as u32;
-        Ok(Self { generate, receiver, ifindex: interface.index, path, trial })
+        Ok(Self { generate, receiver, ifindex: interface.index, path, trial, due_pages: 1 })
     }
 
     /// Makes the source known where no kernel answers for it: on a VLAN.
@@ -73,26 +75,21 @@ impl LiveFrames {
     /// The kernel refused; not an interruption, which gives the partial result.
     pub(crate) fn run(&mut self, offer: &Offer) -> Result<Outcome> {
         self.trial = self.trial.wrapping_add(1);
-        // The receiver works on the server's core. Timing each reply costs a clock reading there, so a
-        // throughput trial times one in 16.
-        let sample_mask = if offer.batch == 1 { 0 } else { 15 };
-        self.receiver.expect(self.trial, self.path.target.port(), sample_mask, false)?;
-
         let request = frame::request(&self.path, offer.sizes.longest());
-        let start_ns = monotonic_ns() + LEAD.as_nanos() as u64;
-        let duration_ns = offer.duration.as_nanos() as u64;
-        let plan = Plan {
-            start_ns,
-            interval_q10: offer.rate_pps.map_or(0, interval_q10),
-            limit: offer
-                .rate_pps
-                .map_or(u64::MAX, |rate| (rate * offer.duration.as_secs_f64()).round() as u64)
-                .min(offer.limit.unwrap_or(u64::MAX)),
-            end_ns: start_ns + duration_ns,
-            flows: offer.flows,
-            sizes: offer.sizes,
-            attack: offer.attack,
-        };
+        let mut plan = plan(offer);
+        if plan.due_pages() > self.due_pages {
+            self.due_pages = plan.due_pages();
+            self.generate = bpf::load_sized(bpf::GENERATE, Some(("due", self.due_pages)))?;
+        }
+        plan.list_due(&self.generate)?;
+        let (start_ns, duration_ns) = (monotonic_ns() + LEAD.as_nanos() as u64, plan.end_ns);
+        (plan.start_ns, plan.end_ns) = (start_ns, start_ns + duration_ns);
+        // The receiver works on the server's core. Timing each reply costs a clock reading there, so a
+        // throughput trial times one in 16; but not of a pattern, which could be that of the sixteen.
+        let sample_mask = if offer.batch == 1 || plan.due.is_some() { 0 } else { 15 };
+        let (trial, server_port) = (self.trial, self.path.target.port());
+        let expected = Expected { trial, server_port, sample_mask, copies: false, start_ns, duration_ns };
+        self.receiver.expect(&expected)?;
         self.set_plan(&request, &plan)?;
         self.send_all(&request, offer, &plan)?;
 
@@ -114,17 +111,17 @@ impl LiveFrames {
             attacked,
             seconds: send_ns as f64 / 1e9,
             window_seconds: window_ns as f64 / 1e9,
+            slices: tally.course(send_ns),
             latency: tally.latency,
             from_sending: None,
             adherence: (plan.interval_q10 > 0).then(|| Adherence::of(sent as f64 / plan.due_after(send_ns), &lag)),
-            slices: Vec::new(),
         })
     }
 
     /// Runs the program until the plan's end, or until a signal asks to stop.
     fn send_all(&self, request: &[u8], offer: &Offer, plan: &Plan) -> Result<()> {
         let program = bpf::program(&self.generate, "generate")?;
-        let _alarm = Alarm::after(LEAD + offer.duration)?;
+        let _alarm = Alarm::after(Duration::from_nanos(plan.end_ns.saturating_sub(monotonic_ns()).max(1)))?;
         while !signals::stopping() && monotonic_ns() < plan.end_ns {
             // Without due times every run sends one: so many runs are enough, but for those before the start.
             let left = match plan.interval_q10 {
@@ -161,5 +158,38 @@ impl LiveFrames {
             .update(&[0; 4], &[0; (1 + BUCKETS) * 8], MapFlags::ANY)
             .context(|| "cannot clear the sender's counters".into())?;
         plan.hand_over(&self.generate, &self.path, request, self.trial)
+    }
+}
+
+/// What the sender has to know of an offer that begins at 0.
+fn plan(offer: &Offer) -> Plan {
+    let duration_ns = offer.duration.as_nanos() as u64;
+    let most = offer.limit.unwrap_or(u64::MAX);
+    let due = match (offer.rate_pps, offer.arrivals) {
+        (Some(rate), Arrivals::Poisson { .. } | Arrivals::Ramp | Arrivals::Burst { .. }) => {
+            Some(due_times(offer.arrivals, rate, duration_ns).take(most.min(MOST_DUE) as usize).collect::<Vec<u64>>())
+        }
+        _ => None,
+    };
+    let limit = match (&due, offer.rate_pps) {
+        (Some(due), _) => due.len() as u64,
+        (None, Some(rate)) => most.min((rate * offer.duration.as_secs_f64()).round() as u64),
+        (None, None) => most,
+    };
+    // What is cut short by a count is over when its last request was due, and another would be.
+    let last = due.as_ref().filter(|due| due.len() as u64 == most).and_then(|due| due.last());
+    let end_ns = match (last, offer.rate_pps) {
+        (Some(last), Some(rate)) => duration_ns.min(last + (1e9 / rate) as u64 + 1),
+        _ => duration_ns,
+    };
+    Plan {
+        start_ns: 0,
+        interval_q10: offer.rate_pps.map_or(0, interval_q10),
+        due,
+        limit,
+        end_ns,
+        flows: offer.flows,
+        sizes: offer.sizes,
+        attack: offer.attack,
     }
 }

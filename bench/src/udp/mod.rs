@@ -139,8 +139,8 @@ pub(crate) struct UdpArgs {
     /// Send for half a second before, without counting it
     #[arg(long)]
     warmup: bool,
-    /// Frames that the live-frame sender hands over at once: 1 for latency, 64 for throughput
-    /// [default: 1 up to 200,000 frames a second, else 64]
+    /// Frames that the live-frame sender hands over at once: 1 for latency, and to keep --arrivals to a frame; 64 for
+    /// throughput, where the first of 64 waits for the last [default: 1 up to 200,000 frames a second, else 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     batch: Option<u32>,
     /// Where replies to live frames are received
@@ -269,11 +269,16 @@ fn check(args: &UdpArgs) -> Result<()> {
         return Err(Error::usage("live frames cannot wait for replies: use `--sender kernel` with --closed-loop"));
     }
     if args.arrivals.open_loop() != Arrivals::Constant {
-        if args.sender == Sender::LiveFrames {
-            return Err(Error::usage("live frames come at a constant rate: use `--sender kernel` with --arrivals"));
-        }
-        if args.closed_loop || args.rate.0.is_none() {
+        let Some(rate) = args.rate.0.filter(|_| !args.closed_loop) else {
             return Err(Error::usage("--arrivals spreads a rate over time: give it one, as with `--rate 20000`"));
+        };
+        let due = args.count.map_or(f64::MAX, |count| count as f64).min(rate * args.duration);
+        if args.sender == Sender::LiveFrames && due > plan::MOST_DUE as f64 {
+            let most = plan::MOST_DUE;
+            return Err(Error::usage(format!(
+                "--arrivals: live frames are told {most} due times at most, and these are {due:.0}: a lower --rate, a \
+                 shorter --duration or a --count, or `--sender own-stack`"
+            )));
         }
     }
     Ok(())

@@ -14,8 +14,13 @@ use crate::signals::monotonic_ns;
 
 /// Words of the longest headers, of the whole plan, and where its counters begin.
 const HEADER_WORDS: usize = 9;
-const PLAN_WORDS: usize = 48;
-const COUNTERS: usize = 45;
+const PLAN_WORDS: usize = 49;
+const COUNTERS: usize = 46;
+
+/// Due times that one page of the sender's list has.
+const DUE_PAGE: usize = 512;
+/// Due times that it is told at most: 64 MiB of them, 8 s at a million a second.
+pub(super) const MOST_DUE: u64 = 1 << 23;
 
 /// A trial, as the sender has to know it.
 #[derive(Debug)]
@@ -23,6 +28,8 @@ pub(super) struct Plan {
     pub start_ns: u64,
     /// 1/1024 ns between two requests; 0 is as fast as possible.
     pub interval_q10: u64,
+    /// When they are due, from the start, where the interval does not tell.
+    pub due: Option<Vec<u64>>,
     /// Requests to send.
     pub limit: u64,
     pub end_ns: u64,
@@ -34,7 +41,29 @@ pub(super) struct Plan {
 impl Plan {
     /// Requests that were due after so long.
     pub(super) fn due_after(&self, ns: u64) -> f64 {
-        (ns as f64 * 1024.0 / self.interval_q10 as f64).min(self.limit as f64).max(1.0)
+        let due = match &self.due {
+            Some(due) => due.partition_point(|due_ns| *due_ns <= ns) as f64,
+            None => ns as f64 * 1024.0 / self.interval_q10 as f64,
+        };
+        due.min(self.limit as f64).max(1.0)
+    }
+
+    /// Pages that `due` takes in the kernel, one at least.
+    pub(super) fn due_pages(&self) -> u32 {
+        self.due.as_ref().map_or(1, |due| due.len().div_ceil(DUE_PAGE).max(1) as u32)
+    }
+
+    /// Writes when requests are due where the sender of `object` reads it: what takes longest, before anything is due.
+    pub(super) fn list_due(&self, object: &Object) -> Result<()> {
+        let pages = bpf::map(object, "due")?;
+        for (page, due) in self.due.iter().flat_map(|due| due.chunks(DUE_PAGE)).enumerate() {
+            let mut times: Vec<u8> = due.iter().flat_map(|due_ns| due_ns.to_ne_bytes()).collect();
+            times.resize(DUE_PAGE * 8, 0);
+            pages
+                .update(&(page as u32).to_ne_bytes(), &times, MapFlags::ANY)
+                .context(|| "cannot tell the sender when requests are due".into())?;
+        }
+        Ok(())
     }
 
     /// Writes it where the sender of `object` reads it, with all counters zero. `request` is the longest.
@@ -56,7 +85,9 @@ impl Plan {
         let tag_len = path.tag_len() as u16;
         let unused = std::iter::repeat_n(&0, MOST - lens.len());
         value.extend(lens.iter().chain(unused).flat_map(|len| (len + tag_len).to_ne_bytes()));
-        value.extend([self.start_ns, self.interval_q10, self.limit, self.end_ns].map(u64::to_ne_bytes).concat());
+        let listed = u64::from(self.due.is_some());
+        let times = [self.start_ns, self.interval_q10, listed, self.limit, self.end_ns];
+        value.extend(times.map(u64::to_ne_bytes).concat());
         if let Some(attack) = &self.attack {
             value.extend(attack_words(attack, path));
         }
@@ -83,6 +114,7 @@ pub(crate) fn attack(object: &Object, path: &Path, attack: Attack, request: &[u8
     let plan = Plan {
         start_ns: monotonic_ns(),
         interval_q10: 0,
+        due: None,
         limit: 0,
         end_ns: u64::MAX,
         flows: Flows::ONE,

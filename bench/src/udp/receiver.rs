@@ -21,8 +21,10 @@ use libbpf_rs::{Link, MapCore, MapFlags, Object};
 use serde::Serialize;
 
 use crate::bpf;
+use crate::course;
 use crate::error::{Context, Result};
 use crate::histogram::{BUCKETS, Latency};
+use crate::result::Slice;
 use crate::signals::monotonic_ns;
 
 /// Where the receiver is attached.
@@ -33,6 +35,20 @@ pub(crate) enum Hook {
     Tc,
     /// XDP in the driver: for a server that reflects in the driver
     Xdp,
+}
+
+/// What the BPF program is told of a trial.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected {
+    pub trial: u32,
+    pub server_port: u16,
+    /// Latency is recorded where `sequence & sample_mask` is 0.
+    pub sample_mask: u64,
+    /// Several replies have the same sequence, and all count.
+    pub copies: bool,
+    /// When the first request is due, and how long requests are sent.
+    pub start_ns: u64,
+    pub duration_ns: u64,
 }
 
 /// What the BPF program counted since the last [`Receiver::expect`].
@@ -51,12 +67,32 @@ pub(crate) struct Tally {
     /// CLOCK_MONOTONIC when the last reply came; 0 if none did.
     pub last_ns: u64,
     pub latency: Latency,
+    slice_ns: u64,
+    slices: Vec<SliceTally>,
 }
 
-/// Words before the buckets in `struct tally`.
-const TALLY_WORDS: usize = 8;
-/// Bytes of `struct seen`.
-const SEEN_LEN: usize = 4096 * 4;
+/// A slice of a trial: `struct tally` in bpf/receive.bpf.c, of all CPUs together.
+#[derive(Clone, Debug)]
+struct SliceTally {
+    received: u64,
+    bytes: u64,
+    max_ns: u64,
+    buckets: Vec<u64>,
+}
+
+/// `struct progress` without what it has seen, of all CPUs together.
+#[derive(Debug, Default)]
+struct Progress {
+    received: u64,
+    stale: u64,
+    last_ns: u64,
+    duplicated: u64,
+    reordered: u64,
+}
+
+/// Bytes of `struct tally` and of `struct progress`.
+const TALLY_LEN: usize = 3 * 8 + BUCKETS * 4;
+const PROGRESS_LEN: usize = 8 * 8 + 4096 * 4;
 
 /// Replies count as all there when none has come for this long; longer than the stalls of a virtual machine.
 const QUIET: Duration = Duration::from_millis(30);
@@ -69,6 +105,8 @@ pub(crate) struct Receiver {
     // Before the object: the link goes first.
     _link: Link,
     object: Object,
+    /// Length and number of the slices of the trial.
+    slicing: (u64, usize),
 }
 
 impl Receiver {
@@ -83,67 +121,95 @@ impl Receiver {
             Hook::Tc => bpf::attach_tc(&bpf::program(&object, "receive_tc")?, ifindex)?,
             Hook::Xdp => bpf::attach_xdp(&bpf::program(&object, "receive_xdp")?, ifindex)?,
         };
-        Ok(Self { _link: link, object })
+        Ok(Self { _link: link, object, slicing: course::slicing(0) })
     }
 
-    /// Starts counting the replies of a trial afresh. Latency is recorded where `sequence & sample_mask` is 0; with
-    /// `copies`, several replies have the same sequence and all count.
-    pub(crate) fn expect(&self, trial: u32, server_port: u16, sample_mask: u64, copies: bool) -> Result<()> {
-        let tally = bpf::map(&self.object, "tally")?;
+    /// Starts counting the replies of a trial afresh.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub(crate) fn expect(&mut self, expected: &Expected) -> Result<()> {
+        let Expected { trial, server_port, sample_mask, copies, start_ns, duration_ns } = *expected;
+        self.slicing = course::slicing(duration_ns);
+        let (slice_ns, slices) = self.slicing;
         let cpus = libbpf_rs::num_possible_cpus().context(|| "cannot count the CPUs".into())?;
-        let zeros = vec![vec![0; (TALLY_WORDS + BUCKETS) * 8]; cpus];
-        tally
-            .update_percpu(&[0; 4], &zeros, MapFlags::ANY)
-            .context(|| "cannot clear the receiver's counters".into())?;
-        bpf::map(&self.object, "seen")?
-            .update_percpu(&[0; 4], &vec![vec![0; SEEN_LEN]; cpus], MapFlags::ANY)
+        let tally = bpf::map(&self.object, "tally")?;
+        for slice in 0..slices as u32 {
+            tally
+                .update_percpu(&slice.to_ne_bytes(), &vec![vec![0; TALLY_LEN]; cpus], MapFlags::ANY)
+                .context(|| "cannot clear the receiver's counters".into())?;
+        }
+        bpf::map(&self.object, "progress")?
+            .update_percpu(&[0; 4], &vec![vec![0; PROGRESS_LEN]; cpus], MapFlags::ANY)
             .context(|| "cannot make the receiver forget what it has seen".into())?;
-        let mut expect = Vec::with_capacity(16);
+        let mut expect = Vec::with_capacity(40);
         expect.extend(trial.to_ne_bytes());
         expect.extend(server_port.to_be_bytes());
         expect.extend(u16::from(copies).to_ne_bytes());
-        expect.extend(sample_mask.to_ne_bytes());
+        expect.extend([sample_mask, start_ns, slice_ns, slices as u64].map(u64::to_ne_bytes).concat());
         bpf::map(&self.object, "expect")?
             .update(&[0; 4], &expect, MapFlags::ANY)
             .context(|| "cannot tell the receiver what to expect".into())
     }
 
-    /// Sums up what all CPUs counted.
-    pub(crate) fn tally(&self) -> Result<Tally> {
-        let per_cpu = bpf::map(&self.object, "tally")?
-            .lookup_percpu(&[0; 4], MapFlags::ANY)
-            .context(|| "cannot read the receiver's counters".into())?
-            .unwrap_or_default();
-        let (mut received, mut received_bytes, mut stale, mut last_ns, mut max_ns) = (0, 0, 0, 0, 0);
-        let (mut duplicated, mut reordered) = (0, 0);
-        let mut buckets = vec![0; BUCKETS];
-        for bytes in per_cpu {
-            let words: Vec<u64> = words(&bytes).collect();
-            let [
-                cpu_received,
-                cpu_stale,
-                cpu_last_ns,
-                cpu_max_ns,
-                cpu_duplicated,
-                cpu_reordered,
-                _next,
-                cpu_bytes,
-                counts @ ..,
-            ] = words.as_slice()
-            else {
-                continue;
-            };
-            received += cpu_received;
-            received_bytes += cpu_bytes;
-            stale += cpu_stale;
-            last_ns = last_ns.max(*cpu_last_ns);
-            max_ns = max_ns.max(*cpu_max_ns);
-            duplicated += cpu_duplicated;
-            reordered += cpu_reordered;
-            buckets.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+    /// Where the trial stands.
+    fn progress(&self) -> Result<Progress> {
+        let mut sum = Progress::default();
+        for bytes in self.per_cpu("progress", 0)? {
+            let mut words = words(&bytes);
+            let mut next = || words.next().unwrap_or(0);
+            sum.received += next();
+            sum.stale += next();
+            sum.last_ns = sum.last_ns.max(next());
+            sum.duplicated += next();
+            sum.reordered += next();
         }
-        let latency = Latency::from_buckets(&buckets, max_ns);
-        Ok(Tally { received, received_bytes, duplicated, reordered, stale, last_ns, latency })
+        Ok(sum)
+    }
+
+    /// What was counted in a slice.
+    fn slice(&self, slice: u32) -> Result<SliceTally> {
+        let mut sum = SliceTally { received: 0, bytes: 0, max_ns: 0, buckets: vec![0; BUCKETS] };
+        for bytes in self.per_cpu("tally", slice)? {
+            let mut words = words(&bytes);
+            let mut next = || words.next().unwrap_or(0);
+            sum.received += next();
+            sum.bytes += next();
+            sum.max_ns = sum.max_ns.max(next());
+            let counts =
+                bytes[24..].chunks_exact(4).map(|count| u32::from_ne_bytes(count.try_into().unwrap_or_default()));
+            sum.buckets.iter_mut().zip(counts).for_each(|(sum, count)| *sum += u64::from(count));
+        }
+        Ok(sum)
+    }
+
+    /// A value of a map with one for each CPU.
+    fn per_cpu(&self, map: &str, key: u32) -> Result<Vec<Vec<u8>>> {
+        let values = bpf::map(&self.object, map)?.lookup_percpu(&key.to_ne_bytes(), MapFlags::ANY);
+        Ok(values.context(|| "cannot read the receiver's counters".into())?.unwrap_or_default())
+    }
+
+    /// Sums up what all CPUs counted.
+    fn tally(&self) -> Result<Tally> {
+        let (slice_ns, slices) = self.slicing;
+        let slices: Vec<SliceTally> = (0..slices as u32).map(|slice| self.slice(slice)).collect::<Result<_>>()?;
+        let mut buckets = vec![0; BUCKETS];
+        for slice in &slices {
+            buckets.iter_mut().zip(&slice.buckets).for_each(|(sum, count)| *sum += count);
+        }
+        let max_ns = slices.iter().map(|slice| slice.max_ns).max().unwrap_or(0);
+        let Progress { stale, last_ns, duplicated, reordered, .. } = self.progress()?;
+        Ok(Tally {
+            received: slices.iter().map(|slice| slice.received).sum(),
+            received_bytes: slices.iter().map(|slice| slice.bytes).sum(),
+            duplicated,
+            reordered,
+            stale,
+            last_ns,
+            latency: Latency::from_buckets(&buckets, max_ns),
+            slice_ns,
+            slices,
+        })
     }
 
     /// Waits until all replies are there or no more come, and counts them.
@@ -151,17 +217,94 @@ impl Receiver {
         let began_ns = monotonic_ns();
         let (give_up_ns, quiet_ns) = (began_ns + DRAIN.as_nanos() as u64, QUIET.as_nanos() as u64);
         loop {
-            let tally = self.tally()?;
+            let Progress { received, last_ns, .. } = self.progress()?;
             let now = monotonic_ns();
-            if tally.received >= sent || now > tally.last_ns.max(began_ns) + quiet_ns || now > give_up_ns {
-                return Ok(tally);
+            if received >= sent || now > last_ns.max(began_ns) + quiet_ns || now > give_up_ns {
+                return self.tally();
             }
             std::thread::sleep(QUIET / 10);
         }
     }
 }
 
+impl Tally {
+    /// The course of a trial in which was sent for so long; the last slice has what came later too.
+    pub(crate) fn course(&self, send_ns: u64) -> Vec<Slice> {
+        let begun = (send_ns.div_ceil(self.slice_ns) as usize).clamp(1, self.slices.len());
+        let (kept, later) = self.slices.split_at(begun);
+        let mut kept = kept.to_vec();
+        if let Some(last) = kept.last_mut() {
+            later.iter().for_each(|slice| last.add(slice));
+        }
+        let told = kept.iter().enumerate().map(|(at, slice)| {
+            let at_ns = at as u64 * self.slice_ns;
+            let end_ns = if at + 1 == begun { send_ns.max(at_ns + 1) } else { at_ns + self.slice_ns };
+            let latency = Latency::from_buckets(&slice.buckets, slice.max_ns).summary();
+            Slice {
+                at_seconds: at_ns as f64 / 1e9,
+                seconds: (end_ns - at_ns) as f64 / 1e9,
+                completed: slice.received,
+                bytes: 0,
+                p50_ns: latency.p50_ns,
+                p99_ns: latency.p99_ns,
+                max_ns: latency.max_ns,
+            }
+        });
+        told.collect()
+    }
+}
+
+impl SliceTally {
+    fn add(&mut self, other: &Self) {
+        self.received += other.received;
+        self.bytes += other.bytes;
+        self.max_ns = self.max_ns.max(other.max_ns);
+        self.buckets.iter_mut().zip(&other.buckets).for_each(|(sum, count)| *sum += count);
+    }
+}
+
 /// The 64-bit words of a map's value.
 pub(crate) fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
     bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(received: &[u64]) -> Tally {
+        let slice = |received: &u64| {
+            let mut buckets = vec![0; BUCKETS];
+            buckets[*received as usize] = *received;
+            SliceTally { received: *received, bytes: 64 * received, max_ns: *received, buckets }
+        };
+        Tally {
+            received: received.iter().sum(),
+            received_bytes: 0,
+            duplicated: 0,
+            reordered: 0,
+            stale: 0,
+            last_ns: 0,
+            latency: Latency::new(),
+            slice_ns: 100_000_000,
+            slices: received.iter().map(slice).collect(),
+        }
+    }
+
+    #[test]
+    fn the_course_of_a_trial_has_all_its_slices_and_the_last_may_be_longer() {
+        let course = tally(&[10, 20, 30]).course(350_000_000);
+        let told: Vec<_> = course.iter().map(|slice| (slice.completed, slice.max_ns)).collect();
+        assert_eq!(told, [(10, 10), (20, 20), (30, 30)]);
+        assert!((course[2].seconds - 0.15).abs() < 1e-9 && (course[1].at_seconds - 0.1).abs() < 1e-9, "{course:?}");
+    }
+
+    #[test]
+    fn an_interrupted_trial_has_the_slices_that_had_begun_and_what_came_late_is_in_the_last() {
+        let course = tally(&[10, 20, 7, 0, 0]).course(150_000_000);
+        let told: Vec<_> = course.iter().map(|slice| (slice.completed, slice.max_ns)).collect();
+        assert_eq!(told, [(10, 10), (27, 20)]);
+        assert!((course[1].seconds - 0.05).abs() < 1e-9, "{course:?}");
+        assert_eq!(tally(&[0, 0]).course(0).len(), 1);
+    }
 }

@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use libbpf_rs::{Link, MapCore, MapFlags, Object};
 
 use super::frame::{self, Path, STAMP_LEN};
-use super::receiver::{Hook, Receiver};
+use super::receiver::{Expected, Hook, Receiver};
 use super::trial::{Offer, Outcome};
 use crate::bpf;
 use crate::error::{Context, Result};
@@ -22,6 +22,9 @@ use crate::signals::{self, monotonic_ns};
 
 /// Room for a batch of the longest frames, many times over: what limits is the core.
 const BUFFER_BYTES: u32 = 16 << 20;
+
+/// Time to tell the receiver of a trial before it begins.
+const LEAD_NS: u64 = 1_000_000;
 
 /// Frames that are made of each datagram where throughput is measured.
 const FRAMES: u32 = 8;
@@ -63,15 +66,20 @@ impl SocketFrames {
         let payload_len = offer.sizes.longest() - frame::headers_len(Family::of(self.path.target));
         // For latency frames come one by one.
         let frames = if offer.batch == 1 { 1 } else { FRAMES };
-        self.receiver.expect(self.trial, self.path.target.port(), 0, frames > 1)?;
         bpf::map(&self.multiply, "copies")?
             .update(&[0; 4], &(frames - 1).to_ne_bytes(), MapFlags::ANY)
             .context(|| "cannot say how many frames to make of a datagram".into())?;
         // Between two datagrams.
         let interval_ns = offer.rate_pps.map_or(0.0, |rate| 1e9 / rate * f64::from(frames));
-        let start_ns = monotonic_ns();
-        let end_ns = start_ns + offer.duration.as_nanos() as u64;
-        let (mut sent, mut now) = (0, start_ns);
+        let (start_ns, duration_ns) = (monotonic_ns() + LEAD_NS, offer.duration.as_nanos() as u64);
+        let (trial, server_port, copies) = (self.trial, self.path.target.port(), frames > 1);
+        self.receiver.expect(&Expected { trial, server_port, sample_mask: 0, copies, start_ns, duration_ns })?;
+        let end_ns = start_ns + duration_ns;
+        let mut sent = 0;
+        let mut now = monotonic_ns();
+        while now < start_ns {
+            now = monotonic_ns();
+        }
         while now < end_ns && !signals::stopping() {
             let due = if interval_ns > 0.0 { ((now - start_ns) as f64 / interval_ns) as u64 + 1 } else { u64::MAX };
             let count =
@@ -104,10 +112,10 @@ impl SocketFrames {
             attacked: 0,
             seconds: send_ns as f64 / 1e9,
             window_seconds: window_ns as f64 / 1e9,
+            slices: tally.course(send_ns),
             latency: tally.latency,
             from_sending: None,
             adherence: None,
-            slices: Vec::new(),
         })
     }
 }
