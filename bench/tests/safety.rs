@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use self::net::{BENCH, Net, bench, ip, trial};
+use self::net::{BENCH, Net, bench, ip, namespaces_of, signal, trial};
 
 const UDP: [&str; 5] = ["udp", "--interface", "bw0", "--target", "10.77.0.2:7"];
 
@@ -24,15 +24,6 @@ fn take(file: &PathBuf) -> Value {
     let text = std::fs::read_to_string(file).unwrap();
     std::fs::remove_file(file).unwrap();
     serde_json::from_str(&text).unwrap()
-}
-
-fn signal(pid: u32, name: &str) {
-    assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
-}
-
-fn namespaces_of(pid: u32) -> Vec<String> {
-    let text = ip(&["netns", "list"], "");
-    text.lines().filter(|line| line.starts_with(&format!("bw-bench-{pid}-"))).map(str::to_owned).collect()
 }
 
 /// Processes in namespaces.

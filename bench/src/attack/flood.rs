@@ -24,10 +24,17 @@ const FRAME_LEN: usize = 64;
 /// Frames that the kernel takes to the server at once.
 const BATCH: u32 = 64;
 
+/// What a flood sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sent {
+    pub frames: u64,
+    pub per_s: f64,
+}
+
 /// A flood that a thread sends. It ends on drop.
 pub(super) struct Flood {
     end: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<f64>>>,
+    thread: Option<JoinHandle<Result<Sent>>>,
 }
 
 impl Flood {
@@ -39,13 +46,13 @@ impl Flood {
         Self { end, thread: Some(thread) }
     }
 
-    /// Ends it, and says how many frames were sent a second.
+    /// Ends it, and says what was sent.
     ///
     /// # Errors
     /// The kernel refused to send.
-    pub(super) fn stop(mut self) -> Result<f64> {
+    pub(super) fn stop(mut self) -> Result<Sent> {
         self.end.store(true, Ordering::Relaxed);
-        let Some(thread) = self.thread.take() else { return Ok(0.0) };
+        let Some(thread) = self.thread.take() else { return Ok(Sent::default()) };
         thread.join().unwrap_or_else(|_| Err(Error::run("the flood panicked")))
     }
 }
@@ -58,7 +65,7 @@ impl Drop for Flood {
     }
 }
 
-fn send(kind: AttackKind, rate_pps: f64, ifindex: u32, path: &Path, ended: &AtomicBool) -> Result<f64> {
+fn send(kind: AttackKind, rate_pps: f64, ifindex: u32, path: &Path, ended: &AtomicBool) -> Result<Sent> {
     let object = bpf::load(bpf::GENERATE)?;
     let template = frame::request(path, FRAME_LEN);
     let program = bpf::program(&object, "generate")?;
@@ -73,5 +80,5 @@ fn send(kind: AttackKind, rate_pps: f64, ifindex: u32, path: &Path, ended: &Atom
         let [_, _, of_call] = plan::counters(&object)?;
         sent += of_call;
     }
-    Ok(sent as f64 / start.elapsed().as_secs_f64())
+    Ok(Sent { frames: sent, per_s: sent as f64 / start.elapsed().as_secs_f64() })
 }

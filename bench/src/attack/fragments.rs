@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{FloodArgs, Phase, Phases, Told, metrics, path, start_engine, sum, watching};
+use super::{FloodArgs, Phase, Phases, Told, arrived, frames, metrics, path, start_engine, sum, watching};
 use crate::compare::Lab;
 use crate::compare::rounds::brief;
 use crate::compare::table::Part;
@@ -116,10 +116,12 @@ impl<'lab> Bench<'lab> {
         let duration = Duration::from_secs_f64(args.seconds);
         let offer = Offer { attack, ..offer(load * self.loss_free_pps, duration) };
         let dropped = || metrics(&lab.pair.server).map(|counters| sum(&counters, "drops", "reason=\"fragment"));
-        let before = dropped()?;
+        let (before, arrived_before) = (dropped()?, arrived(lab));
         let (outcome, chunks) = watching(&lab.pair.server, "fragment_chunks", || self.sender.run(&offer))?;
         let dropped_ks = (dropped()? - before) as f64 / args.seconds / 1e3;
-        let figures = figures(load, &outcome, (attack, chunks, dropped_ks));
+        let mut figures = figures(load, &outcome, (attack, chunks, dropped_ks));
+        figures.insert(format!("frames-sent-{load}"), frames(outcome.sent + outcome.attacked));
+        figures.insert(format!("frames-arrived-{load}"), frames(arrived(lab) - arrived_before));
         let measure = format!("{}-{load}", phase.name());
         let trial = outcome.trial(&measure, (BackEnd::LiveFrames, Timestamps::Interface), &offer);
         Ok(Round { figures, trials: vec![trial], ..Round::default() })

@@ -33,6 +33,7 @@ use crate::netns::{self, ETHERNET_MTU, Family, INTERFACE, Shape};
 use crate::options::OutputArgs;
 use crate::process::{Readiness, Server};
 use crate::progress::Progress;
+use crate::result::figures::Figure;
 use crate::result::{Contender, Round};
 use crate::udp::SOURCE_PORT;
 use crate::udp::frame::Path;
@@ -241,6 +242,17 @@ fn metrics(namespace: &str) -> Result<Counters> {
         });
         reader.join().map_err(|_| Error::run("the reader of the metrics panicked"))?
     })
+}
+
+/// Frames that the driver at the server's end has given to the XDP program, whatever became of them.
+fn arrived(lab: &Lab) -> u64 {
+    let counters = losses::of_interface(&["ip", "netns", "exec", &lab.pair.server], INTERFACE);
+    counters.iter().filter(|(name, _)| name.ends_with("_xdp_packets")).map(|(_, value)| value).sum()
+}
+
+/// A number of frames, as a figure.
+fn frames(count: u64) -> Figure {
+    Figure::higher(Some(count as f64), "", false)
 }
 
 /// The sum of a family of counters, over all its labels, of those whose name contains `label`.

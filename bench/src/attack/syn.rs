@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::attempts::Attempts;
-use super::flood::Flood;
-use super::{FloodArgs, Phase, Phases, Told, metrics, path, start_engine, sum};
+use super::flood::{Flood, Sent};
+use super::{FloodArgs, Phase, Phases, Told, arrived, frames, metrics, path, start_engine, sum};
 use crate::compare::Lab;
 use crate::compare::rounds::brief;
 use crate::compare::table::Part;
@@ -104,7 +104,7 @@ impl Bench<'_> {
 
     /// The stream and the attempts for a phase; the flood lasts until the last attempt has ended.
     fn measure(&self, stream: &mut Streams, (direction, phase): (Direction, Phase)) -> Result<Round> {
-        let before = metrics(&self.lab.pair.server)?;
+        let (before, arrived_before) = (metrics(&self.lab.pair.server)?, arrived(self.lab));
         let flood =
             phase.frames(AttackKind::Syn).map(|kind| Flood::start(kind, self.args.rate, self.client.index, self.path));
         let attempts = Attempts::default();
@@ -118,7 +118,7 @@ impl Bench<'_> {
             attempts.end();
             outcome
         });
-        let flood_pps = flood.map_or(Ok(0.0), Flood::stop)?;
+        let Sent { frames: flood_frames, per_s: flood_pps } = flood.map_or(Ok(Sent::default()), Flood::stop)?;
         let outcome = outcome.map_err(|error| Error::run(format!("the established connection: {error}")))?;
         let after = metrics(&self.lab.pair.server)?;
         let grown = |family: &str| sum(&after, family, "").saturating_sub(sum(&before, family, "")) as f64;
@@ -127,6 +127,8 @@ impl Bench<'_> {
             (name.into(), Figure::higher(Some(outcome.goodput_gbps()), "Gb/s", false)),
             (format!("{name}-busy"), Figure::lower(Some(100.0 * client_busy), "%", false)),
             (format!("{name}-flood"), Figure::higher(Some(flood_pps / 1e3), "k/s", false)),
+            (format!("{name}-flood-sent"), frames(flood_frames)),
+            (format!("{name}-frames-arrived"), frames(arrived(self.lab) - arrived_before)),
             (format!("{name}-engine-received"), Figure::higher(Some(grown("received_total")), "", false)),
             (format!("{name}-engine-ring-full"), Figure::lower(Some(grown("xdp_rx_ring_full")), "", false)),
         ]);

@@ -170,3 +170,20 @@ pub(crate) fn trial(document: &Value) -> &Value {
     assert_eq!(trials.len(), 1, "{document}");
     &trials[0]
 }
+
+/// Sends a signal to a process.
+///
+/// # Panics
+/// If there is no such process.
+pub(crate) fn signal(pid: u32, name: &str) {
+    assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
+}
+
+/// Namespaces that a load generator of this number made for itself and that are still there.
+///
+/// # Panics
+/// Without iproute2.
+pub(crate) fn namespaces_of(pid: u32) -> Vec<String> {
+    let text = ip(&["netns", "list"], "");
+    text.lines().filter(|line| line.starts_with(&format!("bw-bench-{pid}-"))).map(str::to_owned).collect()
+}
