@@ -124,6 +124,27 @@ impl Outcome {
         per_second(self.received_bytes, self.window_seconds) * 8e-9
     }
 
+    /// Nothing came of it.
+    #[cfg(test)]
+    pub(crate) fn empty() -> Self {
+        Self {
+            asked_pps: None,
+            sent: 0,
+            received: 0,
+            received_bytes: 0,
+            duplicated: 0,
+            reordered: 0,
+            stale: 0,
+            attacked: 0,
+            seconds: 0.0,
+            window_seconds: 0.0,
+            latency: Latency::new(),
+            from_sending: None,
+            adherence: None,
+            slices: Vec::new(),
+        }
+    }
+
     pub(crate) fn sent_pps(&self) -> f64 {
         per_second(self.sent, self.seconds)
     }
@@ -207,22 +228,8 @@ mod tests {
     use super::*;
 
     fn outcome(asked_pps: Option<f64>, sent: u64, received: u64) -> Outcome {
-        Outcome {
-            asked_pps,
-            sent,
-            received,
-            received_bytes: 64 * received,
-            duplicated: 0,
-            reordered: 0,
-            stale: 0,
-            attacked: 0,
-            seconds: 0.5,
-            window_seconds: 0.5,
-            latency: Latency::new(),
-            from_sending: None,
-            adherence: None,
-            slices: Vec::new(),
-        }
+        let received_bytes = 64 * received;
+        Outcome { asked_pps, sent, received, received_bytes, seconds: 0.5, window_seconds: 0.5, ..Outcome::empty() }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use self::measure::Bench;
+use self::measure::{Bench, LATE};
 pub(crate) use self::measure::{START, latency_pps};
 use self::servers::{DPDK, TESTPMD};
 use super::others::BASELINE;
@@ -16,6 +16,7 @@ use super::table::{self, Part};
 use super::{Lab, RoundArgs, bars, buffers, contestant, mark_baseline, rounds};
 use crate::error::{Error, Result};
 use crate::netns::{ETHERNET_MTU, Family, Shape};
+use crate::result::{Contender, Round};
 use crate::udp::frame;
 
 const EXAMPLES: &str = "Examples:
@@ -77,6 +78,19 @@ pub(crate) fn network(shape: Shape, frame_len: usize) -> String {
     format!("{shape}, GRO on at the server's end (live frames need it), default offloads otherwise{checksums}")
 }
 
+/// How often latency was measured anew, if it was.
+fn measured_anew(servers: &[Contender]) -> Option<String> {
+    let rounds = || servers.iter().flat_map(|server| &server.rounds);
+    let late = |round: &Round| round.trials.iter().filter(|trial| trial.measure == LATE).count();
+    let (again, times) = (rounds().filter(|round| late(round) > 0).count(), rounds().map(late).sum::<usize>());
+    (times > 0).then(|| {
+        format!(
+            "Latency measured anew, as the generator was late: in {again} of {} rounds, {times} times in all.",
+            rounds().count()
+        )
+    })
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -106,6 +120,7 @@ pub(super) fn run(args: &UdpArgs) -> Result<()> {
             format!("p50, p99: from the intended time, at {} frames a second.", latency_pps(frame_len)),
             format!("Trials of {seconds} s, of latency twice as long."),
         ];
+        notes.extend(measured_anew(&document.servers));
         if without_dpdk && only.is_empty() {
             notes.push(format!("{TESTPMD} is not installed and was left out: `{DPDK}`"));
         }
@@ -114,4 +129,37 @@ pub(super) fn run(args: &UdpArgs) -> Result<()> {
     }
     args.rounds.output.write(&document)?;
     rounds::end(&document.servers, ended)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::{BackEnd, Timestamps};
+    use crate::udp::sizes::Sizes;
+    use crate::udp::trial::{Offer, Outcome};
+
+    #[test]
+    fn how_often_latency_was_measured_anew_is_told_by_rounds_and_times() {
+        let outcome = Outcome::empty();
+        let trial = |measure: &str| {
+            let offer = Offer::constant(1.0, Duration::from_secs(1), Sizes::one(64));
+            outcome.trial(measure, (BackEnd::LiveFrames, Timestamps::Interface), &offer)
+        };
+        let round = |measures: &[&str]| Round {
+            trials: measures.iter().map(|measure| trial(measure)).collect(),
+            ..Round::default()
+        };
+        let server = |rounds: &[&[&str]]| Contender {
+            name: "x".into(),
+            description: String::new(),
+            baseline: false,
+            rounds: rounds.iter().map(|measures| round(measures)).collect(),
+        };
+        assert_eq!(measured_anew(&[server(&[&["search", "latency"]])]), None);
+        let told = measured_anew(&[
+            server(&[&["latency"], &[LATE, LATE, "latency"]]),
+            server(&[&[LATE, "latency"], &["latency"], &["latency"]]),
+        ]);
+        assert!(told.unwrap().ends_with("in 2 of 5 rounds, 3 times in all."));
+    }
 }
