@@ -2,17 +2,16 @@
 //!
 //! Run it with `cargo run -p barewire --example in_memory`.
 //!
-//! [`Stack`] turns frames into frames; [`Worker`] moves them between a stack and a [`Device`]. Both take the
-//! time as an argument. So whoever brings a device and a clock of their own (a simulator, a test, another
-//! driver) runs the very code that runs on AF_XDP.
+//! [`Stack`] turns frames into frames; [`Worker`] moves them between a stack and a device. Both take the time as an
+//! argument. So whoever brings a clock and a device, such as [`Memory`] or one of their own (a simulator, another driver),
+//! runs the very code that runs on AF_XDP.
 
-use std::collections::VecDeque;
 use std::error::Error;
 use std::net::Ipv4Addr;
 
 use barewire::apps::echo::Echo;
-use barewire::base::{Burst, ChunkSize, Instant, Umem, UmemConfig};
-use barewire::device::{Device, DeviceCounters};
+use barewire::base::{ChunkSize, Instant, Umem, UmemConfig};
+use barewire::device::Memory;
 use barewire::link::address::Probing;
 use barewire::link::neighbor::NeighborConfig;
 use barewire::stack::{Stack, StackConfig};
@@ -26,39 +25,6 @@ const OUR_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 const PEER_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-
-/// A wire that is two lists of frames.
-#[derive(Default)]
-struct Memory {
-    arriving: VecDeque<Vec<u8>>,
-    sent: Vec<Vec<u8>>,
-}
-
-impl Device for Memory {
-    /// A device brings each frame into a chunk of the packet memory, and gives the chunk away with it.
-    fn receive(&mut self, umem: &mut Umem, burst: &mut Burst) {
-        while burst.room() > 0
-            && let Some(bytes) = self.arriving.pop_front()
-        {
-            let Some(mut frame) = umem.alloc() else { return };
-            assert!(umem.set_len(&mut frame, bytes.len()), "longer than a chunk");
-            umem.bytes_mut(&mut frame).copy_from_slice(&bytes);
-            burst.push(frame).expect("there was room");
-        }
-    }
-
-    /// Whatever it sends it owns, until it has put the chunk back on the free list.
-    fn transmit(&mut self, umem: &mut Umem, burst: &mut Burst) {
-        for frame in burst.drain() {
-            self.sent.push(umem.bytes(&frame).to_vec());
-            umem.free(frame);
-        }
-    }
-
-    fn counters(&mut self) -> DeviceCounters {
-        DeviceCounters::default()
-    }
-}
 
 fn main() -> Result<(), Box<dyn Error>> {
     let config = StackConfig {
@@ -89,10 +55,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     // One datagram comes in, one turn is made a millisecond later by our clock, one datagram goes out.
     let request = datagram(b"hello, barewire");
     println!("in:  {} bytes, 10.0.0.1:40000 -> 10.0.0.2:7", request.len());
-    worker.device_mut().arriving.push_back(request);
+    worker.device_mut().deliver(request);
     worker.turn(Instant::from_ns(1_000_000));
 
-    let reply = worker.device_mut().sent.pop().ok_or("no answer")?;
+    let reply = worker.device_mut().take_sent().pop().ok_or("no answer")?;
     let header = ethernet::Header::parse(&reply).map_err(|reason| reason.name())?;
     let packet = ipv4::Packet::parse(&reply[ethernet::LEN..]).map_err(|reason| reason.name())?;
     let echo = udp::Packet::parse(packet.payload()).map_err(|reason| reason.name())?;

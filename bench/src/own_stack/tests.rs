@@ -1,6 +1,5 @@
 //! The clients against servers of the engine, over a wire in memory: no kernel, no interface, no permission.
 
-use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -8,9 +7,9 @@ use barewire::app::{Answer, App, Connection, Datagram};
 use barewire::apps::chargen::Chargen;
 use barewire::apps::discard::Discard;
 use barewire::apps::echo::Echo;
-use barewire::base::{Burst, ChunkSize, Instant, Umem, UmemConfig};
+use barewire::base::{ChunkSize, Instant, Umem, UmemConfig};
 use barewire::clock;
-use barewire::device::{Device, DeviceCounters};
+use barewire::device::Memory;
 use barewire::link::address::Probing;
 use barewire::link::neighbor::NeighborConfig;
 use barewire::network::reassembly::ReassemblyConfig;
@@ -32,37 +31,6 @@ const PORT: u16 = 7;
 const CHUNKS: u32 = 16_384;
 /// Long enough for something to happen on a machine that is busy with other tests.
 const DURATION: Duration = Duration::from_millis(250);
-
-/// One end of the wire.
-#[derive(Default)]
-struct Memory {
-    arriving: VecDeque<Vec<u8>>,
-    sent: Vec<Vec<u8>>,
-}
-
-impl Device for Memory {
-    fn receive(&mut self, umem: &mut Umem, burst: &mut Burst) {
-        while burst.room() > 0
-            && let Some(bytes) = self.arriving.pop_front()
-        {
-            let Some(mut frame) = umem.alloc() else { return };
-            assert!(umem.set_len(&mut frame, bytes.len()), "longer than a chunk");
-            umem.bytes_mut(&mut frame).copy_from_slice(&bytes);
-            burst.push(frame).expect("there was room");
-        }
-    }
-
-    fn transmit(&mut self, umem: &mut Umem, burst: &mut Burst) {
-        for frame in burst.drain() {
-            self.sent.push(umem.bytes(&frame).to_vec());
-            umem.free(frame);
-        }
-    }
-
-    fn counters(&mut self) -> DeviceCounters {
-        DeviceCounters::default()
-    }
-}
 
 fn mac(host: [u8; 4]) -> Mac {
     Mac([2, 0, 0, 0, 0, host[3]])
@@ -113,9 +81,9 @@ fn run<T, C: App, S: App>(
     let give_up = clock::now() + Duration::from_secs(20);
     loop {
         client.turn(clock::now());
-        server.device_mut().arriving.extend(client.device_mut().sent.drain(..));
+        client.device_mut().exchange(server.device_mut());
         server.turn(clock::now());
-        client.device_mut().arriving.extend(server.device_mut().sent.drain(..));
+        client.device_mut().exchange(server.device_mut());
         if let Ok(told) = told.try_recv() {
             return (told, server);
         }

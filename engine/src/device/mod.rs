@@ -1,12 +1,14 @@
 //! Devices: what frames come from and go to. Sees frames and memory, never the stack.
 //!
 //! [`AfXdp`] is the device for production, on rings of our own. With the cargo feature `xsk-rs` there is a
-//! second one on the crate of that name: the same in everything but speed, to check the first one against.
+//! second one on the crate of that name: the same in everything but speed, to check the first one against. [`Memory`]
+//! needs neither a NIC nor a kernel, and is for tests of what runs on the stack.
 
 mod af_xdp;
 mod bind;
 mod config;
 mod error;
+mod memory;
 #[cfg(feature = "xsk-rs")]
 mod xsk_rs;
 
@@ -16,6 +18,7 @@ use std::time::Duration;
 pub use self::af_xdp::AfXdp;
 pub use self::config::{BindMode, Granted, RingSizes, SocketConfig, most_mtu, most_mtu_of_chain};
 pub use self::error::OpenError;
+pub use self::memory::Memory;
 #[cfg(feature = "xsk-rs")]
 pub use self::xsk_rs::XskRs;
 use crate::base::{Burst, Umem};
