@@ -201,7 +201,13 @@ fn live_frames_tell_their_course_slice_by_slice() {
     let net = Net::new("course");
     let _server = net.serve("kernel-epoll");
     let live = ["udp", "--interface", "bw0", "--target", ECHO, "--duration", "1.25", "--rate", "8000"];
-    let report = net.measure(&[&live[..], &["--arrivals", "ramp"]].concat());
+    let file = std::env::temp_dir().join(format!("{}.html", net.client));
+    let report = net.measure(&[&live[..], &["--arrivals", "ramp", "--html", file.to_str().unwrap()]].concat());
+    let page = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    for told in ["throughput, ", "BPF live frames", "time, s"] {
+        assert!(page.contains(told), "the page does not tell {told}");
+    }
     let slices = trial(&report)["slices"].as_array().unwrap();
     assert_eq!(slices.len(), 12, "{report}");
     let completed: Vec<u64> = slices.iter().map(|slice| slice["completed"].as_u64().unwrap()).collect();

@@ -1,8 +1,8 @@
 //! Lengths of frames: one for all, or a mix in which several take turns.
 //!
 //! A mix is a short pattern of lengths that is gone through again and again. It is the same in every run and for every
-//! sender, and in it each length comes as evenly as it can: `64:7,594:4,1518:1` is
-//! `64 594 64 64 594 64 1518 64 594 64 64 594`, or one of its rotations.
+//! sender, and in it each length comes as evenly as it can: `64:7,594:4,1514:1` is
+//! `64 594 64 64 594 64 1514 64 594 64 594 64`.
 
 use serde::{Deserialize, Serialize};
 
@@ -197,13 +197,10 @@ mod tests {
     #[test]
     fn each_length_has_its_weight_in_a_pattern_and_comes_evenly() {
         let sizes = mix("64:7,594:4,1514:1");
-        assert_eq!(sizes.pattern().len(), 12);
+        assert_eq!(sizes.pattern(), [64, 594, 64, 64, 594, 64, 1514, 64, 594, 64, 594, 64]);
         let weights: Vec<(u32, u32)> = sizes.shares().iter().map(|share| (share.size_bytes, share.weight)).collect();
         assert_eq!(weights, [(64, 7), (594, 4), (1514, 1)]);
-        // Of four in a row at least one is of 594 bytes, and never more than two of 64 stand together.
         let two: Vec<u16> = sizes.pattern().repeat(2);
-        assert!(two.windows(4).all(|four| four.contains(&594)), "{two:?}");
-        assert!(two.windows(3).all(|three| three.iter().any(|len| *len != 64)), "{two:?}");
         assert!((0..24).all(|sequence| sizes.len_of(sequence) == usize::from(two[sequence as usize])));
         assert!((sizes.mean() - (7.0 * 64.0 + 4.0 * 594.0 + 1514.0) / 12.0).abs() < 1e-9);
     }
