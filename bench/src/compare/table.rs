@@ -88,6 +88,11 @@ fn print_ratios(servers: &[Contender], baseline: &Contender, figures: &[String])
     print_columns_of(&lines);
 }
 
+/// Whether other programs had the cores of generator or server in any round.
+fn is_disturbed(server: &Contender) -> bool {
+    server.rounds.iter().any(watch::disturbed)
+}
+
 /// What may be said of one build against the other.
 fn print_verdict(server: &Contender, baseline: &Contender, figures: &[&String]) {
     let differences =
@@ -99,26 +104,30 @@ fn print_verdict(server: &Contender, baseline: &Contender, figures: &[&String]) 
         [(**name).clone(), format!("{:.3}", difference.ratio), interval, difference.verdict.text().into()]
     });
     columns::print_columns(["figure", "ratio", "95 % interval", "verdict"], rows.collect());
-    let sure = |verdict| matches!(verdict, Verdict::Better | Verdict::Worse);
-    let differ: Vec<String> = told
-        .iter()
-        .filter(|(_, difference)| sure(difference.verdict))
-        .map(|(name, difference)| format!("{name} {}", difference.verdict.text()))
-        .collect();
     let unknown: Vec<&str> = told
         .iter()
         .filter(|(_, difference)| difference.verdict == Verdict::Unknown)
         .map(|(name, _)| name.as_str())
         .collect();
-    let verdict = match differ.as_slice() {
-        [] if unknown.len() == told.len() => "too few rounds: five at least, each with its figures".to_owned(),
-        [] => Verdict::NoDifference.text().to_owned(),
-        differ => differ.join(", "),
-    };
     if !unknown.is_empty() {
         println!("\nnothing is said of {}: too few rounds had it", unknown.join(", "));
     }
-    println!("\nverdict: {verdict}");
+    let verdicts: Vec<(&str, Verdict)> = told.iter().map(|(name, told)| (name.as_str(), told.verdict)).collect();
+    println!("\nverdict: {}", verdict(&verdicts, is_disturbed(server) || is_disturbed(baseline)));
+}
+
+/// All figures in a sentence; `disturbed` is whether other programs had the cores in any round.
+fn verdict(figures: &[(&str, Verdict)], disturbed: bool) -> String {
+    let sure = figures.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Better | Verdict::Worse));
+    let differ: Vec<String> = sure.map(|(name, verdict)| format!("{name} {}", verdict.text())).collect();
+    if !differ.is_empty() {
+        let doubt = if disturbed { "; but other programs had the cores, so it may be theirs" } else { "" };
+        return differ.join(", ") + doubt;
+    }
+    if figures.iter().all(|(_, verdict)| *verdict == Verdict::Unknown) {
+        return "too few rounds: five at least, each with its figures".into();
+    }
+    Verdict::NoDifference.text().into()
 }
 
 /// The unit of a figure, from whoever has it.
@@ -135,6 +144,17 @@ fn cell(server: &Contender, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_verdict_names_what_differs_and_doubts_it_where_the_cores_were_shared() {
+        let figures = [("peak", Verdict::Worse), ("p50", Verdict::NoDifference), ("p99", Verdict::Unknown)];
+        assert_eq!(verdict(&figures, false), "peak worse");
+        assert!(verdict(&figures, true).starts_with("peak worse; but other programs"));
+        for disturbed in [false, true] {
+            assert_eq!(verdict(&figures[1..], disturbed), "no difference");
+            assert!(verdict(&figures[2..], disturbed).starts_with("too few rounds"));
+        }
+    }
     use crate::result::Round;
     use crate::result::figures::{Figure, Figures};
 
