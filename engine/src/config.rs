@@ -14,7 +14,6 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::apps::services::ServicePorts;
-use crate::network::DEFAULT_HOP_LIMIT;
 use crate::network::autoconf::Slaac;
 use crate::network::route::Route;
 use crate::stack::Marking;
@@ -146,7 +145,7 @@ pub struct Options {
     /// Neighbor whose MAC address is not asked for, and that nobody on the link can change. May be given several times
     #[arg(long, value_name = "ADDR=MAC")]
     pub neighbor: Vec<StaticNeighbor>,
-    /// Hops that packets may take [default: 64]
+    /// Hops that packets may take [default: 64, and of IPv6 what routers say, where --accept-ra listens to them]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     pub hop_limit: Option<u8>,
     /// Differentiated Services code point of packets, 0 to 63 [default: 0, and in answers that of the request]
@@ -382,13 +381,12 @@ impl Options {
     }
 
     fn marking(&self) -> Result<Marking, ConfigError> {
-        let hop_limit = self.hop_limit.unwrap_or(DEFAULT_HOP_LIMIT);
-        if hop_limit == 0 {
+        if self.hop_limit == Some(0) {
             return Err(invalid("--hop-limit", 0, "no packet would leave; give 1 to 255"));
         }
         match self.dscp {
             Some(dscp) if dscp > 63 => Err(invalid("--dscp", dscp, "a code point has six bits; give 0 to 63")),
-            dscp => Ok(Marking { hop_limit, dscp }),
+            dscp => Ok(Marking { hop_limit: self.hop_limit, dscp }),
         }
     }
 
@@ -515,7 +513,7 @@ mod tests {
         let neighbor = (IpAddress::v4([10, 0, 0, 9].into()), Mac([2, 0, 0, 0, 0, 9]));
         assert_eq!(
             (&settings.neighbors[..], settings.marking),
-            (&[neighbor][..], Marking { hop_limit: 32, dscp: Some(46) })
+            (&[neighbor][..], Marking { hop_limit: Some(32), dscp: Some(46) })
         );
         assert_eq!((settings.mode, settings.idle), (Mode::ZeroCopy, IdleMode::Poll));
         assert!(settings.huge_pages && settings.pacing);

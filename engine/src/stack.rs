@@ -21,6 +21,7 @@ mod connection;
 mod egress;
 mod fragments;
 mod groups;
+mod hop_limits;
 mod icmp;
 mod ingress;
 mod long;
@@ -41,7 +42,6 @@ use crate::base::{Burst, DropReason, Frame, FrameQueue, Instant, Umem, UnsentRea
 use crate::counters::StackCounters;
 use crate::link::address::{Addresses, Probing};
 use crate::link::neighbor::{Advertisement, NeighborConfig, Neighbors};
-use crate::network::DEFAULT_HOP_LIMIT;
 use crate::network::autoconf::{AutoconfConfig, Slaac};
 use crate::network::identification::Identifications;
 use crate::network::path_mtu::PathMtus;
@@ -57,6 +57,7 @@ use crate::wire::membership::Query;
 use crate::wire::ndp::RouterAdvertisement;
 use autoconf::Configured;
 use egress::{Egress, Way};
+use hop_limits::HopLimits;
 use outbox::Turn;
 use ways::Ways;
 
@@ -102,19 +103,13 @@ pub struct StackConfig {
 }
 
 /// How packets of ours are marked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marking {
-    /// Hops that they may take, unless an application says otherwise.
-    pub hop_limit: u8,
+    /// Hops that they may take, unless an application says otherwise; `None`: 64, and of IPv6 what routers say.
+    pub hop_limit: Option<u8>,
     /// The Differentiated Services code point that they carry (RFC 2474), unless an application says otherwise; `None`: zero,
     /// and in answers that of the request.
     pub dscp: Option<u8>,
-}
-
-impl Default for Marking {
-    fn default() -> Self {
-        Self { hop_limit: DEFAULT_HOP_LIMIT, dscp: None }
-    }
 }
 
 /// What happened that somebody outside has to know.
@@ -127,7 +122,14 @@ pub enum Event {
     /// Another host claims an address that we use; it was told that it is ours.
     Contested(IpAddress, Mac),
     /// A neighbor told its MAC address: another worker of the same addresses may be searching for it.
-    Neighbor(IpAddress, Mac),
+    Neighbor {
+        /// The neighbor.
+        address: IpAddress,
+        /// Its MAC address.
+        mac: Mac,
+        /// Whether it answered a question of one of them, and so gets what is sent to it.
+        solicited: bool,
+    },
     /// A router asks who is in which group, of IPv4 where that is true: another worker reports.
     Query(Query, bool),
     /// A router showed itself by this address: other workers of the same addresses make the same of it.
@@ -268,8 +270,11 @@ impl<A: App> Stack<A> {
                 prefer_temporary: config.autoconf.is_some_and(|autoconf| autoconf.slaac == Slaac::Temporary),
                 neighbors: Neighbors::new(&config.neighbors, config.secret),
                 members: groups::members(config, now),
-                marking: config.marking,
-                tcp_hop_limit: config.tcp.as_ref().map_or(DEFAULT_HOP_LIMIT, |tcp| tcp.ttl),
+                dscp: config.marking.dscp,
+                hop_limits: HopLimits::new(config.marking.hop_limit),
+                tcp_hop_limits: HopLimits::new(
+                    config.tcp.as_ref().and_then(|tcp| tcp.ttl).or(config.marking.hop_limit),
+                ),
                 own_queue: config.own_queue.clone(),
                 ways: Ways::new(),
                 upkeep_at: Instant::ZERO,
@@ -355,8 +360,7 @@ impl<A: App> Stack<A> {
         self.run_autoconf(now, umem, out);
         // RFC 4862, section 5.4.2: a node joins the solicited-node group of an address before it probes for it.
         self.egress.transmit_reports(now, umem, out);
-        let app = &mut self.app;
-        self.egress.transmit_questions(now, umem, out, |packet| icmp::tell_unreachable(app, now, packet));
+        self.transmit_questions(now, umem, out);
         self.take_changes(now);
         if !self.ready && self.egress.addresses.all_preferred() {
             self.ready = true;
@@ -402,8 +406,9 @@ impl<A: App> Stack<A> {
     }
 
     /// Hears of a neighbor from another worker: it is entered if it is known or searched for here.
-    pub fn confirm_neighbor(&mut self, address: IpAddress, mac: Mac, now: Instant) {
-        self.egress.neighbors.advertised(address, Advertisement::arp_reply(mac), now);
+    pub fn confirm_neighbor(&mut self, address: IpAddress, mac: Mac, solicited: bool, now: Instant) {
+        let told = Advertisement { solicited, ..Advertisement::arp_reply(mac) };
+        self.egress.neighbors.advertised(address, told, now);
     }
 
     /// Tells the neighbors anew where our addresses are.

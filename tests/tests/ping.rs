@@ -178,7 +178,7 @@ fn traceroute_shows_each_router_in_order() {
     for at in 0..2 {
         for options in [&[][..], &["--icmp"], &["--icmp", "-q", "1"], &["-q", "10"]] {
             let traced = path.barewire(&[&["traceroute", Path::HOST[at]], options].concat());
-            let header = format!("traceroute to {}, 30 hops max, 60 byte packets", Path::HOST[at]);
+            let header = format!("traceroute to {}, 30 hops max, {} byte packets", Path::HOST[at], [60, 80][at]);
             assert_said(&traced, 0, &[&header, " 1  ", " 2  ", " 3  "]);
             let wanted = [Path::ROUTER_1[at], Path::ROUTER_2[at], Path::HOST[at]];
             assert_eq!(hops(&traced), wanted, "{}", said(&traced));

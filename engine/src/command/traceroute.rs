@@ -23,8 +23,9 @@ use super::host::{
     HostOptions, STOPPING, check_destination, identifier, ms, other_queue, seconds, told_to_stop, unless_closed,
 };
 
-/// Bytes of a packet, as traceroute(8) has it.
+/// Bytes of a packet of either family, as traceroute(8) has it: both carry as much.
 const PACKET_LEN: u16 = 60;
+const PACKET_LEN_V6: u16 = 80;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -92,7 +93,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         max_hops,
         probes,
         wait,
-        packet_len: PACKET_LEN,
+        packet_len: if destination.is_ipv4() { PACKET_LEN } else { PACKET_LEN_V6 },
         find_mtu: mtu,
         // As a port it is one that no service has.
         identifier: identifier | 0x8000,

@@ -38,7 +38,7 @@ const GUARD: Duration = Duration::from_secs(4);
 #[derive(Clone, Debug)]
 pub(super) enum News {
     /// A neighbor told its MAC address.
-    Neighbor(IpAddress, Mac),
+    Neighbor { address: IpAddress, mac: Mac, solicited: bool },
     /// The addresses are ours to use.
     AddressesSettled,
     /// A router asks who is in which group, of IPv4 where that is true.
@@ -262,7 +262,9 @@ impl Housekeeping {
         // No more than it holds: others may go on writing.
         for news in std::iter::from_fn(|| mailbox.pop()).take(mailbox.capacity()) {
             match news {
-                News::Neighbor(address, mac) => worker.stack_mut().confirm_neighbor(address, mac, now),
+                News::Neighbor { address, mac, solicited } => {
+                    worker.stack_mut().confirm_neighbor(address, mac, solicited, now);
+                }
                 News::Router(source, told) => worker.stack_mut().hear_of_router(&told, source, now),
                 News::Address(address, news) => worker.stack_mut().hear_of_address(address, news, now),
                 News::Query(query, is_v4) => worker.stack_mut().hear_query(&query, is_v4, now),
@@ -315,7 +317,9 @@ impl Housekeeping {
                     self.common.tell_followers(&News::Address(address, news));
                     self.send(Word::Address(address, news));
                 }
-                Event::Neighbor(address, mac) => self.common.gossip(Some(self.index), News::Neighbor(address, mac)),
+                Event::Neighbor { address, mac, solicited } => {
+                    self.common.gossip(Some(self.index), News::Neighbor { address, mac, solicited });
+                }
             }
         }
     }

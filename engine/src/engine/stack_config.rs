@@ -85,7 +85,6 @@ fn tcp_config(settings: &Settings, plan: &Plan, mtu: u16) -> TcpConfig {
         chunks: tcp_chunks(settings, plan),
         source_ports: settings.source_ports.clone(),
         mtu,
-        ttl: settings.marking.hop_limit,
         chunk_room: plan.chunk_size.room(),
         ..TcpConfig::default()
     }

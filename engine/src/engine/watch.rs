@@ -136,7 +136,10 @@ impl Watch {
             }
             nic::News::KernelGainedAddress(_) | nic::News::KernelLostAddress(_) => {}
             nic::News::RoutesChanged => self.let_routes_settle(),
-            nic::News::NeighborChanged(address, Some(mac)) => common.gossip(None, News::Neighbor(address.into(), mac)),
+            // Whether it answered lately the kernel does not say.
+            nic::News::NeighborChanged(address, Some(mac)) => {
+                common.gossip(None, News::Neighbor { address: address.into(), mac, solicited: false });
+            }
             // What we know of it ourselves may be better.
             nic::News::NeighborChanged(_, None) => {}
             nic::News::Overrun => {

@@ -21,6 +21,8 @@ pub enum Verdict {
         address: Ipv4Addr,
         /// Its MAC address.
         mac: Mac,
+        /// Whether it answers a question of ours.
+        solicited: bool,
         /// Whether it was known or searched for here.
         known: bool,
     },
@@ -69,7 +71,7 @@ pub fn receive(
         neighbors.merge(sender, mac, now)
     };
     if known || for_us {
-        Verdict::Heard { address: packet.sender, mac: packet.sender_mac, known }
+        Verdict::Heard { address: packet.sender, mac: packet.sender_mac, solicited: for_us, known }
     } else {
         Verdict::Drop(DropReason::ArpNotForUs)
     }
@@ -139,10 +141,10 @@ mod tests {
         let state = |host: &Host| host.neighbors.state(PEER.into(), Instant::ZERO);
         host.receive(Operation::Request, PEER, OURS);
         assert_eq!(state(&host), Some(State::Stale));
-        let expected = Verdict::Heard { address: PEER, mac: PEER_MAC, known: true };
-        assert_eq!(host.receive(Operation::Request, PEER, PEER), expected, "gratuitous, of one that is known");
+        let heard = |solicited| Verdict::Heard { address: PEER, mac: PEER_MAC, solicited, known: true };
+        assert_eq!(host.receive(Operation::Request, PEER, PEER), heard(false), "gratuitous, of one that is known");
         assert_eq!(state(&host), Some(State::Stale));
-        assert_eq!(host.receive(Operation::Reply, PEER, OURS), expected);
+        assert_eq!(host.receive(Operation::Reply, PEER, OURS), heard(true));
         assert_eq!(state(&host), Some(State::Reachable));
     }
 
@@ -157,7 +159,7 @@ mod tests {
     #[test]
     fn an_unsolicited_reply_teaches_nothing() {
         let mut host = Host::new(Probing::Off);
-        let expected = Verdict::Heard { address: PEER, mac: PEER_MAC, known: false };
+        let expected = Verdict::Heard { address: PEER, mac: PEER_MAC, solicited: true, known: false };
         assert_eq!(host.receive(Operation::Reply, PEER, OURS), expected);
         assert_eq!(host.receive(Operation::Request, PEER, PEER), Verdict::Drop(DropReason::ArpNotForUs), "gratuitous");
         assert_eq!(host.mac(PEER), None);

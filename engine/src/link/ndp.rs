@@ -25,6 +25,8 @@ pub enum Verdict {
         address: Ipv6Addr,
         /// Its MAC address, unless it said only that it is there.
         mac: Option<Mac>,
+        /// Whether it answers a question of ours.
+        solicited: bool,
         /// Whether it was known or searched for here.
         known: bool,
     },
@@ -107,7 +109,7 @@ fn advertised(
     let Advertisement { solicited, override_, router, target_mac, .. } = *told;
     let told = neighbor::Advertisement { mac: target_mac, solicited, override_, router };
     let known = neighbors.advertised(target.into(), told, now);
-    Verdict::Heard { address: target, mac: target_mac, known }
+    Verdict::Heard { address: target, mac: target_mac, solicited, known }
 }
 
 fn conflict(target: Ipv6Addr, mac: Mac, addresses: &mut Addresses, now: Instant) -> Verdict {
@@ -212,7 +214,7 @@ mod tests {
     #[test]
     fn news_of_strangers_teach_nothing() {
         let mut host = Host::new(Probing::Off);
-        let expected = Verdict::Heard { address: PEER, mac: Some(PEER_MAC), known: false };
+        let expected = Verdict::Heard { address: PEER, mac: Some(PEER_MAC), solicited: false, known: false };
         assert_eq!(host.receive(tells(PEER, PEER_MAC), PEER), expected);
         assert_eq!(host.mac(PEER), None);
     }

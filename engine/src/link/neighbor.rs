@@ -41,14 +41,15 @@ const REACHABLE_TIME: Duration = Duration::from_secs(30);
 /// How long a neighbor that is sent to may take to show by other ways that it is there, before it is asked (RFC 4861,
 /// section 10).
 const DELAY_FIRST_PROBE_TIME: Duration = Duration::from_secs(5);
-/// Time between two solicitations (RFC 4861, section 10, `RETRANS_TIMER`; RFC 1122, section 2.3.2.1).
+/// Time between two solicitations (RFC 4861, section 10, `RETRANS_TIMER`, unless routers have another one; RFC 1122, section
+/// 2.3.2.1).
 const RETRANS_TIMER: Duration = Duration::from_secs(1);
 /// Solicitations before a neighbor counts as unreachable (RFC 4861, section 10, `MAX_MULTICAST_SOLICIT` and
 /// `MAX_UNICAST_SOLICIT`).
 const MAX_SOLICIT: u8 = 3;
-/// A hint that a neighbor is reachable counts in the last part of its time only: half of the shortest time, so that
-/// there is one in time wherever segments flow, and nearly all of them cost a comparison.
-const HINT_MARGIN: Duration = Duration::from_millis(7_500);
+/// How often a neighbor in DELAY or PROBE is looked for hints of connections: within the 40 ms that acknowledgments of theirs
+/// are delayed by at most.
+const LOOK_FOR_HINTS: Duration = Duration::from_millis(10);
 /// The clock's end.
 const FOREVER: Instant = Instant::from_ns(u64::MAX);
 
@@ -212,9 +213,9 @@ impl Neighbors {
                 let delayed = self.probes.delay(address, now);
                 entry.state = if delayed { State::Delay } else { State::Stale };
                 self.set_earliest();
-                now + RETRANS_TIMER
+                now + if delayed { LOOK_FOR_HINTS } else { RETRANS_TIMER }
             }
-            State::Incomplete | State::Delay | State::Probe => now + RETRANS_TIMER,
+            State::Incomplete | State::Delay | State::Probe => now + LOOK_FOR_HINTS,
         };
         self.front.put(address, mac, good_until);
         Some((mac, good_until))
@@ -240,6 +241,11 @@ impl Neighbors {
     /// Takes another base of the time for which a neighbor counts as reachable (RFC 4861, section 6.3.2, BaseReachableTime).
     pub const fn set_reachable_time(&mut self, reachable: Duration) {
         self.reachable = reachable;
+    }
+
+    /// Takes another time between two solicitations of IPv6 (RFC 4861, section 6.3.2, RetransTimer).
+    pub const fn set_retransmit_time(&mut self, interval: Duration) {
+        self.pace.set_interval(interval);
     }
 
     /// What is due next.
@@ -329,7 +335,7 @@ impl Neighbors {
             // I. a. If the state of the entry is REACHABLE, then set it to STALE, but do not update the entry in any
             // other way. b. Otherwise, the received advertisement should be ignored.
             if entry.state == State::Reachable {
-                entry.state = State::Stale;
+                (entry.state, entry.until) = (State::Stale, now);
                 self.front.forget(address);
             }
         } else if solicited {
@@ -399,22 +405,25 @@ impl Neighbors {
         }
     }
 
-    /// Hears that what was sent to a neighbor arrived lately: a connection has made progress (RFC 4861, section 7.3.1).
-    #[inline]
-    pub fn reachable(&mut self, address: IpAddress, now: Instant) {
-        if self.front.resolve(address, now + HINT_MARGIN).is_none() {
-            self.confirm(address, now);
+    /// Hears that a connection had a sign of progress at `heard_at`: that its peer got what was sent by way of this neighbor
+    /// (RFC 4861, section 7.3.1). To be told before the neighbor is looked up for the connection's next segment; of one that
+    /// is not in doubt that changes nothing.
+    pub fn progressed(&mut self, address: IpAddress, heard_at: Instant, now: Instant) {
+        if self.front.resolve(address, now).is_none() {
+            self.confirm(address, heard_at, now);
         }
     }
 
-    #[inline(never)]
-    fn confirm(&mut self, address: IpAddress, now: Instant) {
-        let Some(&mut Entry { mac, state, is_router, until, .. }) = self.cache.get(address) else { return };
-        if state != State::Reachable || until <= now + HINT_MARGIN {
-            self.enter(address, mac, State::Reachable, is_router, now);
+    /// It counts as confirmed since then, unless that was before what put it in doubt, or is too long ago.
+    fn confirm(&mut self, address: IpAddress, heard_at: Instant, now: Instant) {
+        // The shortest time that REACHABLE lasts: see [`draw_reachable_time`](Self::draw_reachable_time).
+        let until = heard_at + self.reachable / 2;
+        let Some(&mut Entry { mac, state, is_router, until: since, .. }) = self.cache.get(address) else { return };
+        // Of one that became STALE by the clock alone any hint will do that is fresh enough.
+        let is_later = state == State::Reachable || heard_at > since;
+        if until > now && is_later {
+            self.enter_until(address, mac, State::Reachable, is_router, until, now);
         }
-        // So that the next hint finds it there.
-        self.look_up(address, now);
     }
 
     /// Hears that a neighbor does not seem to get what is sent to it: it is asked at once, unless it was heard from
@@ -425,7 +434,7 @@ impl Neighbors {
             return;
         }
         let hurried = self.probes.hurry(address, now);
-        entry.state = if hurried { State::Probe } else { State::Stale };
+        (entry.state, entry.until) = (if hurried { State::Probe } else { State::Stale }, now);
         self.front.forget(address);
         self.set_earliest();
     }
@@ -440,6 +449,18 @@ impl Neighbors {
     /// Takes down what is known of a neighbor now, in a state without a timer, and lets go what waits for it.
     fn enter(&mut self, address: IpAddress, mac: Mac, state: State, is_router: bool, now: Instant) {
         let until = if state == State::Reachable { now + self.draw_reachable_time() } else { now };
+        self.enter_until(address, mac, state, is_router, until, now);
+    }
+
+    fn enter_until(
+        &mut self,
+        address: IpAddress,
+        mac: Mac,
+        state: State,
+        is_router: bool,
+        until: Instant,
+        now: Instant,
+    ) {
         let new = Entry { address, mac, state, is_router, until, heard: now };
         let before = match self.cache.get(address) {
             Some(entry) => Some(std::mem::replace(entry, new)),

@@ -51,6 +51,9 @@ const TEMPORARY_PREFERRED: Duration = Duration::from_secs(86_400);
 const REGENERATE_BEFORE: Duration = Duration::from_secs(5);
 /// RFC 8981, section 3.8: MAX_DESYNC_FACTOR, 0.4 of TEMP_PREFERRED_LIFETIME.
 const MAX_DESYNC_S: u64 = 86_400 * 4 / 10;
+/// Between which bounds a router's Retrans Timer is believed: as Linux takes no less, and so that a forged one does not have us
+/// wait for dead neighbors for minutes.
+const RETRANSMIT_MS: std::ops::RangeInclusive<u32> = 10..=10_000;
 /// Metric of a route that a router told of: any that is configured counts more. (Linux: 1024.)
 const METRIC: u32 = 1024;
 
@@ -102,11 +105,16 @@ pub struct Autoconf {
     secret: [u64; 2],
     link_mtu: u16,
     routers: ArrayVec<Router, MAX_ROUTERS>,
+    /// The router in use, and whether another one may have to be chosen.
+    chosen: Option<Ipv6Addr>,
+    is_choice_due: bool,
     on_link: ArrayVec<OnLink, MAX_PREFIXES>,
     prefixes: ArrayVec<Prefix, MAX_PREFIXES>,
     addresses: ArrayVec<Address, MAX_ADDRESSES>,
     mtu: Option<u16>,
+    hop_limit: Option<u8>,
     reachable: Option<Duration>,
+    retransmit: Option<Duration>,
     solicitations_left: u8,
     solicit_at: Option<Instant>,
     routes_changed: bool,
@@ -173,11 +181,15 @@ impl Autoconf {
             secret,
             link_mtu,
             routers: ArrayVec::new(),
+            chosen: None,
+            is_choice_due: false,
             on_link: ArrayVec::new(),
             prefixes: ArrayVec::new(),
             addresses: ArrayVec::new(),
             mtu: None,
+            hop_limit: None,
             reachable: None,
+            retransmit: None,
             solicitations_left: if solicits { SOLICITATIONS } else { 0 },
             solicit_at: solicits.then(|| now.plus_ns(delay)),
             routes_changed: false,
@@ -217,7 +229,7 @@ impl Autoconf {
             // If the Router Lifetime value is zero, immediately time-out the entry.
             (Some(at), 0) => {
                 self.routers.remove(at);
-                self.routes_changed = true;
+                (self.routes_changed, self.is_choice_due) = (true, true);
             }
             (None, 0) => {}
             (Some(at), lifetime_s) => {
@@ -226,9 +238,43 @@ impl Autoconf {
             }
             (None, lifetime_s) => {
                 let router = Router { address, until: Lifetime::of_router(lifetime_s, now) };
-                self.routes_changed |= self.routers.try_push(router).is_ok();
+                let is_new = self.routers.try_push(router).is_ok();
+                self.routes_changed |= is_new;
+                self.is_choice_due |= is_new;
             }
         }
+    }
+
+    /// Hears that a neighbor does not answer.
+    pub fn lost(&mut self, address: Ipv6Addr) {
+        self.is_choice_due |= self.chosen == Some(address);
+    }
+
+    /// Whether another router may have to be chosen.
+    #[must_use]
+    pub const fn is_choice_due(&self) -> bool {
+        self.is_choice_due
+    }
+
+    /// Chooses the router to use anew, if that may have to be another one. `is_known` says whether a neighbor is in the
+    /// cache with its MAC address.
+    ///
+    /// RFC 4861, section 6.3.6: routers that are reachable or probably reachable (i.e., in any state other than INCOMPLETE)
+    /// SHOULD be preferred over routers whose reachability is unknown or suspect. When no routers are known to be reachable
+    /// or probably reachable, routers SHOULD be selected in a round-robin fashion.
+    pub fn choose_router(&mut self, is_known: impl Fn(Ipv6Addr) -> bool) {
+        if !std::mem::take(&mut self.is_choice_due) {
+            return;
+        }
+        let before = self.chosen;
+        let at = self.routers.iter().position(|router| Some(router.address) == before);
+        // Those behind the one in use, and it itself last, unless it will do.
+        let next = at.map_or(0, |at| at + 1);
+        let in_turn = self.routers.iter().cycle().skip(next).take(self.routers.len()).map(|router| router.address);
+        let kept = before.filter(|&router| at.is_some() && is_known(router));
+        self.chosen =
+            kept.or_else(|| in_turn.clone().find(|&router| is_known(router))).or_else(|| in_turn.clone().next());
+        self.routes_changed |= self.chosen != before;
     }
 
     /// RFC 4861, section 6.3.4: unspecified values are ignored. The MTU is believed between the least one of IPv6 and the
@@ -237,6 +283,10 @@ impl Autoconf {
         let believed = |mtu: &u16| (MIN_MTU as u16..=self.link_mtu).contains(mtu);
         if let Some(mtu) = told.mtu.and_then(|mtu| u16::try_from(mtu).ok()).filter(believed) {
             self.mtu = Some(mtu);
+        }
+        self.hop_limit = Some(told.hop_limit).filter(|told| *told != 0).or(self.hop_limit);
+        if RETRANSMIT_MS.contains(&told.retransmit_ms) {
+            self.retransmit = Some(Duration::from_millis(told.retransmit_ms.into()));
         }
         // RFC 4861, section 6.2.1: AdvReachableTime is no greater than an hour.
         if (1..=3_600_000).contains(&told.reachable_ms) {
@@ -379,6 +429,7 @@ impl Autoconf {
         self.routers.retain(|router| !router.until.is_over(now));
         self.on_link.retain(|known| !known.until.is_over(now));
         self.routes_changed |= known != (self.routers.len(), self.on_link.len());
+        self.is_choice_due |= known.0 != self.routers.len();
         self.prefixes.retain(|known| !known.valid.is_over(now));
         for own in &mut self.addresses {
             own.gone |= own.valid.is_over(now);
@@ -436,12 +487,14 @@ impl Autoconf {
         std::mem::take(&mut self.routes_changed)
     }
 
-    /// The ways out that routers told of.
+    /// The ways out that routers told of, the router in use before others.
     #[must_use]
     pub fn routes(&self) -> Vec<Route> {
         let told = |route: Route| Route { metric: METRIC, ..route };
         let on_link = self.on_link.iter().map(|known| Route::connected(IpNet::V6(known.prefix)));
-        let routers = self.routers.iter().map(|router| Route::default_via(router.address.into()));
+        let all = self.routers.iter().map(|router| router.address);
+        let (chosen, others): (Vec<_>, Vec<_>) = all.partition(|&router| Some(router) == self.chosen);
+        let routers = chosen.into_iter().chain(others).map(|router| Route::default_via(router.into()));
         on_link.chain(routers).map(told).collect()
     }
 
@@ -454,6 +507,18 @@ impl Autoconf {
     /// Hears that the interface has another MTU, bytes. What routers said of the one before no longer counts.
     pub const fn set_link_mtu(&mut self, link_mtu: u16) {
         (self.link_mtu, self.mtu) = (link_mtu, None);
+    }
+
+    /// Hops that packets may take, if routers say so.
+    #[must_use]
+    pub const fn hop_limit(&self) -> Option<u8> {
+        self.hop_limit
+    }
+
+    /// Time between two solicitations, if routers say so (RFC 4861, section 6.3.2, RetransTimer).
+    #[must_use]
+    pub const fn retransmit_time(&self) -> Option<Duration> {
+        self.retransmit
     }
 
     /// For how long a neighbor counts as reachable, if routers say so.

@@ -7,10 +7,10 @@ use ipnet::IpNet;
 use crate::app::App;
 use crate::base::{Burst, DropReason, Instant, Umem};
 use crate::link::address::{Probing, Usable};
+use crate::link::neighbor::State;
 use crate::network::autoconf::{Autoconf, Change};
 use crate::network::route::Routes;
 use crate::network::source_address::{Candidate, source_for};
-use crate::wire::ethernet::Mac;
 use crate::wire::ip::IpAddress;
 use crate::wire::ndp::{self, RouterAdvertisement};
 
@@ -45,7 +45,7 @@ impl Configured {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.autoconf.next_deadline()
+        if self.autoconf.is_choice_due() { Some(Instant::ZERO) } else { self.autoconf.next_deadline() }
     }
 
     /// Takes other ways out, and gives all of them.
@@ -59,6 +59,13 @@ impl Configured {
         self.routes.clone().with(self.autoconf.routes())
     }
 
+    /// Hears that a neighbor does not answer.
+    pub(super) fn lost(&mut self, neighbor: IpAddress) {
+        if let Some(router) = neighbor.to_v6() {
+            self.autoconf.lost(router);
+        }
+    }
+
     pub(super) const fn set_link_mtu(&mut self, mtu: u16) {
         self.autoconf.set_link_mtu(mtu);
         self.mtu = None;
@@ -68,10 +75,14 @@ impl Configured {
 impl<A: App> Stack<A> {
     /// Hears what a router told another worker of the same addresses.
     pub fn hear_of_router(&mut self, told: &RouterAdvertisement, source: Ipv6Addr, now: Instant) {
-        if let Some(configured) = &mut self.autoconf {
-            configured.autoconf.receive(told, source, now);
-            self.egress.hurry_upkeep();
+        let Some(configured) = &mut self.autoconf else { return };
+        // RFC 4861, section 6.3.4: with a Source Link-Layer Address option, the address SHOULD be recorded in the Neighbor
+        // Cache entry for the router.
+        if let Some(mac) = told.source_mac.filter(|mac| *mac != self.mac) {
+            self.egress.neighbors.heard_from(source.into(), mac, now);
         }
+        configured.autoconf.receive(told, source, now);
+        self.egress.hurry_upkeep();
     }
 
     /// Hears from the worker that leads the probing what became of an address that routers' words led to.
@@ -95,20 +106,9 @@ impl<A: App> Stack<A> {
     }
 
     /// Digests what a router told us ourselves.
-    pub(super) fn hear_router(
-        &mut self,
-        told: &RouterAdvertisement,
-        source: Ipv6Addr,
-        from: Mac,
-        now: Instant,
-    ) -> Outcome {
+    pub(super) fn hear_router(&mut self, told: &RouterAdvertisement, source: Ipv6Addr, now: Instant) -> Outcome {
         if self.autoconf.is_none() {
             return Outcome::Dropped(DropReason::NdpIgnored);
-        }
-        // RFC 4861, section 6.3.4: with a Source Link-Layer Address option, the address SHOULD be recorded in the Neighbor
-        // Cache entry for the router.
-        if let Some(mac) = told.source_mac.filter(|_| from != self.mac) {
-            self.egress.neighbors.heard_from(source.into(), mac, now);
         }
         self.hear_of_router(told, source, now);
         if self.events.len() < NEIGHBOR_EVENTS {
@@ -126,15 +126,25 @@ impl<A: App> Stack<A> {
                 self.egress.solicit_routers(umem, out);
             }
         }
-        self.take_parameters(umem);
+        self.take_parameters(now, umem);
         self.take_changes(now);
     }
 
-    fn take_parameters(&mut self, umem: &mut Umem) {
+    fn take_parameters(&mut self, now: Instant, umem: &mut Umem) {
         let Some(configured) = &mut self.autoconf else { return };
+        let Egress { neighbors, hop_limits, tcp_hop_limits, .. } = &mut self.egress;
+        let state = |router: Ipv6Addr| neighbors.state(router.into(), now);
+        configured.autoconf.choose_router(|router| state(router).is_some_and(|state| state != State::Incomplete));
         configured.is_stale |= configured.autoconf.routes_changed();
         if let Some(reachable) = configured.autoconf.reachable_time() {
-            self.egress.neighbors.set_reachable_time(reachable);
+            neighbors.set_reachable_time(reachable);
+        }
+        if let Some(interval) = configured.autoconf.retransmit_time() {
+            neighbors.set_retransmit_time(interval);
+        }
+        if let Some(told) = configured.autoconf.hop_limit() {
+            hop_limits.hear(told);
+            tcp_hop_limits.hear(told);
         }
         if let Some(mtu) = configured.autoconf.mtu()
             && configured.mtu.replace(mtu) != Some(mtu)

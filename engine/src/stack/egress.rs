@@ -18,8 +18,9 @@ use crate::wire::ethernet::{self, Mac, Tags};
 use crate::wire::ip::IpAddress;
 use crate::wire::{arp, icmpv4, icmpv6, ipv4, ipv6, ndp, udp};
 
+use super::Inbound;
+use super::hop_limits::HopLimits;
 use super::ways::Ways;
-use super::{Inbound, Marking};
 
 /// The congestion notification in a traffic class (RFC 3168).
 const ECN: u8 = 3;
@@ -41,9 +42,11 @@ pub(super) struct Egress {
     pub(super) routes: Routes,
     pub(super) neighbors: Neighbors,
     pub(super) members: Membership,
-    pub(super) marking: Marking,
-    /// Hops that a segment of TCP may take.
-    pub(super) tcp_hop_limit: u8,
+    /// The code point of packets, if it is configured.
+    pub(super) dscp: Option<u8>,
+    pub(super) hop_limits: HopLimits,
+    /// Those of segments of TCP.
+    pub(super) tcp_hop_limits: HopLimits,
     /// Which flows the NIC gives to this worker's queue, if that is known.
     pub(super) own_queue: Option<OwnQueue>,
     pub(super) ways: Ways,
@@ -192,13 +195,14 @@ impl Egress {
     }
 
     /// Puts out the questions who has an address that are due, and gives up on neighbors that never answered: each packet
-    /// that waited for one is shown to `unreachable`.
+    /// that waited for one is shown to `unreachable`, and each of them to `lost`.
     pub(super) fn transmit_questions(
         &mut self,
         now: Instant,
         umem: &mut Umem,
         out: &mut Burst,
         mut unreachable: impl FnMut(&[u8]),
+        mut lost: impl FnMut(IpAddress),
     ) {
         while out.room() > 0
             && let Some(claim) = self.addresses.due(now)
@@ -210,7 +214,8 @@ impl Egress {
         {
             match due {
                 Due::Solicit { address, to } => self.solicit(address, to, umem, out),
-                Due::GiveUp(_, mut waiting) => {
+                Due::GiveUp(neighbor, mut waiting) => {
+                    lost(neighbor);
                     let mut place = waiting.first();
                     while let Some(queued) = place {
                         unreachable(umem.queued_bytes(queued));
@@ -467,14 +472,14 @@ impl Egress {
     #[inline]
     pub(super) fn way_back(&self, sender: IpAddress, ours: IpAddress, traffic_class: u8, flow_label: u32) -> Way {
         let traffic_class = self.class_back(traffic_class);
-        let hop_limit = self.marking.hop_limit;
+        let hop_limit = self.hop_limits.to(sender);
         Way { source: ours, destination: sender, traffic_class, flow_label, hop_limit }
     }
 
     /// The traffic class of an answer.
     #[inline]
     pub(super) fn class_back(&self, traffic_class: u8) -> u8 {
-        self.marking.dscp.map_or(traffic_class & !ECN, |dscp| dscp << 2)
+        self.dscp.map_or(traffic_class & !ECN, |dscp| dscp << 2)
     }
 
     /// The way of an answer to a datagram from an address of ours: the one that it was to, unless that is a group.
@@ -486,7 +491,7 @@ impl Egress {
     /// The way of what is not an answer, in a class that an application chose or did not.
     #[inline]
     pub(super) fn marked(&self, traffic_class: u8) -> u8 {
-        match self.marking.dscp {
+        match self.dscp {
             Some(dscp) if traffic_class & !ECN == 0 => dscp << 2 | traffic_class,
             _ => traffic_class,
         }

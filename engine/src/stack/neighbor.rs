@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use crate::app::App;
-use crate::base::{DropReason, Frame, Instant, Umem};
+use crate::base::{Burst, DropReason, Frame, Instant, Umem};
 use crate::link::address::Conflict;
 use crate::link::{arp, ndp};
 use crate::wire;
@@ -11,6 +11,7 @@ use crate::wire::ethernet::{self, Mac};
 use crate::wire::ip::IpAddress;
 
 use super::egress::Egress;
+use super::icmp::tell_unreachable;
 use super::{Event, Inbound, NEIGHBOR_EVENTS, Outcome, Stack};
 
 impl<A: App> Stack<A> {
@@ -35,8 +36,8 @@ impl<A: App> Stack<A> {
                 self.egress.counters.arp_requests_answered += 1;
                 Outcome::Answered
             }
-            arp::Verdict::Heard { address, mac, known } => {
-                self.heard_of(address.into(), mac);
+            arp::Verdict::Heard { address, mac, solicited, known } => {
+                self.heard_of(address.into(), mac, solicited);
                 if known { Outcome::Delivered } else { Outcome::Dropped(DropReason::ArpNotForUs) }
             }
             arp::Verdict::Conflict(address, mac, conflict) => {
@@ -60,9 +61,9 @@ impl<A: App> Stack<A> {
         let Egress { addresses, neighbors, .. } = &mut self.egress;
         match ndp::receive(message, source, from, self.mac, addresses, neighbors, now) {
             ndp::Verdict::Answer { target, to_all } => self.advertise(target, to_all, inbound, frame, umem),
-            ndp::Verdict::Heard { address, mac, known } => {
+            ndp::Verdict::Heard { address, mac, solicited, known } => {
                 if let Some(mac) = mac {
-                    self.heard_of(address.into(), mac);
+                    self.heard_of(address.into(), mac, solicited);
                 }
                 if known { Outcome::Delivered } else { Outcome::Dropped(DropReason::NdpNotForUs) }
             }
@@ -70,7 +71,7 @@ impl<A: App> Stack<A> {
                 self.tell_conflict(address.into(), mac, conflict, now);
                 Outcome::Dropped(DropReason::NdpConflict)
             }
-            ndp::Verdict::Router(told) => self.hear_router(&told, source, from, now),
+            ndp::Verdict::Router(told) => self.hear_router(&told, source, now),
             ndp::Verdict::Drop(reason) => Outcome::Dropped(reason),
         }
     }
@@ -105,10 +106,20 @@ impl<A: App> Stack<A> {
         }
     }
 
+    /// Puts out the questions who has an address that are due. Who never answers is told of: to the application, whose packets
+    /// waited, and to what chooses among routers.
+    pub(super) fn transmit_questions(&mut self, now: Instant, umem: &mut Umem, out: &mut Burst) {
+        let Self { app, autoconf, egress, .. } = self;
+        let unreachable = |packet: &[u8]| tell_unreachable(app, now, packet);
+        egress.transmit_questions(now, umem, out, unreachable, |neighbor| {
+            autoconf.iter_mut().for_each(|configured| configured.lost(neighbor));
+        });
+    }
+
     /// Another worker of the same addresses may be searching for the neighbor.
-    fn heard_of(&mut self, address: IpAddress, mac: Mac) {
+    fn heard_of(&mut self, address: IpAddress, mac: Mac, solicited: bool) {
         if self.events.len() < NEIGHBOR_EVENTS {
-            self.tell(Event::Neighbor(address, mac));
+            self.tell(Event::Neighbor { address, mac, solicited });
         }
     }
 

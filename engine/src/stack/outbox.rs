@@ -177,7 +177,7 @@ impl<S> Turn<'_, S> {
             return Err(SendError::Later);
         }
         // RFC 1112, section 6.1: the default time-to-live of multicast is 1.
-        let usual = if destination.is_multicast() { 1 } else { self.egress.marking.hop_limit };
+        let usual = if destination.is_multicast() { 1 } else { self.egress.hop_limits.to(destination) };
         let hop_limit = options.hop_limit.unwrap_or(usual);
         let traffic_class = self.egress.marked(options.traffic_class());
         Ok((Way { source, destination, traffic_class, flow_label: 0, hop_limit }, next_hop))

@@ -16,6 +16,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::hop_limits::HopLimits;
 use super::ingress::Accepted;
 use super::tcp::Carrier;
 use super::{Inbound, Outcome, Stack};
@@ -58,6 +59,9 @@ pub(super) trait Version {
 
     /// Makes the header of an echo request that of its reply.
     fn make_echo_reply(message: &mut [u8; icmpv4::LEN], asked: Self::Address);
+
+    /// Hops that packets of ours may take.
+    fn hops(limits: &HopLimits) -> u8;
 
     /// Makes the header of a packet to us that of its answer, with so many bytes behind it.
     fn turn_round(packet: &mut [u8], class: u8, hop_limit: u8, payload_len: u16);
@@ -111,6 +115,11 @@ impl Version for V4 {
     }
 
     #[inline(always)]
+    fn hops(limits: &HopLimits) -> u8 {
+        limits.v4
+    }
+
+    #[inline(always)]
     fn turn_round(packet: &mut [u8], class: u8, ttl: u8, payload_len: u16) {
         if let Some(header) = packet.first_chunk_mut() {
             ip4::turn_round(header, class, ttl, payload_len);
@@ -161,6 +170,11 @@ impl Version for V6 {
     #[inline(always)]
     fn make_echo_reply(message: &mut [u8; icmpv4::LEN], asked: Ipv6Addr) {
         icmpv6::make_echo_reply(message, asked, asked);
+    }
+
+    #[inline(always)]
+    fn hops(limits: &HopLimits) -> u8 {
+        limits.v6
     }
 
     #[inline(always)]
@@ -356,7 +370,7 @@ impl<A: App> Stack<A> {
     fn turn_round<V: Version>(&self, plain: Plain, head: &mut [u8], to: Mac) -> Option<()> {
         let ip = head.get_mut(usize::from(plain.at)..)?;
         let class = self.egress.class_back(V::travels(ip)?.0);
-        V::turn_round(ip, class, self.egress.marking.hop_limit, plain.payload_len);
+        V::turn_round(ip, class, V::hops(&self.egress.hop_limits), plain.payload_len);
         ethernet::turn_round(head.first_chunk_mut()?, self.mac, to);
         Some(())
     }

@@ -208,7 +208,7 @@ impl<A: App> Stack<A> {
             match tcp.poll(now, umem) {
                 Some(Output::Segment(segment, index)) => {
                     let tuple = tcp.tuple(index).unwrap_or(&Tuple::NONE);
-                    egress.send_segment(segment, tuple, now, umem, out);
+                    egress.send_segment(segment, tuple, || tcp.heard_at(index), now, umem, out);
                 }
                 Some(Output::Control) => {
                     let Some(control) = tcp.take_control() else { continue };
@@ -259,13 +259,22 @@ pub(super) const fn closed(end: End) -> Closed {
 }
 
 impl Egress {
-    /// Sends a segment of a connection.
+    /// Sends a segment of a connection, which had a sign of its progress at `heard_at`: that is asked for only where the
+    /// way is to be found out.
     #[inline]
-    fn send_segment(&mut self, segment: Outgoing, tuple: &Tuple, now: Instant, umem: &mut Umem, out: &mut Burst) {
+    fn send_segment(
+        &mut self,
+        segment: Outgoing,
+        tuple: &Tuple,
+        heard_at: impl FnOnce() -> Option<Instant>,
+        now: Instant,
+        umem: &mut Umem,
+        out: &mut Burst,
+    ) {
         let (ours, theirs) = (tuple.local.0, tuple.remote.0);
         match self.known_way(ours, theirs, now).filter(|_| !segment.doubts_way) {
             Some(mac) => self.send_segment_to(mac, segment, tuple, umem, out),
-            None => self.send_segment_somehow(segment, tuple, now, umem, out),
+            None => self.send_segment_somehow(segment, tuple, heard_at(), now, umem, out),
         }
     }
 
@@ -287,6 +296,7 @@ impl Egress {
         &mut self,
         segment: Outgoing,
         tuple: &Tuple,
+        heard_at: Option<Instant>,
         now: Instant,
         umem: &mut Umem,
         out: &mut Burst,
@@ -297,6 +307,9 @@ impl Egress {
         };
         if segment.doubts_way {
             self.neighbors.doubt(next_hop, now);
+        }
+        if let Some(heard_at) = heard_at {
+            self.neighbors.progressed(next_hop, heard_at, now);
         }
         let mac = self.find_way(tuple.local.0, tuple.remote.0, now);
         if mac != Mac::ZERO {
@@ -330,7 +343,7 @@ impl Egress {
         };
         header.write(room, Sum::default());
         let segment = Outgoing { frame, class: control.class, shared: false, doubts_way: false };
-        self.send_segment(segment, &control.tuple, now, umem, out);
+        self.send_segment(segment, &control.tuple, || None, now, umem, out);
     }
 
     /// Writes the TCP and the IP header of a segment without text.
@@ -345,7 +358,7 @@ impl Egress {
     fn tcp_way(&self, tuple: &Tuple, traffic_class: u8) -> Way {
         let (source, destination) = (tuple.local.0, tuple.remote.0);
         let traffic_class = self.marked(traffic_class);
-        Way { source, destination, traffic_class, flow_label: 0, hop_limit: self.tcp_hop_limit }
+        Way { source, destination, traffic_class, flow_label: 0, hop_limit: self.tcp_hop_limits.to(destination) }
     }
 }
 

@@ -41,11 +41,15 @@ impl<A: App> Host<A> {
     }
 
     fn knowing(fixed: Vec<(IpAddress, Mac)>, app: A, tcp: TcpConfig) -> Self {
+        Self::at(vec!["10.0.0.2/24".parse().unwrap(), "10.0.1.2/24".parse().unwrap()], fixed, app, tcp)
+    }
+
+    fn at(addresses: Vec<IpNet>, fixed: Vec<(IpAddress, Mac)>, app: A, tcp: TcpConfig) -> Self {
         let config = StackConfig {
             mac: OUR_MAC,
             mtu: 1500,
             vlan: None,
-            addresses: vec!["10.0.0.2/24".parse().unwrap(), "10.0.1.2/24".parse().unwrap()],
+            addresses,
             gateways: vec![PEER.into()],
             routes: vec![],
             probing: Probing::Off,
@@ -222,10 +226,10 @@ fn a_segment_with_a_wrong_checksum_is_dropped() {
 /// RFC 9293, section 3.9.2 (MUST-49): the TTL of TCP segments is configurable.
 #[test]
 fn segments_have_the_configured_ttl() {
-    for (config, ttl) in [(config(), 64), (TcpConfig { ttl: 3, ..config() }, 3)] {
+    for (config, ttl) in [(config(), 64), (TcpConfig { ttl: Some(3), ..config() }, 3)] {
         let mut host = Host::new(Echo, config);
         assert_eq!(host.answers(SYN.frame())[0].ttl, ttl);
-        let mut host = Host::new(Echo, TcpConfig { ttl, ..self::config() });
+        let mut host = Host::new(Echo, TcpConfig { ttl: Some(ttl), ..self::config() });
         let ack = host.open(OURS);
         let echo = host.answers(Sent { flags: Flags::ACK, seq: IRS + 1, ack, text: b"hello", ..SYN }.frame());
         assert_eq!((echo[0].ttl, &echo[0].text[..]), (ttl, &b"hello"[..]));
@@ -368,7 +372,7 @@ impl Host<Caller> {
         let asked = self.turn(&[]);
         let ethertype = asked.first().map(|frame| ethernet::Header::parse(frame).unwrap().ethertype);
         assert_eq!((asked.len(), ethertype), (1, Some(ethernet::ARP)));
-        self.stack.confirm_neighbor(neighbor.into(), PEER_MAC, self.now);
+        self.stack.confirm_neighbor(neighbor.into(), PEER_MAC, true, self.now);
         let sent = self.turn(&[]);
         assert_eq!(sent.len(), 1);
         Seen::parse(&sent[0])
@@ -441,4 +445,76 @@ fn source_quench_is_discarded() {
     let before = window(&host);
     assert_eq!(host.turn(&[icmp(icmpv4::SOURCE_QUENCH, 0, &echo[0].datagram)]).len(), 0);
     assert_eq!((window(&host), host.dropped(DropReason::IcmpIgnored)), (before, 1));
+}
+
+/// RFC 9293, section 3.7.1 (MUST-15): if an MSS option is not received, a send MSS of 1220 is assumed for IPv6.
+#[test]
+fn without_an_mss_option_segments_over_ipv6_carry_1220_bytes() {
+    let [ours, peer] = [2, 1].map(|n| std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n));
+    let fixed = vec![(peer.into(), PEER_MAC)];
+    let mut host = Host::at(vec!["fd00::2/64".parse().unwrap()], fixed, Echo, config());
+    // Sends a segment: number and bytes of text of each answer.
+    let mut send = |seq: SeqNum, ack: SeqNum, flags: Flags, text: &[u8]| {
+        let (options, payload_len) = (Options::default(), text.len() as u16);
+        let (source, destination) = ((peer.into(), PEER_PORT), (ours.into(), PORT));
+        let (sequence, acknowledgment, window, urgent) = (seq, ack, 65_535, 0);
+        let header = tcp::Header {
+            source,
+            destination,
+            sequence,
+            acknowledgment,
+            flags,
+            window,
+            urgent,
+            options: &options,
+            payload_len,
+        };
+        let mut segment = vec![0; header.header_len()];
+        header.write(&mut segment, Sum::default().add_bytes(text));
+        segment.extend(text);
+        let (payload_len, next_header) = (segment.len() as u16, wire::ipv4::TCP);
+        let (traffic_class, flow_label, hop_limit, source, destination) = (0, 0, 64, peer, ours);
+        let mut ip = [0; wire::ipv6::LEN];
+        wire::ipv6::Header { traffic_class, flow_label, payload_len, next_header, hop_limit, source, destination }
+            .write(&mut ip);
+        let mut frame = ethernet(OUR_MAC, &[&ip[..], &segment].concat());
+        frame[12..14].copy_from_slice(&ethernet::IPV6.to_be_bytes());
+        let read = |frame: &Vec<u8>| {
+            let packet = wire::ipv6::Packet::parse(&frame[ethernet::LEN..]).unwrap();
+            let segment = tcp::Packet::parse(packet.payload()).unwrap();
+            (segment.sequence(), segment.payload().len())
+        };
+        host.turn(&[frame]).iter().map(read).collect::<Vec<_>>()
+    };
+    let nxt = send(IRS, SeqNum::new(0), Flags::SYN, b"")[0].0 + 1;
+    assert_eq!(send(IRS + 1, nxt, Flags::ACK, &[7; 1440]), [(nxt, 1220), (nxt + 1220, 220)]);
+}
+
+/// RFC 4861, section 7.3.1: what a connection sends arrives, so nobody need be asked whether the neighbor is there.
+#[test]
+fn a_neighbor_is_asked_only_while_no_connection_goes_on() {
+    let questions = |acknowledges: bool| {
+        let mut host = Host::knowing(vec![], Echo, config());
+        host.stack.egress.neighbors.heard_from(PEER.into(), PEER_MAC, host.now);
+        host.stack.egress.neighbors.advertised(PEER.into(), Advertisement::arp_reply(PEER_MAC), host.now);
+        let mut ack = host.open(OURS);
+        let (mut seq, mut asked) = (IRS + 1, 0);
+        for _ in 0..200 {
+            host.now += Duration::from_millis(500);
+            let mut frames = Vec::new();
+            if acknowledges {
+                frames.push(Sent { flags: Flags::ACK, seq, ack, text: b"hello", ..SYN }.frame());
+                (seq, ack) = (seq + 5, ack + 5);
+            }
+            for frame in host.turn(&frames) {
+                asked += usize::from(frame[12..14] == ethernet::ARP.to_be_bytes());
+            }
+            if !acknowledges {
+                host.stack.egress.neighbors.resolve(PEER.into(), host.now);
+            }
+        }
+        asked
+    };
+    assert_eq!(questions(true), 0);
+    assert!(questions(false) > 0, "otherwise it is asked within 50 s");
 }

@@ -28,7 +28,7 @@ pub(super) struct Entry {
     /// As of the last change: one that is REACHABLE becomes STALE by the clock alone. Never INCOMPLETE.
     pub(super) state: State,
     pub(super) is_router: bool,
-    /// When REACHABLE ends.
+    /// When REACHABLE ends or ended; of one that something else put in doubt, when that was.
     pub(super) until: Instant,
     /// When it was heard from last.
     pub(super) heard: Instant,

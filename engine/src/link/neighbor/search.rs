@@ -31,18 +31,31 @@ const ASKED: usize = 256;
 pub(super) struct Pace {
     asked: Box<[(IpAddress, Instant)]>,
     key: Key,
+    /// Time between two solicitations of IPv6.
+    interval_v6: Duration,
 }
 
 impl Pace {
     pub(super) fn new(key: Key) -> Self {
-        Self { asked: vec![(IpAddress::NONE, Instant::ZERO); ASKED].into_boxed_slice(), key }
+        let asked = vec![(IpAddress::NONE, Instant::ZERO); ASKED].into_boxed_slice();
+        Self { asked, key, interval_v6: RETRANS_TIMER }
+    }
+
+    pub(super) const fn set_interval(&mut self, interval: Duration) {
+        self.interval_v6 = interval;
+    }
+
+    /// Time between two solicitations for an address.
+    fn interval(&self, address: IpAddress) -> Duration {
+        if address.is_v4() { RETRANS_TIMER } else { self.interval_v6 }
     }
 
     /// Lets an address be asked for now, or says when it may be.
     fn ask(&mut self, address: IpAddress, now: Instant) -> Result<(), Instant> {
         let index = self.key.hash(address.octets()) as usize % ASKED;
+        let interval = self.interval(address);
         let Some(slot) = self.asked.get_mut(index) else { return Ok(()) };
-        let again = slot.1 + RETRANS_TIMER;
+        let again = slot.1 + interval;
         if slot.0 == address && now < again {
             return Err(again);
         }
@@ -82,7 +95,7 @@ impl Attempts {
             return Attempt::TooEarly;
         }
         self.left -= 1;
-        self.next = now + RETRANS_TIMER;
+        self.next = now + pace.interval(address);
         Attempt::Solicit
     }
 }

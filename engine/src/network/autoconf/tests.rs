@@ -1,6 +1,7 @@
 //! Routers' advertisements, with virtual time.
 
 use super::*;
+use crate::wire::ip::IpAddress;
 
 const MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 const ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
@@ -103,6 +104,81 @@ fn a_router_is_a_way_out_for_as_long_as_it_says() {
     autoconf.receive(&advertisement(1800, &[]), ROUTER, at(3000));
     autoconf.receive(&advertisement(0, &[]), ROUTER, at(3000));
     assert_eq!(to_all(&autoconf), 0, "it resigns");
+}
+
+/// Routers of a link, of which the first `count` have shown themselves.
+fn with_routers(count: u16) -> (Autoconf, impl Fn(u16) -> Ipv6Addr) {
+    let router = |n| Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, n);
+    let mut autoconf = new(Slaac::Off);
+    (0..count).for_each(|n| autoconf.receive(&advertisement(1800, &[]), router(n), at(0)));
+    (autoconf, router)
+}
+
+fn used(autoconf: &mut Autoconf, known: &[Ipv6Addr]) -> Option<Ipv6Addr> {
+    autoconf.choose_router(|router| known.contains(&router));
+    let first = autoconf.routes().into_iter().find_map(|route| route.gateway);
+    first.and_then(IpAddress::to_v6)
+}
+
+#[test]
+fn a_router_that_is_reachable_is_preferred_and_kept() {
+    let (mut autoconf, router) = with_routers(3);
+    assert_eq!(used(&mut autoconf, &[router(1), router(2)]), Some(router(1)), "the first of those that are");
+    assert!(autoconf.routes_changed());
+    autoconf.receive(&advertisement(1800, &[]), router(3), at(1));
+    assert_eq!(used(&mut autoconf, &[router(0), router(1)]), Some(router(1)));
+    autoconf.lost(router(2));
+    autoconf.lost(router(9));
+    assert_eq!(used(&mut autoconf, &[router(0)]), Some(router(1)), "another one is lost");
+    autoconf.lost(router(1));
+    assert_eq!(used(&mut autoconf, &[router(0)]), Some(router(0)));
+    assert_eq!(autoconf.routes().len(), 4, "the others are still there");
+}
+
+#[test]
+fn of_routers_none_of_which_is_reachable_each_has_its_turn() {
+    let (mut autoconf, router) = with_routers(3);
+    for turn in 0..7 {
+        let used = used(&mut autoconf, &[]).unwrap();
+        assert_eq!(used, router(turn % 3));
+        assert!(autoconf.routes_changed());
+        autoconf.lost(used);
+    }
+    let (mut autoconf, router) = with_routers(1);
+    for _ in 0..3 {
+        assert_eq!(used(&mut autoconf, &[]), Some(router(0)), "there is no other");
+        autoconf.lost(router(0));
+    }
+}
+
+#[test]
+fn when_the_router_in_use_resigns_or_ends_another_one_is_used() {
+    let (mut autoconf, router) = with_routers(2);
+    assert_eq!(used(&mut autoconf, &[router(0)]), Some(router(0)));
+    autoconf.receive(&advertisement(0, &[]), router(0), at(1));
+    assert_eq!(used(&mut autoconf, &[router(0)]), Some(router(1)));
+    autoconf.receive(&advertisement(9000, &[]), router(2), at(1));
+    autoconf.due(at(1800));
+    assert_eq!(used(&mut autoconf, &[]), Some(router(2)));
+    autoconf.due(at(9001));
+    assert_eq!(used(&mut autoconf, &[]), None);
+}
+
+#[test]
+fn parameters_are_what_a_router_said_last_unless_it_left_them_open() {
+    let mut autoconf = new(Slaac::Off);
+    let told = |hop_limit, retransmit_ms| RouterAdvertisement { hop_limit, retransmit_ms, ..advertisement(0, &[]) };
+    let heard = |autoconf: &Autoconf| (autoconf.hop_limit(), autoconf.retransmit_time().map(|time| time.as_millis()));
+    autoconf.receive(&told(0, 0), ROUTER, at(0));
+    assert_eq!(heard(&autoconf), (None, None));
+    autoconf.receive(&told(15, 5000), ROUTER, at(0));
+    assert_eq!(heard(&autoconf), (Some(15), Some(5000)));
+    autoconf.receive(&told(0, 0), ROUTER, at(0));
+    assert_eq!(heard(&autoconf), (Some(15), Some(5000)));
+    for unbelievable in [1, 9, 10_001, u32::MAX] {
+        autoconf.receive(&told(255, unbelievable), ROUTER, at(0));
+        assert_eq!(heard(&autoconf), (Some(255), Some(5000)), "{unbelievable}");
+    }
 }
 
 #[test]

@@ -16,10 +16,17 @@ fn prefix(valid_s: u32, preferred_s: u32) -> Vec<u8> {
 
 /// A frame with an advertisement of a router for half an hour.
 fn advertisement(options: &[u8]) -> Vec<u8> {
-    let header = [icmpv6::ROUTER_ADVERTISEMENT, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
-    let mut message = [&header, options].concat();
-    icmpv6::set_checksum(&mut message, ROUTER_V6, ndp::ALL_NODES);
-    v6(ndp::ALL_NODES, ndp::HOP_LIMIT, wire::ipv6::ICMPV6, &message)
+    advertisement_of(ROUTER_V6, 64, 0, options)
+}
+
+/// The same of any router, with a hop limit and a time between solicitations.
+fn advertisement_of(router: Ipv6Addr, hop_limit: u8, retransmit_ms: u32, options: &[u8]) -> Vec<u8> {
+    let header = [icmpv6::ROUTER_ADVERTISEMENT, 0, 0, 0, hop_limit, 0, 7, 8, 0, 0, 0, 0];
+    let mut message = [&header[..], &retransmit_ms.to_be_bytes(), options].concat();
+    icmpv6::set_checksum(&mut message, router, ndp::ALL_NODES);
+    let mut frame = v6(ndp::ALL_NODES, ndp::HOP_LIMIT, wire::ipv6::ICMPV6, &message);
+    frame[ethernet::LEN + 8..ethernet::LEN + 24].copy_from_slice(&router.octets());
+    frame
 }
 
 fn slaac(probing: Probing) -> StackConfig {
@@ -176,4 +183,69 @@ fn a_routers_mtu_is_the_links() {
     assert_eq!(host.stack.egress.paths.link(), 1300);
     host.turn(&[&advertisement(&[5, 1, 0, 0, 0, 0, 4, 0])]);
     assert_eq!(host.stack.egress.paths.link(), 1300, "less than every link of IPv6 has");
+}
+
+#[test]
+fn packets_of_ipv6_take_as_many_hops_as_a_router_says_unless_that_is_configured() {
+    let hops = |given: Option<u8>| {
+        let marking = Marking { hop_limit: given, dscp: None };
+        let mut host = Host::new(&StackConfig { marking, ..slaac(Probing::Off) }, Echo);
+        host.turn(&[&advertisement_of(ROUTER_V6, 15, 0, &[])]);
+        host.turn(&[&advertisement_of(ROUTER_V6, 0, 0, &[])]);
+        let ours: Ipv6Addr = "fe80::2".parse().unwrap();
+        let mut request = [icmpv6::ECHO_REQUEST, 0, 0, 0, 0, 1, 0, 1];
+        icmpv6::set_checksum(&mut request, ROUTER_V6, ours);
+        let mut frame = v6(ours, 64, wire::ipv6::ICMPV6, &request);
+        frame[..6].copy_from_slice(&OUR_MAC.0);
+        let answer = host.answers(&frame).pop().unwrap();
+        let Egress { hop_limits, tcp_hop_limits, .. } = &host.stack.egress;
+        assert_eq!((answer[ethernet::LEN + 7], hop_limits.v4), (hop_limits.v6, given.unwrap_or(64)));
+        (hop_limits.v6, tcp_hop_limits.v6)
+    };
+    assert_eq!([None, Some(9)].map(hops), [(15, 15), (9, 9)]);
+}
+
+/// MAC addresses of routers, by the last byte of their addresses.
+fn router(n: u8) -> (Ipv6Addr, [u8; 6]) {
+    (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, n.into()), [2, 0, 0, 0, 1, n])
+}
+
+#[test]
+fn when_a_router_does_not_answer_any_more_packets_go_by_another_one() {
+    let autoconf = slaac(Probing::Off);
+    let mut host = Host::new(&StackConfig { neighbors: NeighborConfig::default(), ..autoconf }, Echo);
+    for n in [1, 3] {
+        let (address, mac) = router(n);
+        let option = [&[1, 1][..], &mac].concat();
+        host.turn(&[&advertisement_of(address, 64, 500, &option)]);
+    }
+    host.stack.settle_routes();
+    let away: Ipv6Addr = "2001:db8:9::1".parse().unwrap();
+    let ours: Ipv6Addr = "fe80::2".parse().unwrap();
+    let mut request = [icmpv6::ECHO_REQUEST, 0, 0, 0, 0, 1, 0, 1];
+    icmpv6::set_checksum(&mut request, away, ours);
+    let mut ping = v6(ours, 64, wire::ipv6::ICMPV6, &request);
+    ping[..6].copy_from_slice(&OUR_MAC.0);
+    ping[ethernet::LEN + 8..ethernet::LEN + 24].copy_from_slice(&away.octets());
+
+    let (first, second) = (router(1).1, router(3).1);
+    let (mut probes, mut switched) = (Vec::new(), None);
+    for ms in (0..12_000_u64).step_by(50) {
+        host.now += Duration::from_millis(50);
+        for (_, frame) in host.turn(&[&ping]) {
+            let kind = frame[ethernet::LEN + wire::ipv6::LEN];
+            let to: [u8; 6] = frame[..6].try_into().unwrap();
+            match kind {
+                icmpv6::NEIGHBOR_SOLICITATION if to == first => probes.push(ms),
+                icmpv6::ECHO_REPLY if to == second => _ = switched.get_or_insert(ms),
+                icmpv6::ECHO_REPLY => assert_eq!((to, switched), (first, None)),
+                _ => {}
+            }
+        }
+        host.stack.settle_routes();
+    }
+    // RFC 4861: DELAY_FIRST_PROBE_TIME of 5 s, then three probes, as far apart as the routers say.
+    let began = probes[0];
+    assert_eq!(probes, [0, 500, 1_000].map(|later| began + later));
+    assert!(switched.is_some_and(|at| at <= began + 1_600), "{switched:?} after {began}");
 }

@@ -8,7 +8,6 @@ use super::isn::GuessableNumbers;
 use super::rtt::RtoLimits;
 use super::source_port;
 use super::tuple::Tuple;
-use crate::network::DEFAULT_HOP_LIMIT;
 use crate::wire::ip::IpAddress;
 use crate::wire::ipv6::MIN_MTU;
 
@@ -51,10 +50,10 @@ pub struct TcpConfig {
     pub ecn: bool,
     /// Whether ECN is asked for on connections that we open (Linux: tcp_ecn = 1; by default neither asks).
     pub ask_for_ecn: bool,
-    /// Hops that a segment may take.
+    /// Hops that a segment may take; `None`: as many as any packet.
     ///
     /// RFC 9293, section 3.9.2 (MUST-49): the TTL value used to send TCP segments MUST be configurable.
-    pub ttl: u8,
+    pub ttl: Option<u8>,
     /// The smallest MTU of an IPv4 path that is believed (RFC 791: 68 is the least there is; Linux: min_pmtu, 552).
     pub min_pmtu: u16,
     /// Ports that connections of ours are opened from (RFC 6056).
@@ -116,7 +115,7 @@ impl Default for TcpConfig {
             time_wait_for: Duration::from_secs(60),
             ecn: true,
             ask_for_ecn: false,
-            ttl: DEFAULT_HOP_LIMIT,
+            ttl: None,
             min_pmtu: 552,
             source_ports: source_port::DEFAULT_PORTS,
             guessable_numbers: None,

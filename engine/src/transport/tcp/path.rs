@@ -7,7 +7,7 @@ use super::congestion::Congestion;
 use super::long::text_per_chunk;
 use super::state::State;
 use super::tcb::{Tcb, mark};
-use super::{End, SMALLEST_MSS, Shared, Trouble, default_mss};
+use super::{End, SMALLEST_MSS, Shared, Tcp, Trouble, default_mss};
 use crate::base::{Instant, Umem};
 use crate::wire::seq::SeqNum;
 
@@ -62,6 +62,17 @@ pub(super) enum BlackHole {
         /// When, in seconds of the clock.
         since_s: u32,
     },
+}
+
+impl Tcp {
+    /// When the peer of a connection last showed that it gets what is sent to it (RFC 4861, section 7.3.1), if all is well: by
+    /// a segment that fits to what was sent.
+    #[cold]
+    #[must_use]
+    pub fn heard_at(&self, index: u32) -> Option<Instant> {
+        let tcb = self.tables.connections.get(index)?;
+        (tcb.state != State::SynSent && tcb.recovery.timeouts == 0).then_some(tcb.timers.heard_at)
+    }
 }
 
 impl Tcb {
