@@ -25,15 +25,27 @@ fn checksum(parts: &[&[u8]]) -> [u8; 2] {
 
 /// A frame of the router to a group with a message of ICMPv6, behind hop-by-hop options if there are any.
 fn icmpv6(message: &[u8], to: Ipv6Addr, hop_limit: u8, options: &[u8]) -> Vec<u8> {
-    let (mut message, to) = (message.to_vec(), to.octets());
+    let mac = [&[0x33, 0x33], &to.octets()[12..]].concat();
+    icmpv6_between(&mac, message, (ROUTER, to), hop_limit, options)
+}
+
+/// The same of anybody to anybody, by way of the router to a MAC address.
+fn icmpv6_between(
+    mac: &[u8],
+    message: &[u8],
+    (from, to): (Ipv6Addr, Ipv6Addr),
+    hop_limit: u8,
+    options: &[u8],
+) -> Vec<u8> {
+    let (mut message, from, to) = (message.to_vec(), from.octets(), to.octets());
     let len = (message.len() as u32).to_be_bytes();
-    let sum = checksum(&[&ROUTER.octets(), &to, &len, &[0, 0, 0, 58], &message]);
+    let sum = checksum(&[&from, &to, &len, &[0, 0, 0, 58], &message]);
     message[2..4].copy_from_slice(&sum);
     let len = ((options.len() + message.len()) as u16).to_be_bytes();
     let next_header = if options.is_empty() { 58 } else { 0 };
     let header = [0x60, 0, 0, 0, len[0], len[1], next_header, hop_limit];
-    let ethernet = [&[0x33, 0x33], &to[12..], &ROUTER_MAC[..], &[0x86, 0xdd]].concat();
-    [&ethernet, &header[..], &ROUTER.octets(), &to, options, &message].concat()
+    let ethernet = [mac, &ROUTER_MAC[..], &[0x86, 0xdd]].concat();
+    [&ethernet, &header[..], &from, &to, options, &message].concat()
 }
 
 /// A query of MLDv2, to be answered within a second (RFC 3810, section 5.1): a general one, or for one group.
@@ -99,7 +111,11 @@ fn delivered(engine: &Engine<'_>) -> u64 {
 
 /// Switches IPv6 on at the peer, whose link-local address is usable at once.
 fn with_ipv6() -> Lab {
-    let lab = Lab::new(1);
+    with_queues_of_ipv6(1)
+}
+
+fn with_queues_of_ipv6(queues: u32) -> Lab {
+    let lab = Lab::new(queues);
     lab.far("sysctl", &["-q", "-w", "net.ipv6.conf.far0.accept_dad=0", "net.ipv6.conf.far0.disable_ipv6=0"]);
     lab
 }
@@ -209,6 +225,45 @@ fn an_address_of_a_routers_prefix_answers_the_kernel() {
             lab.far("ping", &["-6", "-c", "3", "-i", "0.01", "-W", "5", &address.to_string()]);
         }
         assert!(engine.stderr().contains("a router told of its prefix"), "{}", engine.stderr());
+    }
+}
+
+/// Whoever hears of a router, all make the same of it: none has to wait until one tells it by its own queue.
+#[test]
+fn what_a_router_says_reaches_every_worker() {
+    const OURS: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+    const AWAY: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 1);
+    const HOPS: u8 = 33;
+    let message = [&[134, 0, 0, 0, HOPS, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1][..], &ROUTER_MAC].concat();
+    // To all it is copied to the first worker; to one host it comes to the worker of its queue.
+    for (to_one, told_on) in [(false, 0), (false, 1), (true, 0), (true, 1)] {
+        let lab = with_queues_of_ipv6(2);
+        let engine = lab.start(&["--accept-ra", "--address", &format!("{OURS}/64"), "--idle", "poll"]);
+        let (wire, mac) = (lab.veth.far_socket(), Veth::NEAR_MAC);
+        lab.send_on_queue(told_on, 2);
+        wire.send(&if to_one {
+            icmpv6_between(&mac, &message, (ROUTER, OURS), 255, &[])
+        } else {
+            icmpv6(&message, ALL_NODES, 255, &[])
+        });
+        for queue in [0, 1] {
+            lab.send_on_queue(queue, 2);
+            // From beyond the router, so that only its word says where the answer goes.
+            let ping = icmpv6_between(&mac, &[128, 0, 0, 0, 0, 1, 0, queue as u8], (AWAY, OURS), 64, &[]);
+            let mut buffer = vec![0; 2048];
+            until("the answer goes back by the router", || {
+                wire.send(&ping);
+                let frame = wire.receive(&mut buffer, Duration::from_millis(100))?;
+                let is_reply = frame.len() >= 62 && frame[12..14] == [0x86, 0xdd] && frame[54] == 129;
+                (is_reply && frame[61] == queue as u8).then(|| {
+                    assert_eq!((&frame[..6], frame[21]), (&ROUTER_MAC[..], HOPS), "{to_one} {told_on} {queue}");
+                })
+            });
+            let of_queue = format!("queue=\"{queue}\"");
+            engine.metrics_when("the worker of the queue answered", |metrics| {
+                metrics.sum("icmp_echoes_answered_total", &[&of_queue]) > 0
+            });
+        }
     }
 }
 

@@ -156,10 +156,11 @@ fn a_deprecated_address_answers_but_is_not_chosen() {
 }
 
 #[test]
-fn the_other_workers_come_to_the_same_address_and_wait_for_the_leaders_word() {
-    let mut leader = Host::new(&slaac(Probing::Off), Echo);
-    let mut follower = Host::new(&slaac(Probing::Follow), Echo);
-    leader.turn(&[&advertisement(&prefix(7200, 3600))]);
+fn the_other_workers_come_to_the_same_and_wait_for_the_leaders_word() {
+    let host = |probing| Host::new(&StackConfig { neighbors: NeighborConfig::default(), ..slaac(probing) }, Echo);
+    let (mut leader, mut follower) = (host(Probing::Off), host(Probing::Follow));
+    let mac = [1, 1, 2, 0, 0, 0, 1, 1];
+    leader.turn(&[&advertisement_of(ROUTER_V6, 33, 0, &[&prefix(7200, 3600)[..], &mac].concat())]);
     let events: Vec<_> = std::iter::from_fn(|| leader.stack.next_event()).collect();
     let told = events.iter().find_map(|event| match event {
         Event::Router(source, told) => Some((*source, told.clone())),
@@ -170,6 +171,11 @@ fn the_other_workers_come_to_the_same_address_and_wait_for_the_leaders_word() {
     follower.stack.hear_of_router(&told, source, follower.now);
     follower.wait(1000);
     leader.wait(1000);
+    let learnt = |host: &mut Host<Echo>| {
+        let egress = &mut host.stack.egress;
+        (egress.neighbors.resolve(ROUTER_V6.into(), host.now), egress.hop_limits.v6)
+    };
+    assert_eq!([learnt(&mut leader), learnt(&mut follower)], [(Some(Mac([2, 0, 0, 0, 1, 1])), 33); 2]);
     let address = leader.address_news()[0].0;
     assert_eq!((leader.ping(address), follower.ping(address)), (1, 0));
     follower.stack.hear_of_address(address.into(), AddressNews::Settled, follower.now);
