@@ -8,10 +8,11 @@ use barewire::base::{Instant, UnsentReason};
 use barewire::link::address::Probing;
 use barewire::wire::ethernet::Mac;
 use barewire_tests::sim::frames::UdpChecksum;
+use barewire_tests::sim::routed::{Manner, Passages, Request, Routed, Router};
 use barewire_tests::sim::tcp::Family;
 use barewire_tests::sim::{
-    ClockFaults, Nic, Outages, Outcome, PORT, SERVER, SERVER_MAC, SERVER_V6, STRANGER, STRANGER_MAC, STRANGER_V6,
-    Scenario, Simulation, Traffic, frames, ndp,
+    ClockFaults, Faults, Nic, Outages, Outcome, PORT, SERVER, SERVER_MAC, SERVER_V6, STRANGER, STRANGER_MAC,
+    STRANGER_V6, Scenario, Simulation, Traffic, frames, ndp,
 };
 
 /// When simulations begin.
@@ -421,5 +422,89 @@ fn a_liar_is_believed_until_the_neighbor_speaks_again() {
             }
             assert!(silent < 12, "the neighbor is not found again");
         }
+    }
+}
+
+/// A wire of 1 ms to each host behind a router.
+fn routed(family: Family, mtu: usize, manner: Manner) -> Routed {
+    let faults = Faults { delay_ns: 1_000_000, ..Faults::default() };
+    Routed::new(family, Router::new(mtu, manner), faults, 1)
+}
+
+#[test]
+fn datagrams_and_pings_find_what_a_router_on_the_way_takes() {
+    for (family, mtu) in [(Family::V4, 600), (Family::V4, 1400), (Family::V6, 1280), (Family::V6, 1400)] {
+        let mut sim = routed(family, mtu, Manner::Tells);
+        let long = Request::Datagram { len: 1400, may_cut: true };
+        sim.ask([long; 4]);
+        // Of IPv4 the request may be cut on the way. Of IPv6 its sender has to hear of it first, as of either who answers.
+        let lost = if family == Family::V4 { vec![0] } else { vec![0, 1] };
+        assert_eq!(sim.caller().missing(), lost, "{family:?} {mtu}: {:?}", sim.router);
+        assert_eq!(sim.router.passages.told, lost.len() as u64);
+        sim.ask([8, 500, 1_200, 1_300, 1_452].map(|len| Request::Datagram { len, may_cut: true }));
+        sim.ask([8, 1_400, 3_000, 10_000, 60_000].map(|len| Request::Ping { len }));
+        assert_eq!(sim.caller().missing(), lost, "{family:?} {mtu}: {:?}", sim.router);
+        assert_eq!(sim.router.passages.told, lost.len() as u64);
+        sim.come_to_rest();
+    }
+}
+
+#[test]
+fn what_must_not_be_cut_is_lost_and_its_sender_told() {
+    for (family, mtu) in [(Family::V4, 600), (Family::V6, 1280)] {
+        let mut sim = routed(family, mtu, Manner::Tells);
+        sim.ask([Request::Datagram { len: 1400, may_cut: false }; 3]);
+        assert_eq!((sim.caller().missing().len(), &sim.caller().told[..]), (3, &[mtu as u32; 3][..]), "{family:?}");
+        sim.come_to_rest();
+    }
+}
+
+#[test]
+fn streams_find_what_a_router_on_the_way_takes() {
+    // In round trips of 4 ms, where none has to wait for a timeout of 200 ms; and of a black hole for several.
+    let ms = Duration::from_millis;
+    for (family, manner, times) in [
+        (Family::V4, Manner::Tells, ms(0)..ms(100)),
+        (Family::V4, Manner::Grumbles, ms(0)..ms(100)),
+        (Family::V4, Manner::Cuts, ms(0)..ms(100)),
+        (Family::V4, Manner::Swallows, ms(200)..ms(10_000)),
+        (Family::V6, Manner::Tells, ms(0)..ms(100)),
+        (Family::V6, Manner::Swallows, ms(200)..ms(10_000)),
+    ] {
+        let mut sim = routed(family, 1300, manner);
+        let took = sim.stream(300_000, Duration::from_secs(60));
+        assert!(times.contains(&took), "{family:?}, {manner:?}: {took:?}");
+        let Passages { cut, told, swallowed, .. } = sim.router.passages;
+        let done = [(Manner::Cuts, cut), (Manner::Swallows, swallowed)];
+        assert!(done.iter().all(|(who, packets)| (*packets > 0) == (*who == manner)), "{family:?}: {:?}", sim.router);
+        let most = if matches!(manner, Manner::Tells | Manner::Grumbles) { 1..20 } else { 0..1 };
+        assert!(most.contains(&told) && swallowed < 40, "{family:?}: {:?}", sim.router);
+        sim.come_to_rest();
+    }
+}
+
+#[test]
+fn what_a_path_takes_may_become_less_under_way() {
+    for (family, mtus) in [(Family::V4, [1400, 900, 600]), (Family::V6, [1440, 1360, 1280])] {
+        let mut sim = routed(family, 1500, Manner::Tells);
+        sim.ask([Request::Datagram { len: 1400, may_cut: true }; 2]);
+        for (shorter, mtu) in (1..).zip(mtus) {
+            sim.router.mtu = mtu;
+            sim.ask([Request::Datagram { len: 1400, may_cut: true }; 4]);
+            // Fragments of IPv4 may be cut again on the way, so nobody has to hear of it.
+            let lost = if family == Family::V4 { 1 } else { 2 * shorter };
+            assert_eq!(sim.caller().missing().len(), lost, "{family:?} {mtu}: {:?}", sim.router);
+        }
+        sim.come_to_rest();
+
+        let mut sim = routed(family, 1500, Manner::Tells);
+        sim.caller_mut().stream = 1_000_000;
+        for (part, mtu) in (1..).zip(mtus) {
+            assert!(sim.run_until(Duration::from_secs(10), |sim| sim.caller().echoed > part * 200_000));
+            sim.router.mtu = mtu;
+        }
+        let took = sim.stream(1_000_000, Duration::from_secs(10));
+        assert!(sim.router.passages.told > 2 && took < Duration::from_secs(2), "{took:?} {:?}", sim.router);
+        sim.come_to_rest();
     }
 }

@@ -4,12 +4,15 @@
 //! `SEED=7 cargo test -p barewire-tests --test simulator one_seed -- --nocapture` runs one.
 
 use barewire::base::{DropReason, UnsentReason};
+use barewire_tests::sim::routed::{Passages, run_routed_seed};
 use barewire_tests::sim::{Outcome, run_seed};
 
 /// Every so many seeds one is run twice.
 const TWICE: u64 = 10;
 /// Seeds that are run unless the environment says otherwise.
 const SEEDS: u64 = 1000;
+/// Paths by a router that are run unless the environment says otherwise.
+const PATHS: u64 = 300;
 
 /// Reasons that frames of a simulated host are never dropped for: its NIC makes no chains, its loader no copies, and its
 /// stack does not look into TCP.
@@ -55,6 +58,26 @@ fn one_seed() {
         Ok(outcome) => println!("{outcome:#?}"),
         Err(failure) => panic!("{failure}"),
     }
+}
+
+/// `PATH_SEED=7 cargo test -p barewire-tests --test simulator a_router` runs one, `SEEDS=20000` more of them.
+#[test]
+fn a_router_that_takes_less_delays_what_goes_by_it_and_stops_nothing() {
+    let one = variable("PATH_SEED", u64::MAX);
+    let seeds = if one == u64::MAX { 0..variable("SEEDS", PATHS) } else { one..one + 1 };
+    let all = seeds.end - seeds.start >= PATHS;
+    let mut total = Passages::default();
+    for seed in seeds {
+        let Passages { whole, cut, told, swallowed } =
+            run_routed_seed(seed).unwrap_or_else(|failure| panic!("{failure}"));
+        total.whole += whole;
+        total.cut += cut;
+        total.told += told;
+        total.swallowed += swallowed;
+    }
+    println!("{total:?}");
+    let Passages { whole, cut, told, swallowed } = total;
+    assert!(!all || [whole, cut, told, swallowed].iter().all(|&packets| packets > 500), "{total:?}");
 }
 
 fn add(total: &mut Outcome, one: &Outcome) {

@@ -25,6 +25,7 @@ mod outages;
 mod pcap;
 mod reference;
 mod rng;
+pub mod routed;
 mod run;
 mod scenario;
 mod seeds;

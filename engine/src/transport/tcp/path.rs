@@ -26,7 +26,7 @@ pub enum PathError {
     ParameterProblem,
 }
 
-/// Timeouts in a row of a full-sized segment that make the path suspect of swallowing long packets without a word
+/// Timeouts in a row of a long segment that make the path suspect of swallowing long packets without a word
 /// (RFC 4821, section 7.7; RFC 8899 calls it a black hole).
 const BLACK_HOLE: u8 = 2;
 /// How long a black hole is believed in before long packets are tried again (RFC 8201, section 4: 10 minutes), seconds.
@@ -144,27 +144,29 @@ impl Tcb {
         }
     }
 
-    /// After repeated timeouts of a full-sized segment: perhaps a router on the way swallows it without a word.
+    /// After repeated timeouts of a long segment: perhaps a router on the way swallows it without a word.
+    ///
+    /// It need not be a full one: a path may take less than a request that is sent alone.
     pub(super) fn probe_path(&mut self, shared: &mut Shared, now: Instant) {
-        let (current, least) = (self.path_mtu(), shared.config.min_pmtu(&self.tuple));
-        if self.recovery.timeouts < BLACK_HOLE || !self.state.is_synchronized() || current <= least {
-            return;
-        }
         // A closed window explains it as well.
-        if self.snd.queued + 1 < u32::from(self.snd.mss) || self.snd.wnd == 0 {
+        if self.recovery.timeouts < BLACK_HOLE || !self.state.is_synchronized() || self.snd.wnd == 0 {
             return;
         }
-        shared.counters.black_holes_suspected += 1;
-        let headers = self.tuple.headers_len();
-        let lower = plateau_below(current).max(least) - headers;
-        let before = current - headers;
-        let next = match self.black_hole {
+        let (current, headers) = (self.path_mtu(), self.tuple.headers_len());
+        let missing = u32::from(self.snd.mss).saturating_sub(self.snd.queued) as u16;
+        let (before, len) = (current - headers, current - missing);
+        let lower = plateau_below(len).max(shared.config.min_pmtu(&self.tuple)) - headers;
+        let (path, known) = match self.black_hole {
             BlackHole::No => (lower, BlackHole::Suspected { before }),
             BlackHole::Trial { least } => (least, BlackHole::Found { before, since_s: seconds(now) }),
             known => (lower, known),
         };
-        (_, self.black_hole) = next;
-        self.set_mss(next.0);
+        if path >= len - headers {
+            return;
+        }
+        shared.counters.black_holes_suspected += 1;
+        self.black_hole = known;
+        self.set_mss(path);
     }
 
     /// What a segment of ours may carry, by what the peer said and what the path takes.

@@ -160,6 +160,13 @@ fn a_black_hole_is_found_by_shorter_segments() {
         assert_eq!((s.tcb().snd.mss, s.tcb().black_hole), (1360, BlackHole::Suspected { before: 1460 }));
         s.take_all();
     }
+    // A segment need not be full to be too long: what fits is less than it, too.
+    for mut s in established_by(syn().mss(1460)) {
+        s.at(100).app_sends(1200).take_all();
+        s.at(310).expect(seg(1, 1).len(1200).psh());
+        s.at(730).expect(seg(1, 1).len(984));
+        assert_eq!((s.tcb().snd.mss, s.counters().black_holes_suspected), (984, 1));
+    }
     // What is short anyway does not vanish for its length.
     for mut s in established_by(syn().mss(1460)) {
         s.at(100).app_sends(500).take_all();
