@@ -4,6 +4,7 @@
 //! `SEED=7 cargo test -p barewire-tests --test simulator one_seed -- --nocapture` runs one.
 
 use barewire::base::{DropReason, UnsentReason};
+use barewire_tests::sim::fragments::{Fragmented, run_fragments_seed};
 use barewire_tests::sim::routed::{Passages, run_routed_seed};
 use barewire_tests::sim::{Outcome, run_seed};
 
@@ -78,6 +79,29 @@ fn a_router_that_takes_less_delays_what_goes_by_it_and_stops_nothing() {
     println!("{total:?}");
     let Passages { whole, cut, told, swallowed } = total;
     assert!(!all || [whole, cut, told, swallowed].iter().all(|&packets| packets > 500), "{total:?}");
+}
+
+/// `FRAGMENTS_SEED=7 cargo test -p barewire-tests --test simulator fragments` runs one, `SEEDS=20000` more of them.
+#[test]
+fn fragments_become_what_a_model_makes_of_them_that_keeps_single_bytes() {
+    let one = variable("FRAGMENTS_SEED", u64::MAX);
+    let seeds = if one == u64::MAX { 0..variable("SEEDS", PATHS) } else { one..one + 1 };
+    let all = seeds.end - seeds.start >= PATHS;
+    let mut total = Fragmented::default();
+    for seed in seeds {
+        let one = run_fragments_seed(seed).unwrap_or_else(|failure| panic!("{failure}"));
+        total.arrived += one.arrived;
+        total.echoed += one.echoed;
+        total.mixed += one.mixed;
+        total.dropped += one.dropped;
+        total.wrong += one.wrong;
+        total.expired += one.expired;
+        total.told += one.told;
+    }
+    println!("{total:?}");
+    let Fragmented { arrived, echoed, mixed, dropped, wrong, expired, told } = total;
+    let counts = [arrived, echoed, mixed, dropped, wrong, expired, told];
+    assert!(!all || counts.iter().all(|&count| count > 100), "{total:?}");
 }
 
 fn add(total: &mut Outcome, one: &Outcome) {

@@ -17,6 +17,7 @@ mod answers;
 mod client;
 mod folk;
 mod forge;
+pub mod fragments;
 pub mod frames;
 mod host;
 pub mod ndp;
