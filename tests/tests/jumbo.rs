@@ -62,6 +62,23 @@ fn long_datagrams_and_pings_come_back_in_one_packet_each() {
     }
 }
 
+#[test]
+fn what_we_ask_goes_in_one_packet_as_far_as_the_link_takes_it() {
+    let lab = lab();
+    for (ours, theirs, longest) in
+        [(Lab::ADDRESS, Lab::PEER.to_string(), 8972), (Lab::ADDRESS_6, Lab::PEER_6.to_string(), 8952)]
+    {
+        for (size, received) in [(longest, 3), (longest + 1, 0)] {
+            let command = ["ping", &theirs, "--interface", Veth::NEAR, "--address", ours, "-c", "3", "-i", "0.02"];
+            let size = size.to_string();
+            let command = Lab::command(&[&command[..], &["--dont-fragment", "-s", &size]].concat());
+            let pinged = lab.refused_command(command);
+            let said = pinged.stdout.join("\n");
+            assert!(said.contains(&format!("{received} received")), "{size}: {said}\n{}", pinged.stderr);
+        }
+    }
+}
+
 /// The MSS option of a frame with a SYN of the engine's, from the IP header's start to TCP's known by its family.
 fn announced_mss(frame: &[u8]) -> Option<u16> {
     let tcp = match frame.get(12..14)? {
