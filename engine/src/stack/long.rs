@@ -39,8 +39,16 @@ impl<A: App> Stack<A> {
         let Some(&header) = bytes.first_chunk::<{ udp::LEN }>() else {
             return Outcome::Dropped(DropReason::UdpTruncated);
         };
-        if usize::from(udp::len(&header)) != inbound.payload_len {
+        let len = usize::from(udp::len(&header));
+        if len < udp::LEN || len > inbound.payload_len {
             return Outcome::Dropped(DropReason::UdpLength);
+        }
+        let is_padded = len < inbound.payload_len;
+        let inbound = &Inbound { payload_len: len, ..*inbound };
+        if is_padded {
+            // What lies behind its end does not belong to it, as in a datagram of one chunk; and the rest may fit into one.
+            umem.truncate_chain(frame, inbound.end());
+            let _ = umem.pull(frame, inbound.end());
         }
         let (from, to) = (udp::source_port(&header), udp::destination_port(&header));
         let first_len = usize::from(frame.len());

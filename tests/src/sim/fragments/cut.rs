@@ -25,7 +25,11 @@ impl Cut {
         let mut payload = vec![0; rng.scale(1, longest) as usize];
         rng.fill(&mut payload);
         let to: IpAddr = if source.is_ipv4() { SERVER.into() } else { SERVER_V6.into() };
-        let bytes = frames::udp((source, PEER_PORT), (to, PORT), &payload, frames::UdpChecksum::Right);
+        let mut bytes = frames::udp((source, PEER_PORT), (to, PORT), &payload, frames::UdpChecksum::Right);
+        if rng.chance(100) {
+            // Behind the end that its header tells.
+            bytes.resize(bytes.len() + rng.scale(1, 4_000) as usize, 0xdd);
+        }
         // So few that two datagrams may have the same.
         let identification = rng.below(200) as u32;
         let mut cut = Self { source, identification, bytes, pieces: Vec::new() };

@@ -73,9 +73,8 @@ struct Fragments {
     received: Model,
     sent: Model,
     digested: u64,
-    /// Echoes that are to come, and those that may.
+    /// Echoes that are to come.
     due: BTreeMap<Vec<u8>, u32>,
-    possible: BTreeMap<Vec<u8>, u32>,
     totals: Fragmented,
 }
 
@@ -112,7 +111,6 @@ impl Fragments {
             sent: Model::new(TIMEOUTS),
             digested: 0,
             due: BTreeMap::new(),
-            possible: BTreeMap::new(),
             totals: Fragmented::default(),
         }
     }
@@ -184,8 +182,7 @@ impl Fragments {
             Fate::Dropped => self.totals.dropped += 1,
             Fate::Wrong => self.totals.wrong += 1,
             Fate::Whole(whole) => match echo(&whole) {
-                Some((echo, true)) => *self.due.entry(echo).or_default() += 1,
-                Some((echo, false)) => *self.possible.entry(echo).or_default() += 1,
+                Some(echo) => *self.due.entry(echo).or_default() += 1,
                 None => self.totals.mixed += 1,
             },
         }
@@ -204,11 +201,10 @@ impl Fragments {
             return;
         }
         let echo = [&frames::octets(whole.destination), &whole.payload[..]].concat();
-        let book = if self.due.contains_key(&echo) { &mut self.due } else { &mut self.possible };
-        let left = book.get_mut(&echo).unwrap_or_else(|| panic!("an echo of {} bytes of nothing", echo.len()));
+        let left = self.due.get_mut(&echo).unwrap_or_else(|| panic!("an echo of {} bytes of nothing", echo.len()));
         *left -= 1;
         if *left == 0 {
-            book.remove(&echo);
+            self.due.remove(&echo);
         }
         self.totals.echoed += 1;
     }
@@ -224,9 +220,8 @@ impl Fragments {
     }
 }
 
-/// What a host echoes that is given a datagram, behind the address that it goes to; and whether it has to, or may as well
-/// drop it, because there are bytes behind its end.
-fn echo(whole: &Whole) -> Option<(Vec<u8>, bool)> {
+/// What a host echoes that is given a datagram, behind the address that it goes to.
+fn echo(whole: &Whole) -> Option<Vec<u8>> {
     let Whole { source, destination, payload, .. } = whole;
     let word = |at: usize| payload.get(at..at + 2).map(|word| u16::from_be_bytes([word[0], word[1]]));
     let len = usize::from(word(4)?);
@@ -237,7 +232,7 @@ fn echo(whole: &Whole) -> Option<(Vec<u8>, bool)> {
     }
     let (ours, theirs) = ((*destination, PORT), (*source, word(0)?));
     let echo = frames::udp(ours, theirs, &datagram[8..], frames::UdpChecksum::Right);
-    Some(([frames::octets(*source), echo].concat(), len == payload.len()))
+    Some([frames::octets(*source), echo].concat())
 }
 
 /// Runs the simulation of a seed.
