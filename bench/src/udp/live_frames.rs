@@ -82,13 +82,14 @@ impl LiveFrames {
             self.generate = bpf::load_sized(bpf::GENERATE, Some(("due", self.due_pages)))?;
         }
         plan.list_due(&self.generate)?;
+        self.receiver.clear(plan.end_ns)?;
         let (start_ns, duration_ns) = (monotonic_ns() + LEAD.as_nanos() as u64, plan.end_ns);
         (plan.start_ns, plan.end_ns) = (start_ns, start_ns + duration_ns);
         // The receiver works on the server's core. Timing each reply costs a clock reading there, so a
         // throughput trial times one in 16; but not of a pattern, which could be that of the sixteen.
         let sample_mask = if offer.batch == 1 || plan.due.is_some() { 0 } else { 15 };
         let (trial, server_port) = (self.trial, self.path.target.port());
-        let expected = Expected { trial, server_port, sample_mask, copies: false, start_ns, duration_ns };
+        let expected = Expected { trial, server_port, sample_mask, copies: false, start_ns };
         self.receiver.expect(&expected)?;
         self.set_plan(&request, &plan)?;
         self.send_all(&request, offer, &plan)?;

@@ -46,12 +46,11 @@ pub(crate) struct Expected {
     pub sample_mask: u64,
     /// Several replies have the same sequence, and all count.
     pub copies: bool,
-    /// When the first request is due, and how long requests are sent.
+    /// When the first request is due.
     pub start_ns: u64,
-    pub duration_ns: u64,
 }
 
-/// What the BPF program counted since the last [`Receiver::expect`].
+/// What the BPF program counted since the last [`Receiver::clear`].
 #[derive(Debug)]
 pub(crate) struct Tally {
     /// Requests that were answered.
@@ -90,7 +89,8 @@ struct Progress {
     reordered: u64,
 }
 
-/// Bytes of `struct tally` and of `struct progress`.
+/// Bytes of `struct expect`, of `struct tally` and of `struct progress`.
+const EXPECT_LEN: usize = 5 * 8;
 const TALLY_LEN: usize = 3 * 8 + BUCKETS * 4;
 const PROGRESS_LEN: usize = 8 * 8 + 4096 * 4;
 
@@ -124,25 +124,36 @@ impl Receiver {
         Ok(Self { _link: link, object, slicing: course::slicing(0) })
     }
 
-    /// Starts counting the replies of a trial afresh.
+    /// Forgets the trial before, to be ready for one that lasts so long: what takes longest, before anything is due.
     ///
     /// # Errors
     /// The kernel refused.
-    pub(crate) fn expect(&mut self, expected: &Expected) -> Result<()> {
-        let Expected { trial, server_port, sample_mask, copies, start_ns, duration_ns } = *expected;
+    pub(crate) fn clear(&mut self, duration_ns: u64) -> Result<()> {
         self.slicing = course::slicing(duration_ns);
-        let (slice_ns, slices) = self.slicing;
+        // Until it is told what to expect, nothing: a late reply would be counted for the trial before.
+        bpf::map(&self.object, "expect")?
+            .update(&[0; 4], &[0; EXPECT_LEN], MapFlags::ANY)
+            .context(|| "cannot tell the receiver what to expect".into())?;
         let cpus = libbpf_rs::num_possible_cpus().context(|| "cannot count the CPUs".into())?;
-        let tally = bpf::map(&self.object, "tally")?;
-        for slice in 0..slices as u32 {
+        let (tally, zeros) = (bpf::map(&self.object, "tally")?, vec![vec![0; TALLY_LEN]; cpus]);
+        for slice in 0..self.slicing.1 as u32 {
             tally
-                .update_percpu(&slice.to_ne_bytes(), &vec![vec![0; TALLY_LEN]; cpus], MapFlags::ANY)
+                .update_percpu(&slice.to_ne_bytes(), &zeros, MapFlags::ANY)
                 .context(|| "cannot clear the receiver's counters".into())?;
         }
         bpf::map(&self.object, "progress")?
             .update_percpu(&[0; 4], &vec![vec![0; PROGRESS_LEN]; cpus], MapFlags::ANY)
-            .context(|| "cannot make the receiver forget what it has seen".into())?;
-        let mut expect = Vec::with_capacity(40);
+            .context(|| "cannot make the receiver forget what it has seen".into())
+    }
+
+    /// Starts counting the replies of a trial.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub(crate) fn expect(&self, expected: &Expected) -> Result<()> {
+        let Expected { trial, server_port, sample_mask, copies, start_ns } = *expected;
+        let (slice_ns, slices) = self.slicing;
+        let mut expect = Vec::with_capacity(EXPECT_LEN);
         expect.extend(trial.to_ne_bytes());
         expect.extend(server_port.to_be_bytes());
         expect.extend(u16::from(copies).to_ne_bytes());

@@ -71,9 +71,11 @@ impl SocketFrames {
             .context(|| "cannot say how many frames to make of a datagram".into())?;
         // Between two datagrams.
         let interval_ns = offer.rate_pps.map_or(0.0, |rate| 1e9 / rate * f64::from(frames));
-        let (start_ns, duration_ns) = (monotonic_ns() + LEAD_NS, offer.duration.as_nanos() as u64);
+        let duration_ns = offer.duration.as_nanos() as u64;
+        self.receiver.clear(duration_ns)?;
+        let start_ns = monotonic_ns() + LEAD_NS;
         let (trial, server_port, copies) = (self.trial, self.path.target.port(), frames > 1);
-        self.receiver.expect(&Expected { trial, server_port, sample_mask: 0, copies, start_ns, duration_ns })?;
+        self.receiver.expect(&Expected { trial, server_port, sample_mask: 0, copies, start_ns })?;
         let end_ns = start_ns + duration_ns;
         let mut sent = 0;
         let mut now = monotonic_ns();
