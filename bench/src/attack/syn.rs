@@ -4,7 +4,7 @@
 //! what comes out of it little: so both directions are told, and beside each how much of its core the client took.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,12 @@ const STREAMS: [(Direction, u16); 2] = [(Direction::Send, 9), (Direction::Receiv
 /// Bytes that a stream reads or writes at a time.
 const CHUNK: u32 = 128 * 1024;
 const WARMUP: Duration = Duration::from_millis(300);
+/// Connections in a row that come about at once where there is no flood, and what "at once" is: before a request is
+/// repeated.
+const CALM: u32 = 5;
+const AT_ONCE: Duration = Duration::from_millis(300);
+/// How long that is waited for after a flood.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Measures the phases.
 struct Bench<'lab> {
@@ -91,6 +97,9 @@ impl Bench<'_> {
                 progress.start(&format!("round {number}/{rounds}  {} {}", phase.name(), name(direction)));
                 let measured = self.measure(&mut stream, (direction, phase))?;
                 signals::check()?;
+                if phase == Phase::Attack {
+                    self.wait_for_calm()?;
+                }
                 progress.done(&brief(&measured));
                 let entry = of_phase.entry(phase).or_default();
                 entry.figures.extend(measured.figures);
@@ -100,6 +109,18 @@ impl Bench<'_> {
         let mut around = Round::default();
         watch.end(&self.lab.pair, &self.server, &mut around);
         Ok((of_phase, around))
+    }
+
+    /// A server may stay on its guard for a while after a flood, which is not to be measured as what comes next: waits
+    /// until new connections come about at once again, several in a row, as one may by chance.
+    fn wait_for_calm(&self) -> Result<()> {
+        let (mut in_a_row, began) = (0, Instant::now());
+        while in_a_row < CALM && began.elapsed() < PATIENCE {
+            let comes_about = TcpStream::connect_timeout(&self.path.target, AT_ONCE).is_ok();
+            in_a_row = if comes_about { in_a_row + 1 } else { 0 };
+            signals::check()?;
+        }
+        Ok(())
     }
 
     /// The stream and the attempts for a phase; the flood lasts until the last attempt has ended.
