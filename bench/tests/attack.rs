@@ -4,13 +4,12 @@
 mod net;
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use self::net::{BENCH, namespaces_of, signal};
+use self::net::{BENCH, namespaces_of, signal, take, temporary};
 
 /// Both ends have a core each, the same in every test: one test at a time.
 static CORES: Mutex<()> = Mutex::new(());
@@ -22,16 +21,6 @@ fn alone() -> MutexGuard<'static, ()> {
 
 /// Frames that the kernels of both ends send by themselves: for each other's addresses, and for the metrics.
 const OTHERS: u64 = 100;
-
-fn temporary(name: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("bw-bt{}-{name}.json", std::process::id()))
-}
-
-fn take(file: &Path) -> Value {
-    let text = std::fs::read_to_string(file).unwrap();
-    std::fs::remove_file(file).unwrap();
-    serde_json::from_str(&text).unwrap()
-}
 
 /// Runs an attack to its end: what it printed, what it wrote, and that its namespaces are gone.
 fn attack(args: &[&str]) -> (String, Value) {

@@ -10,21 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
-use self::net::{BENCH, Net, bench, ip, namespaces_of, signal, trial};
+use self::net::{BENCH, Net, bench, ip, namespaces_of, signal, take, temporary, trial};
 
 const UDP: [&str; 5] = ["udp", "--interface", "bw0", "--target", "10.77.0.2:7"];
-
-fn temporary(name: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("bw-bt{}-{name}.json", std::process::id()))
-}
-
-fn take(file: &PathBuf) -> Value {
-    let text = std::fs::read_to_string(file).unwrap();
-    std::fs::remove_file(file).unwrap();
-    serde_json::from_str(&text).unwrap()
-}
 
 /// Processes in namespaces.
 fn processes_in(namespaces: &[String]) -> Vec<String> {

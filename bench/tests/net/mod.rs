@@ -1,6 +1,7 @@
 //! Two network namespaces for a test, and the load generator in them.
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use serde_json::Value;
@@ -186,4 +187,19 @@ pub(crate) fn signal(pid: u32, name: &str) {
 pub(crate) fn namespaces_of(pid: u32) -> Vec<String> {
     let text = ip(&["netns", "list"], "");
     text.lines().filter(|line| line.starts_with(&format!("bw-bench-{pid}-"))).map(str::to_owned).collect()
+}
+
+/// A place for a result, of this process alone.
+pub(crate) fn temporary(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("bw-bt{}-{name}.json", std::process::id()))
+}
+
+/// What was written there, which is removed.
+///
+/// # Panics
+/// If there is nothing, or no JSON.
+pub(crate) fn take(file: &Path) -> Value {
+    let text = std::fs::read_to_string(file).unwrap();
+    std::fs::remove_file(file).unwrap();
+    serde_json::from_str(&text).unwrap()
 }
