@@ -4,13 +4,12 @@
 mod net;
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use self::net::{BENCH, bench};
+use self::net::{BENCH, bench, take, temporary};
 
 /// Both ends have a core each, the same in every test: one test at a time.
 static CORES: Mutex<()> = Mutex::new(());
@@ -20,10 +19,6 @@ fn alone() -> MutexGuard<'static, ()> {
     CORES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn temporary(name: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("bw-bt{}-{name}", std::process::id()))
-}
-
 /// Runs a comparison. What it printed, and what it wrote.
 fn compare(name: &str, args: &[&str]) -> (String, Value) {
     let file = temporary(name);
@@ -31,8 +26,7 @@ fn compare(name: &str, args: &[&str]) -> (String, Value) {
         Command::new(BENCH).arg("compare").args(args).args(["--json", file.to_str().unwrap()]).output().unwrap();
     let (text, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{error}");
-    let report: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
-    std::fs::remove_file(&file).unwrap();
+    let report = take(&file);
     assert_eq!(report["schema"], "barewire-bench/2");
     (text.into_owned(), report)
 }

@@ -189,9 +189,9 @@ pub(crate) fn namespaces_of(pid: u32) -> Vec<String> {
     text.lines().filter(|line| line.starts_with(&format!("bw-bench-{pid}-"))).map(str::to_owned).collect()
 }
 
-/// A place for a result, of this process alone.
+/// A place for a file, of this process alone.
 pub(crate) fn temporary(name: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("bw-bt{}-{name}.json", std::process::id()))
+    std::env::temp_dir().join(format!("bw-bt{}-{name}", std::process::id()))
 }
 
 /// What was written there, which is removed.
