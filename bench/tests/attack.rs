@@ -5,19 +5,10 @@ mod net;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use self::net::{BENCH, namespaces_of, signal, take, temporary};
-
-/// Both ends have a core each, the same in every test: one test at a time.
-static CORES: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    // A test that failed has told so itself.
-    CORES.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use self::net::{BENCH, alone, namespaces_of, signal, take, temporary};
 
 /// Frames that the kernels of both ends send by themselves: for each other's addresses, and for the metrics.
 const OTHERS: u64 = 100;

@@ -5,19 +5,10 @@ mod net;
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use self::net::{BENCH, bench, take, temporary};
-
-/// Both ends have a core each, the same in every test: one test at a time.
-static CORES: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    // A test that failed has told so itself.
-    CORES.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use self::net::{BENCH, alone, bench, take, temporary};
 
 /// Runs a comparison. What it printed, and what it wrote.
 fn compare(name: &str, args: &[&str]) -> (String, Value) {

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use self::net::{BENCH, Net, bench};
+use self::net::{BENCH, Net, bench, take, temporary};
 
 /// Trials of one name, with what each was asked for, sent and got back.
 fn trials<'a>(report: &'a Value, name: &str) -> Vec<&'a Value> {
@@ -36,7 +36,7 @@ fn is_proved(report: &Value, name: &str, size: f64, (repeats, loss): (usize, f64
 
 #[test]
 fn each_size_has_a_rate_that_stood_or_none_in_namespaces_of_its_own() {
-    let file = std::env::temp_dir().join(format!("bw-bt{}-ndr.json", std::process::id()));
+    let file = temporary("ndr");
     let args = ["ndr", "--server", "kernel-spin", "--sizes", "64,1518", "--seconds", "0.05", "--repeats", "2"];
     let child = Command::new(BENCH)
         .args(args)
@@ -45,8 +45,7 @@ fn each_size_has_a_rate_that_stood_or_none_in_namespaces_of_its_own() {
         .unwrap();
     let (text, error) = (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
     assert!(child.status.success(), "{error}");
-    let report: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
-    std::fs::remove_file(&file).unwrap();
+    let report = take(&file);
     assert_eq!((&report["workload"], &report["servers"][0]["name"]), (&"ndr".into(), &"kernel-spin".into()));
     // Headers and a stamp take 62 bytes, the frame check sequence 4.
     for (name, size) in [("66", 66.0), ("1518", 1518.0)] {

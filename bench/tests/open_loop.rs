@@ -5,21 +5,12 @@ mod net;
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use self::net::{Net, Served, trial};
-
-/// Both ends have a core each, the same in every test: one test at a time.
-static CORES: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    // A test that failed has told so itself.
-    CORES.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use self::net::{Net, Served, alone, trial};
 
 const ECHO: &str = "10.77.0.2:7";
 const OWN_STACK: &[&str] = &["--back-end", "own-stack", "--interface", "bw0", "--address", "10.77.0.21/24"];

@@ -6,13 +6,12 @@ mod net;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use self::net::{BENCH, Net, Served, ip, trial};
+use self::net::{BENCH, Net, Served, alone, ip, take, trial};
 
 /// Where echo, discard and chargen are.
 const ECHO: &str = "10.77.0.2:7";
@@ -26,14 +25,6 @@ const BACK_ENDS: [&[&str]; 2] = [&[], OWN_STACK];
 const WHOLE: &[&str] = &["--duration", "0.5", "--warmup", "0"];
 /// What a connection may have sent when its trial ends, and has not been acknowledged: buffers of either side.
 const UNDER_WAY: u64 = 8 << 20;
-
-/// Client and server have a core each, the same in every test: one test at a time.
-static CORES: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    // A test that failed has told so itself.
-    CORES.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn count(report: &Value, name: &str) -> u64 {
     trial(report)[name].as_u64().unwrap_or_else(|| panic!("no {name} in {report}"))
@@ -185,8 +176,7 @@ fn idle_connections_that_the_server_drops_are_counted_by_either_back_end() {
         server.stop();
         let output = client.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");
-        let report: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
-        std::fs::remove_file(&file).unwrap();
+        let report = take(&file);
         assert_eq!(count(&report, "failed"), 100, "{report}");
     }
 }
@@ -372,8 +362,7 @@ fn an_interrupted_trial_tells_what_it_has_and_leaves_no_connection() {
         assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
         let output = client.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");
-        let report: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
-        std::fs::remove_file(&file).unwrap();
+        let report = take(&file);
         assert_eq!(report["interrupted"], true, "{report}");
         assert!(count(&report, "completed") + count(&report, "bytes") > 0, "{report}");
         assert!(trial(&report)["seconds"].as_f64() < Some(30.0), "{report}");
@@ -488,8 +477,7 @@ fn an_interrupted_flood_of_datagrams_tells_what_it_has() {
     assert!(Command::new("kill").args(["-INT", &client.id().to_string()]).status().unwrap().success());
     let output = client.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    let report: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
-    std::fs::remove_file(&file).unwrap();
+    let report = take(&file);
     assert_eq!(report["interrupted"], true, "{report}");
     assert_eq!(net.server_counter("Udp", "InDatagrams"), count(&report, "sent") + 1, "{report}");
 }

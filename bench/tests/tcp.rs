@@ -4,24 +4,15 @@
 mod net;
 
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use self::net::{BENCH, Net, ip, trial};
+use self::net::{BENCH, Net, alone, ip, trial};
 
 /// Where echo, discard and chargen are.
 const ECHO: &str = "10.77.0.2:7";
 const DISCARD: &str = "10.77.0.2:9";
 const CHARGEN: &str = "10.77.0.2:19";
-
-/// Clients and servers have a core each, the same in every test: one test at a time.
-static CORES: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    // A test that failed has told so itself.
-    CORES.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A figure of a report.
 fn number(report: &Value, name: &str) -> f64 {

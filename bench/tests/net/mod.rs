@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
@@ -85,9 +86,7 @@ impl Net {
         words.extend(args);
         words.extend(["--json", file.to_str().unwrap()]);
         ip(&words, "");
-        let text = std::fs::read_to_string(&file).unwrap();
-        std::fs::remove_file(&file).unwrap();
-        serde_json::from_str(&text).unwrap()
+        take(&file)
     }
 
     /// A counter in /proc/net/snmp of the server's kernel.
@@ -151,6 +150,13 @@ pub(crate) fn ip(args: &[&str], hint: &str) -> String {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ip {} failed: {error} {hint}", args.join(" "));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Keeps the other tests of the program waiting: client and server have a core each, the same in every test.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static CORES: Mutex<()> = Mutex::new(());
+    // A test that failed has told so itself.
+    CORES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs the load generator here.
