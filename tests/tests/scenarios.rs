@@ -8,10 +8,10 @@ use barewire::base::{Instant, UnsentReason};
 use barewire::link::address::Probing;
 use barewire::wire::ethernet::Mac;
 use barewire_tests::sim::frames::UdpChecksum;
-use barewire_tests::sim::routed::{Manner, Passages, Request, Routed, Router};
+use barewire_tests::sim::routed::{Passages, Request, Routed, Router};
 use barewire_tests::sim::tcp::Family;
 use barewire_tests::sim::{
-    ClockFaults, Faults, Nic, Outages, Outcome, PORT, SERVER, SERVER_MAC, SERVER_V6, STRANGER, STRANGER_MAC,
+    ClockFaults, Faults, Manner, Nic, Outages, Outcome, PORT, SERVER, SERVER_MAC, SERVER_V6, STRANGER, STRANGER_MAC,
     STRANGER_V6, Scenario, Simulation, Traffic, frames, ndp,
 };
 

@@ -101,7 +101,13 @@ pub fn packet(ip: Ip, payload: &[u8]) -> Vec<u8> {
 /// A packet in a frame without tags.
 #[must_use]
 pub fn frame(to: Mac, from: Mac, ip: Ip, payload: &[u8]) -> Vec<u8> {
-    ethernet(to, from, &[], ip.ethertype(), &packet(ip, payload))
+    with_packet(to, from, &packet(ip, payload))
+}
+
+/// A frame with an IP packet of either version.
+#[must_use]
+pub fn with_packet(to: Mac, from: Mac, packet: &[u8]) -> Vec<u8> {
+    ethernet(to, from, &[], if packet[0] >> 4 == 4 { IPV4 } else { IPV6 }, packet)
 }
 
 /// The MAC address that a frame is to.

@@ -32,6 +32,7 @@ mod scenario;
 mod seeds;
 mod strict;
 pub mod tcp;
+mod too_long;
 mod wire;
 
 pub use answers::Answers;
@@ -50,4 +51,5 @@ pub use scenario::{
 };
 pub use seeds::{attempt, run_seed, run_tcp_seed};
 pub use strict::check as check_strictly;
+pub use too_long::Manner;
 pub use wire::{Faults, Lane, LaneCounters, Transmission};

@@ -126,8 +126,7 @@ impl Fragments {
                 cut.shuffle(&mut self.rng);
             }
             for packet in cut.packets() {
-                let ethertype = if packet[0] >> 4 == 4 { frames::IPV4 } else { frames::IPV6 };
-                let bytes = frames::ethernet(SERVER_MAC, CLIENT_MAC, &[], ethertype, &packet);
+                let bytes = frames::with_packet(SERVER_MAC, CLIENT_MAC, &packet);
                 self.lane.send(Transmission { bytes, damaged: false }, self.now);
             }
             let pause = Duration::from_nanos(self.rng.scale(US, 200 * MS));

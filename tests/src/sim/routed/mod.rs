@@ -28,7 +28,7 @@ use super::strict;
 use super::tcp::{Family, Side};
 use super::wire::{Faults, Lane, Transmission};
 pub use caller::{Caller, Request};
-pub use router::{Manner, Passages, Router};
+pub use router::{Passages, Router};
 pub use seeds::run_routed_seed;
 
 /// Port of the echo service.

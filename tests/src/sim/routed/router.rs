@@ -1,11 +1,8 @@
 //! A router whose way through takes less than the links at either side, written from RFC 791, RFC 1191 and RFC 8201.
 
-use std::net::IpAddr;
-
-use barewire::wire::ethernet::Mac;
-
-use super::super::frames::{self, Ip};
+use super::super::frames;
 use super::super::tcp::Side;
+use super::super::too_long::Manner;
 use super::{ROUTER_MAC, router_address};
 
 /// "Don't fragment" and "more fragments" of IPv4.
@@ -14,19 +11,6 @@ const MORE: u16 = 0x2000;
 /// Bytes of an IPv4 header without options, and of an IPv6 header.
 const V4_LEN: usize = 20;
 const V6_LEN: usize = 40;
-
-/// What the router does with a packet that is too long and must not be cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
-    /// Says how long it may be (RFC 1191, section 4).
-    Tells,
-    /// Says of IPv4 only that it was too long, as before RFC 1191.
-    Grumbles,
-    /// Says nothing: a black hole (RFC 2923).
-    Swallows,
-    /// Cuts what of IPv4 must not be cut all the same, as some tunnels do.
-    Cuts,
-}
 
 /// Packets, by what became of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +30,7 @@ pub struct Passages {
 pub struct Router {
     /// Longest packet that it passes on, bytes.
     pub mtu: usize,
-    /// What it does with others.
+    /// What it does with others that must not be cut.
     pub manner: Manner,
     /// What it has done.
     pub passages: Passages,
@@ -74,25 +58,20 @@ impl Router {
         let to = from.other();
         if packet.len() <= self.mtu {
             self.passages.whole += 1;
-            return vec![(to, on_link(to, aged(packet)))];
+            return vec![(to, on_link(to, &aged(packet)))];
         }
         let is_v4 = packet[0] >> 4 == 4;
         let may_cut = is_v4 && (u16::from_be_bytes([packet[6], packet[7]]) & DONT_FRAGMENT == 0);
         if may_cut || is_v4 && self.manner == Manner::Cuts {
             self.passages.cut += 1;
-            return self.cut(&aged(packet)).into_iter().map(|piece| (to, on_link(to, piece))).collect();
+            return self.cut(&aged(packet)).into_iter().map(|piece| (to, on_link(to, &piece))).collect();
         }
-        let told = match self.manner {
-            Manner::Swallows => {
-                self.passages.swallowed += 1;
-                return Vec::new();
-            }
-            // RFC 4443, section 3.2: Packet Too Big always says how long it may be.
-            Manner::Grumbles if is_v4 => 0,
-            _ => self.mtu as u16,
+        let Some(report) = self.manner.report(router_address(from, is_v4), packet, self.mtu as u16) else {
+            self.passages.swallowed += 1;
+            return Vec::new();
         };
         self.passages.told += 1;
-        vec![(from, on_link(from, too_long(from, packet, told)))]
+        vec![(from, on_link(from, &report))]
     }
 
     /// RFC 791, section 3.2: the pieces of a packet, which may be a fragment itself.
@@ -155,21 +134,6 @@ fn mend(packet: &mut [u8]) {
     packet[10..12].copy_from_slice(&checksum.to_be_bytes());
 }
 
-fn on_link(to: Side, packet: Vec<u8>) -> Vec<u8> {
-    let ethertype = if packet[0] >> 4 == 4 { frames::IPV4 } else { frames::IPV6 };
-    frames::ethernet(to.mac(), Mac(ROUTER_MAC.0), &[], ethertype, &packet)
-}
-
-/// What tells a host that a packet was too long, and how long it may be (RFC 1191, section 4; RFC 4443, section 3.2).
-fn too_long(host: Side, packet: &[u8], mtu: u16) -> Vec<u8> {
-    let is_v4 = packet[0] >> 4 == 4;
-    let source: IpAddr = if is_v4 {
-        IpAddr::from(<[u8; 4]>::try_from(&packet[12..16]).expect("four bytes"))
-    } else {
-        IpAddr::from(<[u8; 16]>::try_from(&packet[8..24]).expect("sixteen bytes"))
-    };
-    let ip = Ip::new(0, router_address(host, is_v4), source);
-    let (kind, code, quoted) = if is_v4 { (3, 4, V4_LEN + 8) } else { (2, 0, 1280 - V6_LEN - 8) };
-    let quoted = &packet[..packet.len().min(quoted)];
-    frames::icmp_packet(ip, kind, code, &[&[0, 0], &mtu.to_be_bytes()[..], quoted].concat())
+fn on_link(to: Side, packet: &[u8]) -> Vec<u8> {
+    frames::with_packet(to.mac(), ROUTER_MAC, packet)
 }

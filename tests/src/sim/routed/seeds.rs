@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::super::rng::Rng;
 use super::super::scenario::sometimes;
 use super::super::seeds::attempt;
-use super::{Family, Faults, Manner, Passages, Request, Routed, Router};
+use super::super::too_long::Manner;
+use super::{Family, Faults, Passages, Request, Routed, Router};
 
 const US: u64 = 1_000;
 const MS: u64 = 1_000_000;

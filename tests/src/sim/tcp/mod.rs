@@ -31,6 +31,6 @@ pub use host::TcpHost;
 pub use manners::{Manners, Reading, Writing};
 pub use observer::{Doubts, Observer};
 pub use run::{TcpOutcome, TcpSimulation};
-pub use scenario::{HostScenario, Router, TcpScenario};
+pub use scenario::{HostScenario, TcpScenario};
 pub use segment::Segment;
 pub use stream::{ECHO, Family, Flow, Side, TALK, differs, write};

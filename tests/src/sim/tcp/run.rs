@@ -20,7 +20,7 @@ use super::app::Talker;
 use super::book::SharedBook;
 use super::host::TcpHost;
 use super::observer::Observer;
-use super::scenario::{Router, TcpScenario};
+use super::scenario::TcpScenario;
 use super::stream::{ECHO, Family, Flow, Side};
 
 /// Steps of the part with faults at most.
@@ -254,22 +254,9 @@ impl<D: Virtual> TcpSimulation<D> {
     /// A router found a packet from `side` too long for the next link (RFC 1191, section 4).
     fn route(&mut self, side: Side, frame: &[u8]) {
         let mtu = (self.scenario.lanes[side as usize].max_frame - 14) as u16;
-        let told = match self.scenario.router {
-            Router::Swallows => return,
-            Router::Tells => mtu,
-            Router::Grumbles => 0,
-        };
-        let family = self.scenario.family;
-        let ip = Ip::new(0, family.stranger(), side.address_of(family));
-        // RFC 4443, section 3.2: Packet Too Big always says how long it may be.
-        let (kind, code, header_len, told) = match family {
-            Family::V4 => (3, 4, 20, told),
-            Family::V6 => (2, 0, 40, mtu),
-        };
-        let quoted = &frame[14..frame.len().min(14 + header_len + 8)];
-        let packet = frames::icmp_packet(ip, kind, code, &[&[0, 0], &told.to_be_bytes()[..], quoted].concat());
-        let frame = frames::ethernet(side.mac(), STRANGER_MAC, &[], ip.ethertype(), &packet);
-        self.lanes[side.other() as usize].forge(frame, self.now);
+        let TcpScenario { family, router, .. } = self.scenario;
+        let Some(report) = router.report(family.stranger(), &frame[14..], mtu) else { return };
+        self.lanes[side.other() as usize].forge(frames::with_packet(side.mac(), STRANGER_MAC, &report), self.now);
     }
 
     /// A connection that is said to be finished: everything that was sent on it has arrived.
@@ -364,6 +351,5 @@ fn attack(rng: &mut Rng, family: Family, flow: Flow, from: Side, reached: u32) -
         let error = [&[0, 0, 2, 0], quoted].concat();
         frames::icmp_packet(Ip::new(0, family.stranger(), destination.0), kind, code, &error)
     };
-    let ethertype = Ip::new(0, source.0, destination.0).ethertype();
-    frames::ethernet(to.mac(), STRANGER_MAC, &[], ethertype, &packet)
+    frames::with_packet(to.mac(), STRANGER_MAC, &packet)
 }

@@ -16,6 +16,7 @@ use super::super::host::HostPlan;
 use super::super::nic::Rings;
 use super::super::rng::Rng;
 use super::super::scenario::{ClockFaults, draw_faults, draw_outages, sometimes, sound_host, stack_config};
+use super::super::too_long::Manner;
 use super::super::wire::Faults;
 use super::app::Calls;
 use super::stream::{ECHO, Family, Side, TALK};
@@ -26,17 +27,6 @@ const SECOND: u64 = 1_000_000_000;
 
 /// The port that both sides open connections from and to, where they are to meet.
 const CROSSING: u16 = 5000;
-
-/// What a router does with a packet that is too long for the next link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Router {
-    /// Drops it without a word: a black hole (RFC 2923).
-    Swallows,
-    /// Says so, and how long it may be (RFC 1191).
-    Tells,
-    /// Says so, but not how long it may be, as before RFC 1191.
-    Grumbles,
-}
 
 /// One host.
 #[derive(Clone, Debug)]
@@ -60,8 +50,8 @@ pub struct TcpScenario {
     pub hosts: [HostScenario; 2],
     /// The ways from the near host and from the far one.
     pub lanes: [Faults; 2],
-    /// What the router on the way does with what is too long.
-    pub router: Router,
+    /// What the router on the way does with what is too long. This one cuts nothing.
+    pub router: Manner,
     /// The clock.
     pub clock: ClockFaults,
     /// Chances in thousandths of steps that a stranger puts a frame on the wire, a SYN, and a segment that pretends to
@@ -105,7 +95,7 @@ impl TcpScenario {
             family,
             hosts: Side::BOTH.map(host),
             lanes: [wire, wire],
-            router: Router::Swallows,
+            router: Manner::Swallows,
             clock: ClockFaults::default(),
             strangers: 0,
             flood: 0,
@@ -120,7 +110,7 @@ impl TcpScenario {
         let family = rng.pick(&[Family::V4, Family::V6]);
         let mut scenario = Self::sound_by(family, seed);
         scenario.lanes = [draw_lane(&mut rng, family), draw_lane(&mut rng, family)];
-        scenario.router = rng.pick(&[Router::Swallows, Router::Tells, Router::Grumbles]);
+        scenario.router = rng.pick(&[Manner::Swallows, Manner::Tells, Manner::Grumbles]);
         scenario.clock = ClockFaults {
             jumps: sometimes(&mut rng, 10),
             jump_ns: rng.scale(MS, 10 * SECOND),
