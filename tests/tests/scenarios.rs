@@ -428,7 +428,7 @@ fn a_liar_is_believed_until_the_neighbor_speaks_again() {
 /// A wire of 1 ms to each host behind a router.
 fn routed(family: Family, mtu: usize, manner: Manner) -> Routed {
     let faults = Faults { delay_ns: 1_000_000, ..Faults::default() };
-    Routed::new(family, Router::new(mtu, manner), faults, 1)
+    Routed::new(family, Router::new(mtu, manner), faults, 1, |_, nic| nic)
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn a_router_that_takes_less_delays_what_goes_by_it_and_stops_nothing() {
     let mut total = Passages::default();
     for seed in seeds {
         let Passages { whole, cut, told, swallowed } =
-            run_routed_seed(seed).unwrap_or_else(|failure| panic!("{failure}"));
+            run_routed_seed(seed, |_, nic| nic).unwrap_or_else(|failure| panic!("{failure}"));
         total.whole += whole;
         total.cut += cut;
         total.told += told;
@@ -89,7 +89,7 @@ fn fragments_become_what_a_model_makes_of_them_that_keeps_single_bytes() {
     let all = seeds.end - seeds.start >= PATHS;
     let mut total = Fragmented::default();
     for seed in seeds {
-        let one = run_fragments_seed(seed).unwrap_or_else(|failure| panic!("{failure}"));
+        let one = run_fragments_seed(seed, |nic| nic).unwrap_or_else(|failure| panic!("{failure}"));
         total.arrived += one.arrived;
         total.echoed += one.echoed;
         total.mixed += one.mixed;

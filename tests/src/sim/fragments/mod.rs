@@ -19,7 +19,7 @@ use barewire::stack::Stack;
 use barewire::worker::Worker;
 
 use super::frames;
-use super::nic::{Nic, Rings};
+use super::nic::{Nic, Rings, Virtual};
 use super::rng::Rng;
 use super::scenario::{CLIENT_MAC, PORT, SERVER, SERVER_MAC, SERVER_V6, sometimes, stack_config};
 use super::seeds::attempt;
@@ -64,8 +64,8 @@ pub struct Fragmented {
 }
 
 #[derive(Debug)]
-struct Fragments {
-    worker: Worker<Nic, Echo>,
+struct Fragments<D> {
+    worker: Worker<D, Echo>,
     lane: Lane,
     now: Instant,
     rng: Rng,
@@ -78,8 +78,8 @@ struct Fragments {
     totals: Fragmented,
 }
 
-impl Fragments {
-    fn new(seed: u64) -> Self {
+impl<D: Virtual> Fragments<D> {
+    fn new(seed: u64, wrap: impl FnOnce(Nic) -> D) -> Self {
         let mut rng = Rng::new(seed ^ 0xf7a6);
         let now = Instant::from_ns(1_000_000_000);
         let mut config = stack_config(SERVER_MAC, SERVER, [PORT].into_iter());
@@ -103,7 +103,7 @@ impl Fragments {
             ..Faults::default()
         };
         Self {
-            worker: Worker::new(nic, umem, Stack::new(&config, Echo, now)),
+            worker: Worker::new(wrap(nic), umem, Stack::new(&config, Echo, now)),
             lane: Lane::new(faults, rng.fork()),
             now,
             rng,
@@ -141,12 +141,12 @@ impl Fragments {
         let end = self.now + time;
         while self.now < end {
             let soon = self.now + Duration::from_micros(2);
-            let is_busy = self.worker.in_bursts() != (0, 0) || self.worker.device_mut().is_busy();
+            let is_busy = self.worker.in_bursts() != (0, 0) || self.worker.device_mut().nic().is_busy();
             let deadline = self.worker.stack().next_deadline().map(|at| at.max(soon));
             let next = [deadline, self.lane.next_arrival(), is_busy.then_some(soon)].into_iter().flatten().min();
             self.now = next.unwrap_or(end).min(end).max(self.now) + Duration::from_nanos(1 + self.rng.below(US));
             while let Some(frame) = self.lane.arrive(self.now) {
-                let _ = self.worker.device_mut().arrive(frame);
+                let _ = self.worker.device_mut().nic().arrive(frame);
             }
             self.turn();
         }
@@ -157,13 +157,13 @@ impl Fragments {
         while self.worker.stack_mut().next_event().is_some() {}
         while self.digested < self.worker.stack().counters().received {
             self.digested += 1;
-            let frame = self.worker.device_mut().next_handed().expect("it was handed to the worker");
+            let frame = self.worker.device_mut().nic().next_handed().expect("it was handed to the worker");
             self.digest(&frame.bytes[14..]);
         }
         self.totals.expired += self.received.expire(self.now) as u64;
         let held = self.worker.stack().fragments() as usize;
         assert_eq!(held, self.received.held(), "fragments held at {:?}", self.now);
-        while let Some(frame) = self.worker.device_mut().depart() {
+        while let Some(frame) = self.worker.device_mut().nic().depart() {
             if let Err(wrong) = strict::check(&frame) {
                 panic!("a malformed frame: {wrong}\n{frame:02x?}");
             }
@@ -234,10 +234,10 @@ fn echo(whole: &Whole) -> Option<Vec<u8>> {
     Some([frames::octets(*source), echo].concat())
 }
 
-/// Runs the simulation of a seed.
+/// Runs the simulation of a seed. `wrap` may put something around the host's NIC.
 ///
 /// # Errors
 /// What went wrong.
-pub fn run_fragments_seed(seed: u64) -> Result<Fragmented, String> {
-    attempt(|| Fragments::new(seed).run()).map_err(|reason| format!("fragments of seed {seed}: {reason}"))
+pub fn run_fragments_seed<D: Virtual>(seed: u64, wrap: impl FnOnce(Nic) -> D) -> Result<Fragmented, String> {
+    attempt(|| Fragments::new(seed, wrap).run()).map_err(|reason| format!("fragments of seed {seed}: {reason}"))
 }

@@ -21,7 +21,7 @@ use barewire::transport::tcp::TcpConfig;
 use barewire::wire::ethernet::Mac;
 use barewire::worker::Worker;
 
-use super::nic::{Nic, Rings};
+use super::nic::{Nic, Rings, Virtual};
 use super::rng::Rng;
 use super::scenario::stack_config;
 use super::strict;
@@ -76,11 +76,11 @@ fn config(side: Side, is_v4: bool) -> StackConfig {
 
 /// The hosts, the router and the time.
 #[derive(Debug)]
-pub struct Routed {
+pub struct Routed<D = Nic> {
     /// The near host.
-    pub near: Worker<Nic, Caller>,
+    pub near: Worker<D, Caller>,
     /// The far host.
-    pub far: Worker<Nic, Echo>,
+    pub far: Worker<D, Echo>,
     /// The router.
     pub router: Router,
     /// The ways from the router to the hosts.
@@ -90,19 +90,25 @@ pub struct Routed {
     rng: Rng,
 }
 
-fn worker<A: App>(config: &StackConfig, app: A, now: Instant) -> Worker<Nic, A> {
+fn worker<D: Virtual, A: App>(
+    config: &StackConfig,
+    app: A,
+    now: Instant,
+    wrap: &impl Fn(Mac, Nic) -> D,
+) -> Worker<D, A> {
     let plan = UmemConfig { chunks: 1024, chunk_size: ChunkSize::Bytes2048, huge_pages: false };
     let mut umem = Umem::new(plan).expect("memory for a simulated host");
     let nic = Nic::open(Rings { fill: 128, rx: 128, tx: 128, completion: 128, reserve: 256 }, &mut umem);
-    Worker::new(nic, umem, Stack::new(config, app, now))
+    Worker::new(wrap(config.mac, nic), umem, Stack::new(config, app, now))
 }
 
 /// Makes a turn, and gives what the host sends.
-fn turn<A: App>(worker: &mut Worker<Nic, A>, now: Instant) -> Vec<Vec<u8>> {
+fn turn<D: Virtual, A: App>(worker: &mut Worker<D, A>, now: Instant) -> Vec<Vec<u8>> {
     worker.turn(now);
     while worker.stack_mut().next_event().is_some() {}
-    while worker.device_mut().next_handed().is_some() {}
-    let sent: Vec<Vec<u8>> = std::iter::from_fn(|| worker.device_mut().depart()).collect();
+    let nic = worker.device_mut().nic();
+    while nic.next_handed().is_some() {}
+    let sent: Vec<Vec<u8>> = std::iter::from_fn(|| nic.depart()).collect();
     for frame in &sent {
         if let Err(wrong) = strict::check(frame) {
             panic!("a malformed frame: {wrong}\n{frame:02x?}");
@@ -111,26 +117,27 @@ fn turn<A: App>(worker: &mut Worker<Nic, A>, now: Instant) -> Vec<Vec<u8>> {
     sent
 }
 
-fn is_busy<A: App>(worker: &mut Worker<Nic, A>) -> bool {
-    worker.in_bursts() != (0, 0) || worker.device_mut().is_busy()
+fn is_busy<D: Virtual, A: App>(worker: &mut Worker<D, A>) -> bool {
+    worker.in_bursts() != (0, 0) || worker.device_mut().nic().is_busy()
 }
 
-fn check_rest<A: App>(name: &str, worker: &Worker<Nic, A>) {
+fn check_rest<D: Virtual, A: App>(name: &str, worker: &Worker<D, A>) {
     let umem = worker.umem();
     let idle = umem.count(Place::Free) + umem.count(Place::Fill);
     assert_eq!(idle, umem.chunks(), "{name}: chunks are neither free nor waiting to be received into");
 }
 
-impl Routed {
-    /// Two hosts of a version of IP, with a router between them, and the same wire behind it to both.
+impl<D: Virtual> Routed<D> {
+    /// Two hosts of a version of IP, with a router between them, and the same wire behind it to both. `wrap` may put
+    /// something around a host's NIC.
     #[must_use]
-    pub fn new(family: Family, router: Router, faults: Faults, seed: u64) -> Self {
+    pub fn new(family: Family, router: Router, faults: Faults, seed: u64, wrap: impl Fn(Mac, Nic) -> D) -> Self {
         let mut rng = Rng::new(seed ^ 0x5007ed);
         let (now, is_v4) = (Instant::from_ns(1_000_000_000), family == Family::V4);
         let target = SocketAddr::new(host_address(Side::Far, is_v4), PORT);
         Self {
-            near: worker(&config(Side::Near, is_v4), Caller::new(target), now),
-            far: worker(&config(Side::Far, is_v4), Echo, now),
+            near: worker(&config(Side::Near, is_v4), Caller::new(target), now, &wrap),
+            far: worker(&config(Side::Far, is_v4), Echo, now, &wrap),
             router,
             lanes: [Lane::new(faults, rng.fork()), Lane::new(faults, rng.fork())],
             now,
@@ -200,10 +207,10 @@ impl Routed {
     fn step(&mut self, end: Instant) {
         self.now = self.next_time(end);
         while let Some(frame) = self.lanes[Side::Near as usize].arrive(self.now) {
-            let _ = self.near.device_mut().arrive(frame);
+            let _ = self.near.device_mut().nic().arrive(frame);
         }
         while let Some(frame) = self.lanes[Side::Far as usize].arrive(self.now) {
-            let _ = self.far.device_mut().arrive(frame);
+            let _ = self.far.device_mut().nic().arrive(frame);
         }
         let sent = [turn(&mut self.near, self.now), turn(&mut self.far, self.now)];
         for (side, sent) in Side::BOTH.into_iter().zip(sent) {

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use barewire::wire::ethernet::Mac;
+
+use super::super::nic::{Nic, Virtual};
 use super::super::rng::Rng;
 use super::super::scenario::sometimes;
 use super::super::seeds::attempt;
@@ -14,14 +17,14 @@ const MS: u64 = 1_000_000;
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// A path drawn from a seed, and what it takes less of under way.
-struct Drawn {
+struct Drawn<D> {
     rng: Rng,
     family: Family,
-    sim: Routed,
+    sim: Routed<D>,
 }
 
-impl Drawn {
-    fn new(seed: u64) -> Self {
+impl<D: Virtual> Drawn<D> {
+    fn new(seed: u64, wrap: impl Fn(Mac, Nic) -> D) -> Self {
         let mut rng = Rng::new(seed ^ 0x9a75);
         let family = rng.pick(&[Family::V4, Family::V6]);
         let manner = rng.pick(&[Manner::Tells, Manner::Grumbles, Manner::Swallows, Manner::Cuts]);
@@ -34,7 +37,7 @@ impl Drawn {
             jitter_ns: if rng.chance(333) { rng.scale(US, MS) } else { 0 },
             ..Faults::default()
         };
-        let sim = Routed::new(family, Router::new(1500, manner), faults, seed);
+        let sim = Routed::new(family, Router::new(1500, manner), faults, seed, wrap);
         let mut drawn = Self { rng, family, sim };
         drawn.narrow();
         drawn
@@ -80,10 +83,11 @@ impl Drawn {
     }
 }
 
-/// Runs the path of a seed: requests, a stream, and requests on a sound wire.
+/// Runs the path of a seed: requests, a stream, and requests on a sound wire. `wrap` may put something around a host's
+/// NIC.
 ///
 /// # Errors
 /// What went wrong.
-pub fn run_routed_seed(seed: u64) -> Result<Passages, String> {
-    attempt(|| Drawn::new(seed).run()).map_err(|reason| format!("path of seed {seed}: {reason}"))
+pub fn run_routed_seed<D: Virtual>(seed: u64, wrap: impl Fn(Mac, Nic) -> D) -> Result<Passages, String> {
+    attempt(|| Drawn::new(seed, wrap).run()).map_err(|reason| format!("path of seed {seed}: {reason}"))
 }
