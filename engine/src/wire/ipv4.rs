@@ -264,6 +264,10 @@ impl Header {
 
     /// Writes the header of a fragment that begins `offset` bytes (a multiple of eight) behind the start of a datagram's
     /// payload, with its checksum.
+    ///
+    /// Routers may cut it again (RFC 791, section 2.3), as they may the fragments that Linux makes: whoever let us cut the
+    /// datagram does not forbid it to them, and "don't fragment" would lose all of it on a path that takes less but does
+    /// not get to tell us (RFC 8900, section 3.8).
     pub fn write_fragment(&self, out: &mut [u8; LEN], identification: u16, offset: u16, more: bool) {
         self.write_with(out, identification, offset >> 3 | if more { MORE_FRAGMENTS } else { 0 });
     }
