@@ -1,14 +1,22 @@
 //! What commands have in common that are a host of their own for a while: to open a connection, to ping.
 
+use std::fmt::{Debug, Display};
 use std::io;
 use std::net::IpAddr;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use barewire::apps::services::ServicePorts;
 use barewire::config::{
     Cidr, ConfigError, Driver, IdleMode, Mode, Options, QueueSet, RouteSource, Settings, StaticRoute, Vlan,
 };
+use barewire::engine::EngineError;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use super::fail;
 
 /// The one queue that is used: where NICs give what they do not spread, the answers to ARP among it.
 const QUEUE: u32 = 0;
@@ -101,6 +109,55 @@ pub(super) fn told_to_stop() -> io::Result<impl Future<Output = ()>> {
     Ok(async move {
         tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }
     })
+}
+
+/// Why a command that asks hosts has nothing to show.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error<F> {
+    #[error("{0}: {1}")]
+    Failed(IpAddr, F),
+    #[error("cannot write to standard output: {0}")]
+    Output(io::Error),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("the system refuses what it always grants: {0}")]
+    System(#[from] io::Error),
+}
+
+/// The code to exit with, by whether somebody answered. Says why, if nobody could be asked.
+pub(super) fn exit_code<F: Debug + Display>(answered: Result<bool, Error<F>>) -> ExitCode {
+    match answered {
+        Ok(answered) => ExitCode::from(u8::from(!answered)),
+        Err(Error::Engine(error)) => fail(&error, error.exit_code()),
+        Err(error) => fail(&error, 1),
+    }
+}
+
+/// Shows what an application tells of until it has an outcome, or until somebody wants an end. `None` for no outcome: it
+/// was told to stop before it began, or whoever reads has seen enough.
+pub(super) async fn follow<E, O>(
+    mut events: mpsc::Receiver<E>,
+    mut outcome: oneshot::Receiver<O>,
+    (stop, told_to_stop): (&AtomicBool, impl Future<Output = ()>),
+    mut show: impl FnMut(E) -> io::Result<()>,
+) -> io::Result<Option<O>> {
+    let mut told_to_stop = pin!(told_to_stop);
+    loop {
+        tokio::select! {
+            // What was heard before the end is shown before the end.
+            biased;
+            Some(event) = events.recv() => {
+                if let Err(error) = show(event) {
+                    return unless_closed(Err(error)).map(|()| None);
+                }
+            }
+            outcome = &mut outcome => return Ok(outcome.ok()),
+            () = &mut told_to_stop => {
+                stop.store(true, Ordering::Relaxed);
+                return Ok(tokio::time::timeout(STOPPING, outcome).await.ok().and_then(Result::ok));
+            }
+        }
+    }
 }
 
 /// Reads a time in seconds, with decimals.

@@ -7,22 +7,21 @@
 
 mod text;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::pin::pin;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use barewire::app::SendOptions;
 use barewire::apps::ping::{Ends, Event, Failure, MAX_SIZE, Ping, PingConfig, Statistics};
 use barewire::config::{IdleMode, Settings};
-use barewire::engine::{Engine, EngineError};
+use barewire::engine::Engine;
 
 use super::fail;
 use super::host::{
-    HostOptions, STOPPING, check_destination, identifier, other_queue, seconds, told_to_stop, unless_closed,
+    Error, HostOptions, check_destination, exit_code, follow, identifier, other_queue, seconds, told_to_stop,
+    unless_closed,
 };
 use text::{Record, line};
 
@@ -61,19 +60,6 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// Why there is nothing to show.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error("{0}: {1}")]
-    Ping(IpAddr, Failure),
-    #[error("cannot write to standard output: {0}")]
-    Output(io::Error),
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    #[error("the system refuses what it always grants: {0}")]
-    System(#[from] io::Error),
-}
-
 /// How events are shown.
 #[derive(Clone, Copy)]
 struct Manner {
@@ -94,56 +80,30 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     };
     let options = SendOptions { hop_limit: ttl, dont_fragment, ..SendOptions::default() };
     let config = |identifier| PingConfig { destination, count, interval, size, options, timeout, identifier };
-    let result = identifier().map_err(Error::System);
-    match result.and_then(|identifier| ping(&config(identifier), Manner { quiet, json }, &settings)) {
-        Ok(answered) => ExitCode::from(u8::from(!answered)),
-        Err(Error::Engine(error)) => fail(&error, error.exit_code()),
-        Err(error) => fail(&error, 1),
-    }
+    let identifier = identifier().map_err(Error::System);
+    exit_code(identifier.and_then(|identifier| ping(&config(identifier), Manner { quiet, json }, &settings)))
 }
 
 /// Whether there was any reply.
-fn ping(config: &PingConfig, manner: Manner, settings: &Settings) -> Result<bool, Error> {
+fn ping(config: &PingConfig, manner: Manner, settings: &Settings) -> Result<bool, Error<Failure>> {
     let (app, ends) = Ping::new(config.clone());
-    let Ends { mut events, mut outcome, stop } = ends;
+    let Ends { events, outcome, stop } = ends;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut told_to_stop = pin!(told_to_stop()?);
-        let record = RefCell::new(Record::default());
-        let (mut ended, mut written) = (None, Ok(()));
+        let (told_to_stop, mut record, mut ended) = (told_to_stop()?, Record::default(), Ok(None));
         let end = async {
-            loop {
-                tokio::select! {
-                    // What was heard before the end is shown before the end.
-                    biased;
-                    Some(event) = events.recv() => {
-                        written = show(config, &event, manner, &mut record.borrow_mut());
-                        if written.is_err() {
-                            return;
-                        }
-                    }
-                    outcome = &mut outcome => {
-                        ended = outcome.ok();
-                        return;
-                    }
-                    () = &mut told_to_stop => {
-                        stop.store(true, Ordering::Relaxed);
-                        ended = tokio::time::timeout(STOPPING, &mut outcome).await.ok().and_then(Result::ok);
-                        return;
-                    }
-                }
-            }
+            let show = |event| show(config, &event, manner, &mut record);
+            ended = follow(events, outcome, (&stop, told_to_stop), show).await;
         };
         let (app, only_queue) = (Cell::new(Some(app)), Cell::new(true));
         let make_app = |_| app.take().unwrap_or_else(|| Ping::new(config.clone()).0);
         Engine::run(settings, make_app, |ready| only_queue.set(ready.only_queue), end).await?;
-        unless_closed(written).map_err(Error::Output)?;
-        match ended {
+        match ended.map_err(Error::Output)? {
             // Told to stop before it began.
             None => Ok(false),
-            Some(Err(failure)) => Err(Error::Ping(config.destination, failure)),
+            Some(Err(failure)) => Err(Error::Failed(config.destination, failure)),
             Some(Ok(statistics)) => {
-                let written = conclude(config, &statistics, manner, &record.borrow());
+                let written = conclude(config, &statistics, manner, &record);
                 unless_closed(written).map_err(Error::Output)?;
                 if statistics.received == 0 && statistics.errors == 0 && !only_queue.get() {
                     eprintln!("barewire: {}", other_queue(&settings.interface));

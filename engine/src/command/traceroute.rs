@@ -4,23 +4,22 @@
 //!   worker: stack with a Traceroute on it  -> hops, in order  -> a line each, or the list for --json
 //! ```
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::pin::pin;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use barewire::apps::traceroute::{
     Ends, Failure, Finding, Hop, MAX_PROBES, Outcome, Probe, Summary, Traceroute, TracerouteConfig,
 };
 use barewire::config::{ConfigError, IdleMode, Settings};
-use barewire::engine::{Engine, EngineError};
+use barewire::engine::Engine;
 
 use super::fail;
 use super::host::{
-    HostOptions, STOPPING, check_destination, identifier, ms, other_queue, seconds, told_to_stop, unless_closed,
+    Error, HostOptions, check_destination, exit_code, follow, identifier, ms, other_queue, seconds, told_to_stop,
+    unless_closed,
 };
 
 /// Bytes of a packet of either family, as traceroute(8) has it: both carry as much.
@@ -58,19 +57,6 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// Why there is nothing to show.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error("{0}: {1}")]
-    Traceroute(IpAddr, Failure),
-    #[error("cannot write to standard output: {0}")]
-    Output(io::Error),
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    #[error("the system refuses what it always grants: {0}")]
-    System(#[from] io::Error),
-}
-
 /// Runs the command.
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
     let Arguments { destination, host, icmp, max_hops, probes, wait, first_hop, mtu, json } = arguments;
@@ -98,47 +84,25 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         // As a port it is one that no service has.
         identifier: identifier | 0x8000,
     };
-    let result = identifier().map_err(Error::System);
-    match result.and_then(|identifier| traceroute(&config(identifier), json, &settings)) {
-        Ok(reached) => ExitCode::from(u8::from(!reached)),
-        Err(Error::Engine(error)) => fail(&error, error.exit_code()),
-        Err(error) => fail(&error, 1),
-    }
+    let identifier = identifier().map_err(Error::System);
+    exit_code(identifier.and_then(|identifier| traceroute(&config(identifier), json, &settings)))
 }
 
 /// Whether the destination answered.
-fn traceroute(config: &TracerouteConfig, json: bool, settings: &Settings) -> Result<bool, Error> {
+fn traceroute(config: &TracerouteConfig, json: bool, settings: &Settings) -> Result<bool, Error<Failure>> {
     let (app, ends) = Traceroute::new(config.clone());
-    let Ends { mut hops, mut outcome, stop } = ends;
+    let Ends { hops, outcome, stop } = ends;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut told_to_stop = pin!(told_to_stop()?);
-        let known: RefCell<Vec<Hop>> = RefCell::default();
-        let (mut ended, mut written) = (None, Ok(()));
+        let (told_to_stop, mut known, mut ended) = (told_to_stop()?, Vec::new(), Ok(None));
         let end = async {
-            loop {
-                tokio::select! {
-                    // Every hop is shown before the end.
-                    biased;
-                    Some(hop) = hops.recv() => {
-                        let mtu_before = known.borrow().iter().rev().find_map(|hop| hop.mtu);
-                        written = if json { Ok(()) } else { print(&line(&hop, mtu_before)) };
-                        known.borrow_mut().push(hop);
-                        if written.is_err() {
-                            return;
-                        }
-                    }
-                    outcome = &mut outcome => {
-                        ended = outcome.ok();
-                        return;
-                    }
-                    () = &mut told_to_stop => {
-                        stop.store(true, Ordering::Relaxed);
-                        ended = tokio::time::timeout(STOPPING, &mut outcome).await.ok().and_then(Result::ok);
-                        return;
-                    }
-                }
-            }
+            let show = |hop: Hop| {
+                let mtu_before = known.iter().rev().find_map(|hop: &Hop| hop.mtu);
+                let written = if json { Ok(()) } else { print(&line(&hop, mtu_before)) };
+                known.push(hop);
+                written
+            };
+            ended = follow(hops, outcome, (&stop, told_to_stop), show).await;
         };
         let (app, only_queue) = (Cell::new(Some(app)), Cell::new(true));
         let make_app = |_| app.take().unwrap_or_else(|| Traceroute::new(config.clone()).0);
@@ -146,13 +110,11 @@ fn traceroute(config: &TracerouteConfig, json: bool, settings: &Settings) -> Res
             unless_closed(print(&header(config))).map_err(Error::Output)?;
         }
         Engine::run(settings, make_app, |ready| only_queue.set(ready.only_queue), end).await?;
-        unless_closed(written).map_err(Error::Output)?;
-        match ended {
+        match ended.map_err(Error::Output)? {
             // Told to stop before it began.
             None => Ok(false),
-            Some(Err(failure)) => Err(Error::Traceroute(config.destination, failure)),
+            Some(Err(failure)) => Err(Error::Failed(config.destination, failure)),
             Some(Ok(Summary { reached })) => {
-                let known = known.borrow();
                 if json {
                     unless_closed(print(&to_json(config, &known, reached))).map_err(Error::Output)?;
                 }
