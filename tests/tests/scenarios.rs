@@ -260,6 +260,16 @@ impl Caller {
         Self { simulation, address, server, mac: OLD, answers: true, calls: 0 }
     }
 
+    /// One by either version of IP, who has got an echo.
+    fn known() -> [Self; 2] {
+        [Family::V4, Family::V6].map(|family| {
+            let mut caller = Self::by(family);
+            caller.call();
+            assert_eq!(caller.wait(ms(10)), [OLD]);
+            caller
+        })
+    }
+
     /// Lets some time pass, in which he answers the server's questions; says to which MAC addresses echoes went.
     fn wait(&mut self, time: Duration) -> Vec<Mac> {
         let end = self.simulation.now + time;
@@ -337,10 +347,7 @@ fn an_answer_waits_until_its_neighbor_has_said_where_it_is() {
 
 #[test]
 fn a_neighbor_that_moved_and_says_so_is_followed_at_once() {
-    for family in [Family::V4, Family::V6] {
-        let mut caller = Caller::by(family);
-        caller.call();
-        assert_eq!(caller.wait(ms(10)), [OLD]);
+    for mut caller in Caller::known() {
         caller.mac = NEW;
         caller.introduce(true);
         caller.wait(ms(10));
@@ -351,10 +358,7 @@ fn a_neighbor_that_moved_and_says_so_is_followed_at_once() {
 
 #[test]
 fn a_neighbor_that_moved_in_silence_is_found_again() {
-    for family in [Family::V4, Family::V6] {
-        let mut caller = Caller::by(family);
-        caller.call();
-        assert_eq!(caller.wait(ms(10)), [OLD]);
+    for mut caller in Caller::known() {
         caller.mac = NEW;
         // 45 s for which it may count as reachable, 5 s of DELAY, three questions to where it was, and a search.
         let mut echoes = Vec::new();
@@ -368,10 +372,7 @@ fn a_neighbor_that_moved_in_silence_is_found_again() {
 
 #[test]
 fn a_neighbor_that_vanished_is_asked_and_given_up_and_its_answers_counted() {
-    for family in [Family::V4, Family::V6] {
-        let mut caller = Caller::by(family);
-        caller.call();
-        assert_eq!(caller.wait(ms(10)), [OLD]);
+    for mut caller in Caller::known() {
         caller.answers = false;
         let mut echoes = Vec::new();
         for _ in 0..60 {
@@ -401,10 +402,7 @@ fn news_of_whom_nobody_asked_for_are_not_believed() {
 
 #[test]
 fn a_liar_is_believed_until_the_neighbor_speaks_again() {
-    for family in [Family::V4, Family::V6] {
-        let mut caller = Caller::by(family);
-        caller.call();
-        assert_eq!(caller.wait(ms(10)), [OLD]);
+    for mut caller in Caller::known() {
         caller.mac = NEW;
         caller.introduce(true);
         (caller.mac, caller.answers) = (OLD, true);
