@@ -122,6 +122,24 @@ pub fn neighbor_message(icmp_type: u8, target: Ipv6Addr) -> Vec<u8> {
     message
 }
 
+/// A datagram to an address.
+#[must_use]
+pub fn ipv4_to(destination: Ipv4Addr) -> Vec<u8> {
+    ipv4(destination, &[], &udp(b"payload"))
+}
+
+/// The same of IPv6.
+#[must_use]
+pub fn ipv6_to(destination: Ipv6Addr) -> Vec<u8> {
+    ipv6(destination, protocol::UDP, &udp(b"payload"))
+}
+
+/// A neighbor solicitation or advertisement to an address.
+#[must_use]
+pub fn neighbor(destination: Ipv6Addr, icmp_type: u8, target: Ipv6Addr) -> Vec<u8> {
+    ipv6(destination, protocol::ICMPV6, &neighbor_message(icmp_type, target))
+}
+
 /// The multicast address that solicitations for `address` go to, RFC 4291 section 2.7.1.
 #[must_use]
 pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {

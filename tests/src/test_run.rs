@@ -20,6 +20,16 @@ pub const OTHER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 pub const OWNED_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0xaa, 0xbbcc);
 /// One that it does not own, of the same solicited-node group.
 pub const OTHER_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 1, 0xaa, 0xbbcc);
+/// All hosts of the link.
+pub const ALL_HOSTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
+/// All nodes of the link.
+pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
+/// The configuration for a VLAN, or for one within another; 0 is for none.
+#[must_use]
+pub fn vlans(outer_vlan: u16, inner_vlan: u16) -> SteerConfig {
+    SteerConfig { outer_vlan, inner_vlan, ..SteerConfig::default() }
+}
 
 /// `enum xdp_action` of `<linux/bpf.h>`.
 const XDP_DROP: u32 = 1;

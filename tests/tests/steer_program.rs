@@ -6,35 +6,15 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use barewire_ebpf::{GroupUse, HEARD_MAX, OWNED_IPV4, SteerConfig, Verdict};
-use barewire_tests::fixtures::{self, ETHERNET_LEN, ethertype, protocol};
+use barewire_tests::fixtures::{self, ETHERNET_LEN, ethertype, ipv4_to, ipv6_to, neighbor, protocol};
 use barewire_tests::kernel::monotonic_ns;
-use barewire_tests::test_run::{OTHER, OTHER_6, OWNED, OWNED_6, Program};
+use barewire_tests::test_run::{ALL_HOSTS, ALL_NODES, OTHER, OTHER_6, OWNED, OWNED_6, Program, vlans};
 use libbpf_rs::{MapCore, MapFlags};
-
-const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-
-const ALL_HOSTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
 
 const REQUEST: u16 = 1;
 const REPLY: u16 = 2;
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
-
-fn vlans(outer_vlan: u16, inner_vlan: u16) -> SteerConfig {
-    SteerConfig { outer_vlan, inner_vlan, ..SteerConfig::default() }
-}
-
-fn ipv4_to(destination: Ipv4Addr) -> Vec<u8> {
-    fixtures::ipv4(destination, &[], &fixtures::udp(b"payload"))
-}
-
-fn ipv6_to(destination: Ipv6Addr) -> Vec<u8> {
-    fixtures::ipv6(destination, protocol::UDP, &fixtures::udp(b"payload"))
-}
-
-fn neighbor(destination: Ipv6Addr, icmp_type: u8, target: Ipv6Addr) -> Vec<u8> {
-    fixtures::ipv6(destination, protocol::ICMPV6, &fixtures::neighbor_message(icmp_type, target))
-}
 
 /// One frame of each kind that is redirected for an owned address.
 fn owned_frames() -> [Vec<u8>; 4] {
