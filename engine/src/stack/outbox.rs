@@ -55,7 +55,8 @@ impl<S: Default> Outbox for Turn<'_, S> {
         write: impl FnMut(usize, &mut [u8]),
     ) -> Result<(), SendError> {
         let (way, next_hop) = self.way(to.ip(), &options)?;
-        let (mut frame, sum) = self.fill(len, udp::LEN, &way, &options, write)?;
+        self.check_len(len.saturating_add(udp::LEN), &way, &options)?;
+        let (mut frame, sum) = self.fill(len, write)?;
         let written = self.egress.write_udp(&mut frame, self.umem, &way, (from, to.port()), sum);
         self.put_out(written, frame, (&way, next_hop), ipv4::UDP, &options)?;
         self.egress.counters.udp_originated += 1;
@@ -71,7 +72,8 @@ impl<S: Default> Outbox for Turn<'_, S> {
         write: impl FnMut(usize, &mut [u8]),
     ) -> Result<(), SendError> {
         let (way, next_hop) = self.way(to, &options)?;
-        let (mut frame, sum) = self.fill(len, icmpv4::LEN, &way, &options, write)?;
+        self.check_len(len.saturating_add(icmpv4::LEN), &way, &options)?;
+        let (mut frame, sum) = self.fill(len, write)?;
         let written = Egress::write_echo_request(&mut frame, self.umem, &way, echo, sum);
         let protocol = if to.is_ipv4() { ipv4::ICMP } else { ipv6::ICMPV6 };
         self.put_out(written, frame, (&way, next_hop), protocol, &options)?;
@@ -192,24 +194,19 @@ impl<S> Turn<'_, S> {
         }
     }
 
-    /// A frame with `len` bytes that `write` fills in, in as many chunks as that takes, and their sum. With a header of
-    /// so many bytes they have to be no more than may be sent this way.
-    fn fill(
-        &mut self,
-        len: usize,
-        header_len: usize,
-        way: &Way,
-        options: &SendOptions,
-        mut write: impl FnMut(usize, &mut [u8]),
-    ) -> Result<(Frame, Sum), SendError> {
-        let is_v4 = way.destination.is_v4();
+    /// An error if an IP payload is longer than what may be sent this way.
+    fn check_len(&mut self, payload_len: usize, way: &Way, options: &SendOptions) -> Result<(), SendError> {
         // The length field of IPv4 counts its header.
-        let (ip_len, counted) = if is_v4 { (ipv4::LEN, ipv4::LEN) } else { (ipv6::LEN, 0) };
-        let payload_len = len.saturating_add(header_len);
-        let fits_link = payload_len + ip_len <= usize::from(self.egress.paths.link());
+        let (ip_len, counted) = if way.destination.is_v4() { (ipv4::LEN, ipv4::LEN) } else { (ipv6::LEN, 0) };
+        let fits_link = payload_len.saturating_add(ip_len) <= usize::from(self.egress.paths.link());
         if payload_len > usize::from(u16::MAX) - counted || (options.dont_fragment && !fits_link) {
             return Err(self.unsent(UnsentReason::TooLong));
         }
+        Ok(())
+    }
+
+    /// A frame with `len` bytes that `write` fills in, in as many chunks as that takes, and their sum.
+    fn fill(&mut self, len: usize, mut write: impl FnMut(usize, &mut [u8])) -> Result<(Frame, Sum), SendError> {
         let mut frame = self.umem.alloc().ok_or(SendError::Later)?;
         let mut at = Self::fill_chunk(self.umem, &mut frame, 0, len, &mut write);
         while at < len {
