@@ -44,7 +44,9 @@ starts with `ready` is printed.")]
 Examples:
   echo hello | barewire connect 192.0.2.1:7 --interface eth1 --address 192.0.2.10/24
   barewire connect 198.51.100.1:80 --interface eth1 --address 192.0.2.10/24 --gateway 192.0.2.1 <request >answer
+  barewire connect '[2001:db8:1::1]:80' --interface eth1 --address 2001:db8::10/64 --gateway fe80::1 <request >answer
 
+The peer is an address, of the same version of IP as one of ours: names are not looked up.
 At the end of input our side of the connection is finished; the command ends when the other side is, too. Exit
 code 1 says that the connection did not come about, or that it did not end so.")]
     Connect(Box<command::connect::Arguments>),

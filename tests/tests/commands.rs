@@ -2,7 +2,7 @@
 //! the kernel's sockets on a veth pair. Needs root.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -115,16 +115,33 @@ fn connect_and_a_listening_netcat_hear_each_other_to_the_end() {
 fn connect_streams_both_ways_at_once() {
     for driver in DRIVERS {
         let lab = Lab::new(1);
-        let listener = listen(&lab);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                let (server, _) = listener.accept().unwrap();
-                std::io::copy(&mut &server, &mut &server).unwrap();
-            });
-            let took = exchange_by(&lab.veth.near, connect_to(PORT, &["--driver", driver]), 1, 16 << 20);
-            println!("{driver}: 16 MiB there and back in {took:?}");
-        });
+        stream(&lab, &listen(&lab), driver, connect_to(PORT, &["--driver", driver]));
     }
+}
+
+/// Streams through a connection that comes in at a socket of the peer's.
+fn stream(lab: &Lab, listener: &TcpListener, name: &str, command: Command) {
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (server, _) = listener.accept().unwrap();
+            std::io::copy(&mut &server, &mut &server).unwrap();
+        });
+        let took = exchange_by(&lab.veth.near, command, 1, 16 << 20);
+        println!("{name}: 16 MiB there and back in {took:?}");
+    });
+}
+
+#[test]
+fn connect_streams_in_both_families() {
+    let lab = Lab::of_both_families();
+    let listener = lab.veth.far.enter(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT))).unwrap();
+    // The last one is what Linux makes of the MAC address (RFC 4291, appendix A).
+    let peers = ["10.0.0.3:4000", "[::ffff:10.0.0.3]:4000", "[fd00::3]:4000", "[fe80::ff:fe00:2]:4000"];
+    for peer in peers {
+        stream(&lab, &listener, peer, connect_with(&[peer, "--address", Lab::ADDRESS_6]));
+    }
+    let only = ["connect", "[fd00::3]:4000", "--interface", Veth::NEAR, "--address", Lab::ADDRESS_6];
+    stream(&lab, &listener, "without IPv4", Lab::command(&only));
 }
 
 /// Fails unless the command failed with one line that has all of `words`.
@@ -148,13 +165,18 @@ fn connect_says_why_it_has_no_connection() {
     assert_failed(&lab, &nobody, 1, &["10.0.0.77:7: no answer", "--gateway"]);
     assert!(nobody.took < Duration::from_secs(5), "{:?}", nobody.took);
     assert_failed(&lab, &failed(&["10.9.0.1:7"]), 1, &["10.9.0.1:7: ", "no gateway leads there"]);
-    for itself in ["10.0.0.2:7", "224.0.0.1:7", "10.0.0.255:7"] {
-        assert_failed(&lab, &failed(&[itself]), 1, &[itself, "no single host has that address"]);
-    }
-    let cases: [(&[&str], &[&str]); 6] = [
+    let cases: [(&[&str], &[&str]); 14] = [
+        (&["10.0.0.2:7"], &["ADDR 10.0.0.2", "our own address"]),
+        (&["[::ffff:10.0.0.2]:7"], &["ADDR 10.0.0.2", "our own address"]),
+        (&["224.0.0.1:7"], &["ADDR 224.0.0.1", "not the address of a single host"]),
+        (&["10.0.0.255:7"], &["ADDR 10.0.0.255", "not the address of a single host"]),
+        (&["[fd00::3]:7"], &["ADDR fd00::3", "another version of IP than every --address", "one more"]),
         (&["10.0.0.3"], &["10.0.0.3", "for example 192.0.2.1:7"]),
         (&["10.0.0.3:0"], &["10.0.0.3:0", "for example 192.0.2.1:7"]),
-        (&["server:7"], &["server:7", "for example 192.0.2.1:7"]),
+        (&["[fd00::3]:0"], &["[fd00::3]:0", "for example 192.0.2.1:7 or [2001:db8::1]:7"]),
+        (&["fd00::3"], &["fd00::3", "for example 192.0.2.1:7 or [2001:db8::1]:7"]),
+        (&["[fd00::3%far0]:7"], &["fd00::3%far0", "for example 192.0.2.1:7 or [2001:db8::1]:7"]),
+        (&["server:7"], &["server:7", "for example 192.0.2.1:7", "Names are not looked up"]),
         (&["10.0.0.3:7", "--timeout", "0"], &["--timeout"]),
         (&["10.0.0.3:7", "--gateway", "10.1.0.1"], &["--gateway 10.1.0.1", "on the link"]),
         (&["10.0.0.3:7", "--metrics", "9100"], &["--metrics 9100", "HOST:PORT"]),
@@ -164,6 +186,9 @@ fn connect_says_why_it_has_no_connection() {
     }
     let without = lab.refused_command(Lab::command(&["connect", "10.0.0.3:7", "--interface", Veth::NEAR]));
     assert_failed(&lab, &without, 2, &["no address", "--address CIDR"]);
+    let of_ipv6 = ["connect", "10.0.0.3:7", "--interface", Veth::NEAR, "--address", Lab::ADDRESS_6];
+    let to_ipv4 = lab.refused_command(Lab::command(&of_ipv6));
+    assert_failed(&lab, &to_ipv4, 2, &["ADDR 10.0.0.3", "another version of IP than every --address", "one more"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -22,7 +22,7 @@ use barewire::engine::{Engine, EngineError};
 use tokio::sync::oneshot;
 
 use super::fail;
-use super::host::{HostOptions, STOPPING, told_to_stop};
+use super::host::{HostOptions, STOPPING, check_destination, told_to_stop};
 
 /// How long a connection may take to come about, seconds: five requests of a TCP, and no longer than who waits for it
 /// at a terminal does.
@@ -32,7 +32,7 @@ const PATIENCE_S: u64 = 30;
 pub(crate) struct Arguments {
     /// What to connect to
     #[arg(value_name = "ADDR:PORT", value_parser = peer)]
-    peer: SocketAddrV4,
+    peer: SocketAddr,
     #[command(flatten)]
     host: HostOptions,
     /// Give up if the connection is not established after so many seconds
@@ -68,8 +68,12 @@ impl Error {
 
 /// Runs the command.
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
-    let (peer, patience) = (arguments.peer.into(), Duration::from_secs(arguments.timeout));
-    let settings = match arguments.host.resolve(None) {
+    let (peer, patience) = (arguments.peer, Duration::from_secs(arguments.timeout));
+    let settings = arguments.host.resolve(None).and_then(|settings| {
+        check_destination(peer.ip(), &settings)?;
+        Ok(settings)
+    });
+    let settings = match settings {
         Ok(settings) => settings,
         Err(error) => return fail(&error, 2),
     };
@@ -79,9 +83,13 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-fn peer(text: &str) -> Result<SocketAddrV4, String> {
-    let peer = text.parse().ok().filter(|peer: &SocketAddrV4| peer.port() != 0);
-    peer.ok_or_else(|| "not an IPv4 address with a port; for example 192.0.2.1:7".into())
+/// Reads an address with a port; an IPv4 address in the clothes of IPv6 as what it is.
+fn peer(text: &str) -> Result<SocketAddr, String> {
+    let peer = text.parse().ok().filter(|peer: &SocketAddr| peer.port() != 0);
+    let peer = peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
+    peer.ok_or_else(|| {
+        "not an address with a port; for example 192.0.2.1:7 or [2001:db8::1]:7. Names are not looked up".into()
+    })
 }
 
 fn connect(peer: SocketAddr, patience: Duration, settings: &Settings) -> Result<(), Error> {

@@ -78,7 +78,7 @@ impl HostOptions {
     }
 }
 
-/// Checks that echo requests and probes can be sent to an address.
+/// Checks that a single host can have an address, and that packets of ours can get there.
 pub(super) fn check_destination(destination: IpAddr, settings: &Settings) -> Result<(), ConfigError> {
     let refuse =
         |why: &str| Err(ConfigError::Invalid { flag: "ADDR", value: destination.to_string(), why: why.to_owned() });
