@@ -8,12 +8,15 @@
 use std::collections::BTreeSet;
 use std::panic::resume_unwind;
 use std::process::Command;
+use std::sync::atomic::AtomicU64;
 use std::thread;
+use std::time::Instant;
 
-use barewire_tests::lab::Lab;
-use barewire_tests::peer::{Server, ports};
+use barewire_tests::content::Content;
+use barewire_tests::lab::{Lab, until};
+use barewire_tests::peer::{Server, connect_command, ports};
 use barewire_tests::services::Service;
-use barewire_tests::tcp::{exchange_by, megabits};
+use barewire_tests::tcp::{Piped, exchange_by, megabits, read_content, write_content};
 
 /// Bytes that go through a tool.
 const BYTES: u64 = 16 << 20;
@@ -38,6 +41,38 @@ fn netcat_streams_through_echo() {
 fn socat_streams_through_echo() {
     // It waits so many seconds for the other direction after the end of one: half a second if nobody says.
     stream_by("socat", &["-t", "20", "-b", "65536", "STDIO", "TCP:10.0.0.2:7"]);
+}
+
+/// Streams from the engine to a server of the peer's and back at the same time, each way something else.
+fn stream_to(program: &str, arguments: &[&str]) {
+    const PORT: u16 = 4000;
+    let lab = Lab::plain();
+    let mut server = Command::new(program);
+    server.args(arguments);
+    let mut server = Piped::start(&lab.veth.far, server);
+    until("it listens", || lab.far("ss", &["-Hltn"]).contains(&format!(":{PORT}")).then_some(()));
+    let mut client = Piped::start(&lab.veth.near, connect_command(&lab, PORT));
+    let ends = [client.pipes(), server.pipes()];
+    let start = Instant::now();
+    thread::scope(|scope| {
+        let [(to_client, from_client), (to_server, from_server)] = ends;
+        scope.spawn(move || write_content(to_client, Content::new(1), BYTES));
+        scope.spawn(move || write_content(to_server, Content::new(2), BYTES));
+        scope.spawn(move || read_content(from_server, Content::new(1), BYTES, &AtomicU64::new(0)));
+        read_content(from_client, Content::new(2), BYTES, &AtomicU64::new(0));
+    });
+    println!("the engine and {program}, each way: {}", megabits(BYTES, start.elapsed()));
+    assert_eq!((server.wait(), client.wait()), (0, 0), "exit codes");
+}
+
+#[test]
+fn the_engine_streams_to_a_netcat_that_listens_and_back() {
+    stream_to("nc", &["-N", "-l", "10.0.0.3", "4000"]);
+}
+
+#[test]
+fn the_engine_streams_to_a_socat_that_listens_and_back() {
+    stream_to("socat", &["-t", "20", "-b", "65536", "STDIO", "TCP-LISTEN:4000,bind=10.0.0.3"]);
 }
 
 #[test]
