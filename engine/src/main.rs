@@ -16,7 +16,8 @@ use tracing_subscriber::EnvFilter;
     about,
     max_term_width = 100,
     after_help = "\
-Exit codes: 0 after SIGINT or SIGTERM, 1 when something failed, 2 on bad arguments or configuration.
+Exit codes: 0 when it has done its work, and of `echo` after SIGINT or SIGTERM; 1 when something failed, 2 on bad
+arguments or configuration. Those of other commands are told by their --help.
 Logs go to standard error; RUST_LOG=debug shows more."
 )]
 struct Arguments {
@@ -47,8 +48,11 @@ Examples:
   barewire connect '[2001:db8:1::1]:80' --interface eth1 --address 2001:db8::10/64 --gateway fe80::1 <request >answer
 
 The peer is an address, of the same version of IP as one of ours: names are not looked up.
-At the end of input our side of the connection is finished; the command ends when the other side is, too. Exit
-code 1 says that the connection did not come about, or that it did not end so.")]
+At the end of input our side of the connection is finished; the command ends when the other side is, too, and all that
+was received is written, or nobody reads it any more. SIGINT and SIGTERM reset the connection.
+
+Exit codes: 0 if the connection ended so, 1 if it did not come about or ended otherwise, 2 on bad arguments, 130 after
+SIGINT and 143 after SIGTERM, as what was sent or received may then be half of it.")]
     Connect(Box<command::connect::Arguments>),
     /// Send ICMP echo requests from an address of its own, as `ping` does from that of the kernel
     #[command(after_help = "\

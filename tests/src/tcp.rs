@@ -168,6 +168,21 @@ impl Piped {
         self.pipes.take().expect("pipes are given once")
     }
 
+    /// Waits for its end, and gives its exit code and what it wrote to standard error, if that is a pipe.
+    ///
+    /// # Panics
+    /// As [`wait`](Self::wait).
+    #[must_use]
+    pub fn wait_with_errors(mut self) -> (i32, String) {
+        let errors = self.child.stderr.take();
+        let mut said = String::new();
+        let code = self.wait();
+        if let Some(mut pipe) = errors {
+            pipe.read_to_string(&mut said).expect("standard error in UTF-8");
+        }
+        (code, said)
+    }
+
     /// Waits for its end, and gives its exit code.
     ///
     /// # Panics

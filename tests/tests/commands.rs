@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -206,18 +206,25 @@ fn connect_is_told_that_the_peer_reset() {
     assert_eq!(client.wait(), 1);
 }
 
+/// To a script, half a transfer must not look like a whole one. So the exit code is that of a command which the signal
+/// ended, 128 and its number, as of `nc`.
 #[test]
-fn connect_that_is_told_to_stop_resets_and_leaves_the_interface_as_it_was() {
+fn connect_that_is_told_to_stop_resets_and_says_so_and_leaves_the_interface_as_it_was() {
     let lab = Lab::new(1);
     let listener = listen(&lab);
-    for signal in ["INT", "TERM"] {
-        let mut client = Piped::start(&lab.veth.near, connect_to(PORT, &[]));
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut command = connect_to(PORT, &[]);
+        command.stderr(Stdio::piped());
+        let mut client = Piped::start(&lab.veth.near, command);
         let (mut server, _) = listener.accept().unwrap();
         let (mut stdin, _stdout) = client.pipes();
         stdin.write_all(b"hello").unwrap();
         server.read_exact(&mut [0; 5]).unwrap();
         run("kill", &["-s", signal, &client.id().to_string()]);
-        assert_eq!(client.wait(), 0, "{signal}");
+        let (ended, said) = client.wait_with_errors();
+        assert_eq!(ended, code, "{said}");
+        let words = format!("barewire: 10.0.0.3:4000: stopped by SIG{signal} before the end");
+        assert!(said.contains(&words) && said.contains(&format!("exit code {code}")), "{said}");
         let end = server.read(&mut [0; 1]).unwrap_err();
         assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset, "{signal}: {end}");
         assert_eq!(lab.xdp(), None, "{signal}");

@@ -22,7 +22,7 @@ use barewire::engine::{Engine, EngineError};
 use tokio::sync::oneshot;
 
 use super::fail;
-use super::host::{HostOptions, STOPPING, check_destination, told_to_stop};
+use super::host::{HostOptions, STOPPING, Signal, check_destination, told_to_stop};
 
 /// How long a connection may take to come about, seconds: five requests of a TCP, and no longer than who waits for it
 /// at a terminal does.
@@ -44,6 +44,8 @@ pub(crate) struct Arguments {
 enum Error {
     #[error("{0}: {1}")]
     Connection(SocketAddr, Failure),
+    #[error("{0}: stopped by {1} before the end: the connection is reset, exit code {code}", code = .1.exit_code())]
+    Stopped(SocketAddr, Signal),
     #[error(
         "{0}: no answer; if there was one, it came in on another queue than the first: {1} has several and does not \
          tell which one it gives a connection to. Try `ethtool -L {1} combined 1`"
@@ -61,6 +63,7 @@ impl Error {
     const fn exit_code(&self) -> u8 {
         match self {
             Self::Engine(error) => error.exit_code(),
+            Self::Stopped(_, signal) => signal.exit_code(),
             _ => 1,
         }
     }
@@ -106,11 +109,12 @@ fn connect(peer: SocketAddr, patience: Duration, settings: &Settings) -> Result<
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut told_to_stop = pin!(told_to_stop()?);
-        let mut ended = None;
+        let (mut ended, mut stopped_by) = (None, None);
         let end = async {
             tokio::select! {
                 outcome = &mut outcome => ended = outcome.ok(),
-                () = &mut told_to_stop => {
+                signal = &mut told_to_stop => {
+                    stopped_by = Some(signal);
                     stop.store(true, Ordering::Relaxed);
                     let _ = tokio::time::timeout(STOPPING, &mut outcome).await;
                 }
@@ -119,12 +123,14 @@ fn connect(peer: SocketAddr, patience: Duration, settings: &Settings) -> Result<
         let (pipe, answers_come_back) = (Cell::new(Some(pipe)), Cell::new(true));
         let app = |_| pipe.take().unwrap_or_else(|| Pipe::new(peer, patience).0);
         Engine::run(settings, app, |ready| answers_come_back.set(ready.answers_come_back), end).await?;
+        if let Some(signal) = stopped_by {
+            return Err(Error::Stopped(peer, signal));
+        }
         match ended {
-            // Told to stop, and stopped.
-            None => Ok(()),
+            None => Err(Error::Connection(peer, Failure::Stopped)),
             Some(Ok(()) | Err(Failure::OutputClosed)) => tokio::select! {
                 written = written => output_result(written.unwrap_or(Ok(()))),
-                () = &mut told_to_stop => Ok(()),
+                signal = &mut told_to_stop => Err(Error::Stopped(peer, signal)),
             },
             Some(Err(Failure::NoAnswer)) if !answers_come_back.get() => {
                 Err(Error::OtherQueue(peer, settings.interface.clone()))

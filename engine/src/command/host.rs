@@ -1,6 +1,6 @@
 //! What commands have in common that are a host of their own for a while: to open a connection, to ping.
 
-use std::fmt::{Debug, Display};
+use std::fmt::{self, Debug, Display};
 use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
@@ -102,12 +102,38 @@ pub(super) fn check_destination(destination: IpAddr, settings: &Settings) -> Res
     Ok(())
 }
 
+/// What somebody wants an end with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    Interrupt,
+    Terminate,
+}
+
+impl Signal {
+    /// The exit code of a command that was ended by it, as shells tell of one: 128 and the signal's number.
+    pub(super) const fn exit_code(self) -> u8 {
+        match self {
+            Self::Interrupt => 128 + 2,
+            Self::Terminate => 128 + 15,
+        }
+    }
+}
+
+impl Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+        })
+    }
+}
+
 /// Completes when somebody wants an end.
-pub(super) fn told_to_stop() -> io::Result<impl Future<Output = ()>> {
+pub(super) fn told_to_stop() -> io::Result<impl Future<Output = Signal>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     Ok(async move {
-        tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }
+        tokio::select! { _ = interrupt.recv() => Signal::Interrupt, _ = terminate.recv() => Signal::Terminate }
     })
 }
 
@@ -138,7 +164,7 @@ pub(super) fn exit_code<F: Debug + Display>(answered: Result<bool, Error<F>>) ->
 pub(super) async fn follow<E, O>(
     mut events: mpsc::Receiver<E>,
     mut outcome: oneshot::Receiver<O>,
-    (stop, told_to_stop): (&AtomicBool, impl Future<Output = ()>),
+    (stop, told_to_stop): (&AtomicBool, impl Future<Output = Signal>),
     mut show: impl FnMut(E) -> io::Result<()>,
 ) -> io::Result<Option<O>> {
     let mut told_to_stop = pin!(told_to_stop);
@@ -152,7 +178,7 @@ pub(super) async fn follow<E, O>(
                 }
             }
             outcome = &mut outcome => return Ok(outcome.ok()),
-            () = &mut told_to_stop => {
+            _ = &mut told_to_stop => {
                 stop.store(true, Ordering::Relaxed);
                 return Ok(tokio::time::timeout(STOPPING, outcome).await.ok().and_then(Result::ok));
             }
