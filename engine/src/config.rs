@@ -155,6 +155,11 @@ pub struct Options {
     #[arg(long)]
     #[serde(default)]
     pub pacing: bool,
+    /// Send every TCP segment by itself. Otherwise, in copy and generic mode, the kernel is given those that lie behind each
+    /// other as one that it, or the NIC, cuts up (generic segmentation offload, by a packet socket)
+    #[arg(long)]
+    #[serde(default)]
+    pub no_gso: bool,
     /// Take packet memory from huge pages when there are any
     #[arg(long)]
     #[serde(default)]
@@ -216,6 +221,8 @@ pub struct Settings {
     pub udp_checksum: Option<ChecksumPolicy>,
     /// Whether TCP segments are paced.
     pub pacing: bool,
+    /// Whether the kernel, where it copies, is given TCP segments to cut up.
+    pub gso: bool,
     /// Whether to try huge pages.
     pub huge_pages: bool,
 }
@@ -326,6 +333,7 @@ impl Options {
             dscp: self.dscp.or(other.dscp),
             udp_checksum: self.udp_checksum.or(other.udp_checksum),
             pacing: self.pacing || other.pacing,
+            no_gso: self.no_gso || other.no_gso,
             huge_pages: self.huge_pages || other.huge_pages,
             config: None,
         }
@@ -376,6 +384,7 @@ impl Options {
             marking,
             udp_checksum: self.udp_checksum,
             pacing: self.pacing,
+            gso: !self.no_gso,
             huge_pages: self.huge_pages,
         })
     }
@@ -498,7 +507,7 @@ mod tests {
         let options = parse(
             "interface = 'bw0'\naddress = ['10.0.0.2/24', '10.0.1.2/24']\ngateway = ['10.0.0.1']\nudp-port = 9\n\
              tcp-port = 9\nqueues = '0,2'\ncores = '1,3'\nmode = 'zero-copy'\ndriver = 'rings'\nidle = 'poll'\n\
-             metrics = '127.0.0.1:9100'\nring-size = 4096\nudp-checksum = 'trust'\nhuge-pages = true\npacing = true\n\
+             metrics = '127.0.0.1:9100'\nring-size = 4096\nudp-checksum = 'trust'\nhuge-pages = true\nno-gso = true\npacing = true\n\
              discard-port = 10\ndaytime-port = 13\nchargen-port = 19\nconnections = 100\nbacklog = 10\n\
              tcp-buffer = '64K'\ntcp-memory = '8M'\nroute = ['192.0.2.0/24 via 10.0.1.1']\nroutes = 'kernel'\n\
              vlan = '5.7'\nneighbor = ['10.0.0.9=02:00:00:00:00:09']\nhop-limit = 32\ndscp = 46",
@@ -516,7 +525,7 @@ mod tests {
             (&[neighbor][..], Marking { hop_limit: Some(32), dscp: Some(46) })
         );
         assert_eq!((settings.mode, settings.idle), (Mode::ZeroCopy, IdleMode::Poll));
-        assert!(settings.huge_pages && settings.pacing);
+        assert!(settings.huge_pages && settings.pacing && !settings.gso);
         let ServicePorts { udp_echo, tcp_echo, discard, daytime, chargen } = settings.ports;
         assert_eq!([udp_echo, tcp_echo, discard, daytime, chargen].map(Option::unwrap), [9, 9, 10, 13, 19]);
         assert_eq!(settings.tcp, TcpLimits { connections: 100, backlog: 10, buffer: 65_536, memory: 8 << 20 });

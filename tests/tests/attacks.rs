@@ -68,7 +68,8 @@ impl<'lab> Victim<'lab> {
 fn is_balanced(metrics: &Metrics) -> bool {
     let sum = |name: &str| metrics.sum(name, &[]);
     let received = sum("delivered_total") + sum("drops_total") + sum("held_fragments");
-    let originated = sum("ring_transmitted_total") + sum("waiting_frames") + sum("unsent_total");
+    let transmitted = sum("ring_transmitted_total") + sum("gso_frames_total");
+    let originated = transmitted + sum("waiting_frames") + sum("unsent_total");
     (sum("received_total"), sum("originated_total")) == (received, originated)
 }
 

@@ -91,6 +91,9 @@ pub struct SocketConfig {
     pub extra_chunks: u32,
     /// Try huge pages first.
     pub huge_pages: bool,
+    /// Where the kernel copies, give it TCP segments that lie behind each other as one that it cuts up (generic segmentation
+    /// offload), through a packet socket. [`AfXdp`](super::AfXdp) alone can.
+    pub gso: bool,
 }
 
 /// Chunks that are never given to the fill ring, so that the stack can always answer: a burst being received, one
@@ -143,7 +146,7 @@ const CHUNK_GRAIN: u32 = 64;
 const HUGE_PAGE_BYTES: u32 = 2 << 20;
 
 impl SocketConfig {
-    /// Default rings, 2,048-byte chunks and no more of them than needed, on `queue` of `interface`.
+    /// Default rings, 2,048-byte chunks and no more of them than needed, segmentation by the kernel, on `queue` of `interface`.
     #[must_use]
     pub fn new(interface: &str, ifindex: u32, queue: u32) -> Self {
         Self {
@@ -156,6 +159,7 @@ impl SocketConfig {
             chunk_size: ChunkSize::Bytes2048,
             extra_chunks: 0,
             huge_pages: false,
+            gso: true,
         }
     }
 

@@ -8,6 +8,7 @@ mod af_xdp;
 mod bind;
 mod config;
 mod error;
+mod gso;
 mod memory;
 #[cfg(feature = "xsk-rs")]
 mod xsk_rs;
@@ -70,6 +71,12 @@ pub struct DeviceCounters {
     pub kick_errors: u64,
     /// System calls made to have the fill ring looked at.
     pub fill_kicks: u64,
+    /// System calls that gave the kernel segments to cut up.
+    pub gso_calls: u64,
+    /// Frames that those were made of: they do not go through the transmit ring.
+    pub gso_frames: u64,
+    /// Times that the kernel refused one for a reason other than a lack of room: what it held went by the ring.
+    pub gso_errors: u64,
     /// Frames given to [`Device::transmit`] that no kernel would send, and freed: shorter than an Ethernet
     /// header, or a chain where the device has no multi-buffer support.
     pub unsendable: u64,

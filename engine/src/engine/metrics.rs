@@ -232,7 +232,7 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 19] {
 }
 
 /// The device's counters with names, as [`stack_fields`].
-fn device_fields(report: &Report) -> [(&'static str, &'static str, u64); 17] {
+fn device_fields(report: &Report) -> [(&'static str, &'static str, u64); 20] {
     let DeviceCounters {
         received,
         transmitted,
@@ -242,6 +242,9 @@ fn device_fields(report: &Report) -> [(&'static str, &'static str, u64); 17] {
         kicks,
         kick_errors,
         fill_kicks,
+        gso_calls,
+        gso_frames,
+        gso_errors,
         unsendable,
         moved,
         fill_starved,
@@ -261,6 +264,9 @@ fn device_fields(report: &Report) -> [(&'static str, &'static str, u64); 17] {
         ("ring_kicks", "System calls to start transmission", kicks),
         ("ring_kick_errors", "Such calls refused, other than by \"again\"", kick_errors),
         ("ring_fill_kicks", "System calls to make the kernel look at the fill ring", fill_kicks),
+        ("gso_calls", "System calls that gave the kernel segments to cut up", gso_calls),
+        ("gso_frames", "Frames that those were made of, beside the transmit ring", gso_frames),
+        ("gso_errors", "Such calls refused, other than for lack of room", gso_errors),
         ("ring_unsendable", "Frames that no descriptors can describe", unsendable),
         ("ring_moved", "Frames moved within their chunk for the sake of the driver", moved),
         ("ring_fill_starved", "Times that there was no chunk to receive into", fill_starved),

@@ -103,6 +103,7 @@ pub(super) fn open(
     config.chunk_size = plan.chunk_size;
     config.multi_buffer = plan.multi_buffer;
     config.huge_pages = settings.huge_pages;
+    config.gso = settings.gso;
     let held = held_chunks(&ReassemblyConfig::default(), &NeighborConfig::default());
     config.extra_chunks = tcp_chunks(settings, plan).saturating_add(held);
     match settings.driver {

@@ -28,6 +28,7 @@ use self::socket::{Socket, XdpDesc, kick_fill, kick_transmit, statistics};
 pub(super) use self::socket::{failure, granted, wait_readable};
 use super::bind::{BindError, bind};
 use super::config::{MAX_RECEIVED_PARTS, MAX_SENT_PARTS};
+use super::gso::{Joined, PacketSocket};
 use super::{Device, DeviceCounters, Granted, OpenError, SocketConfig};
 use crate::base::{BURST, Burst, Descriptor, Frame, Umem};
 
@@ -47,6 +48,8 @@ pub struct AfXdp {
     burst_chunks: u32,
     /// The last frame had more parts than any has: the next descriptors belong to it, up to its end.
     in_overlong: bool,
+    /// Where the kernel copies: takes segments that it is to cut up.
+    gso: Option<PacketSocket>,
     /// Entries that the fill ring has room for, as far as known without looking at the kernel's index: all but the
     /// chunks lent to receive into and not taken out again. So these are never more than the ring has entries, and
     /// the rest of the memory is the stack's.
@@ -96,7 +99,9 @@ impl AfXdp {
             }
         })?;
         let granted = granted(device.fd()).map_err(|source| OpenError::other(config, "XDP_OPTIONS", source))?;
-        Ok((Self { granted, ..device }, umem))
+        // Without such a socket all goes by the ring.
+        let gso = if config.gso && granted == Granted::Copy { PacketSocket::open(config.ifindex).ok() } else { None };
+        Ok((Self { granted, gso, ..device }, umem))
     }
 
     /// A socket with a full fill ring that belongs to no queue yet.
@@ -107,6 +112,7 @@ impl AfXdp {
             multi_buffer: config.multi_buffer,
             burst_chunks: config.burst_chunks(),
             in_overlong: false,
+            gso: None,
             fill_due: socket.fill.size(),
             counters: DeviceCounters::default(),
             socket,
@@ -255,6 +261,67 @@ impl AfXdp {
         MAX_SENT_PARTS.min(self.socket.tx.size())
     }
 
+    /// Puts up to `most` frames from the front of the burst into the ring. How many it took.
+    #[inline]
+    fn transmit_by_ring(&mut self, umem: &mut Umem, burst: &mut Burst, most: usize) -> usize {
+        let fit = self.fit(umem, burst).min(most);
+        let (limit, multi_buffer) = (self.part_limit(), self.multi_buffer);
+        let ring = &mut self.socket.tx;
+        let before = self.counters.transmitted;
+        for frame in burst.take(fit) {
+            if parts_to_send(umem, &frame, multi_buffer, limit).is_none() {
+                self.counters.unsendable += 1;
+                umem.free(frame);
+                continue;
+            }
+            let mut next = Some(frame);
+            while let Some(part) = next {
+                let (Descriptor { addr, len }, rest) = umem.lend(part);
+                let options = if rest.is_some() { libc::XDP_PKT_CONTD } else { 0 };
+                ring.push(XdpDesc { addr, len, options });
+                next = rest;
+            }
+            self.counters.transmitted += 1;
+        }
+        if self.counters.transmitted != before {
+            ring.publish();
+        }
+        fit
+    }
+
+    /// Sends segments that lie behind each other as one, where the kernel copies, and what lies before them by the ring:
+    /// nothing overtakes. Whether what is left may go by the ring.
+    fn transmit_joined(&mut self, umem: &mut Umem, burst: &mut Burst) -> bool {
+        while let Some(socket) = &self.gso
+            && let (before, Some(joined)) = Joined::first(burst, umem)
+        {
+            if before > 0 || self.socket.tx.waiting() > 0 {
+                let taken = self.transmit_by_ring(umem, burst, before);
+                self.kick();
+                if taken < before || self.socket.tx.look() > 0 {
+                    return true;
+                }
+                continue;
+            }
+            self.counters.gso_calls += 1;
+            match socket.send(&joined, burst, umem) {
+                Ok(()) => {
+                    self.counters.gso_frames += joined.frames as u64;
+                    burst.take(joined.frames).for_each(|frame| umem.free(frame));
+                }
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS)) => return false,
+                Err(error) => {
+                    self.counters.gso_errors += 1;
+                    if error.raw_os_error() != Some(libc::ENETDOWN) {
+                        self.gso = None;
+                    }
+                    return true;
+                }
+            }
+        }
+        true
+    }
+
     /// Gives the kernel the processor to send, if it wants a system call for that.
     fn kick(&mut self) {
         let mut waiting = self.socket.tx.look();
@@ -314,29 +381,10 @@ impl Device for AfXdp {
         if burst.is_empty() {
             return;
         }
-        let fit = self.fit(umem, burst);
-        let (limit, multi_buffer) = (self.part_limit(), self.multi_buffer);
-        let ring = &mut self.socket.tx;
-        let before = self.counters.transmitted;
-        for frame in burst.take(fit) {
-            if parts_to_send(umem, &frame, multi_buffer, limit).is_none() {
-                self.counters.unsendable += 1;
-                umem.free(frame);
-                continue;
-            }
-            let mut next = Some(frame);
-            while let Some(part) = next {
-                let (Descriptor { addr, len }, rest) = umem.lend(part);
-                let options = if rest.is_some() { libc::XDP_PKT_CONTD } else { 0 };
-                ring.push(XdpDesc { addr, len, options });
-                next = rest;
-            }
-            self.counters.transmitted += 1;
+        if self.transmit_joined(umem, burst) {
+            self.transmit_by_ring(umem, burst, BURST);
+            self.kick();
         }
-        if self.counters.transmitted != before {
-            ring.publish();
-        }
-        self.kick();
     }
 
     fn wait(&mut self, timeout: Duration) {
