@@ -42,6 +42,9 @@ pub struct TcpConfig {
     pub rto: RtoLimits,
     /// How long data may stay unacknowledged (R2), unless the application says otherwise.
     pub user_timeout: Duration,
+    /// After how long a silence a peer is asked whether it still lives, unless the application says otherwise; `None` for
+    /// never.
+    pub keep_alive: Option<Duration>,
     /// How long a connection that we did not open waits for the peer's FIN after hearing nothing from it.
     pub fin_wait_2: Duration,
     /// Twice the maximum segment lifetime.
@@ -109,6 +112,8 @@ impl Default for TcpConfig {
             rto: RtoLimits::default(),
             // RFC 9293, section 3.8.3 (SHLD-11): R2 SHOULD correspond to at least 100 seconds.
             user_timeout: Duration::from_secs(300),
+            // RFC 9293, section 3.8.4 (MUST-25): keep-alives MUST default to off.
+            keep_alive: None,
             // Linux: tcp_fin_timeout.
             fin_wait_2: Duration::from_secs(60),
             // As Linux; RFC 9293, section 3.4.2 would take an MSL of two minutes.

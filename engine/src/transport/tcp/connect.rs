@@ -8,6 +8,7 @@ use super::rack::Rack;
 use super::rtt::RttEstimator;
 use super::state::State;
 use super::tcb::{Ecn, Phase, Probe, Receive, Recovery, Send, Tcb, Timers, Timestamps, Wishes, mark};
+use super::timers::keep_alive_seconds;
 use super::tuple::Tuple;
 use super::{Kind, Shared, Tcp, window};
 use crate::base::{FrameQueue, Instant, Note, Queued, Umem};
@@ -132,7 +133,7 @@ impl Tcb {
             wishes: Wishes {
                 nagle: true,
                 class: 0,
-                keep_alive_s: 0,
+                keep_alive_s: keep_alive_seconds(config.keep_alive),
                 user_timeout_ms: u32::try_from(config.user_timeout.as_millis()).unwrap_or(u32::MAX),
                 wants_room: false,
                 has_room: false,

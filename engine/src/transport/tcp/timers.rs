@@ -12,8 +12,9 @@ use crate::base::{Instant, Umem};
 /// RFC 9293, section 3.8.3 (MUST-20, SHLD-9, SHLD-10): R1 and R2 MUST be used; the value of R1 SHOULD correspond to at
 /// least 3 retransmissions.
 const R1: u8 = 3;
-/// Time between keep-alives that are not answered, and how many of them end a connection (Linux: tcp_keepalive_intvl
-/// and tcp_keepalive_probes).
+/// Time between keep-alives that are not answered, unless the silence before the first is shorter: who wants to know
+/// within seconds does not want to wait for 11 minutes. How many of them end a connection (Linux: tcp_keepalive_intvl and
+/// tcp_keepalive_probes).
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(75);
 const KEEP_ALIVE_PROBES: u8 = 9;
 /// How long a SYN is sent again before a connection that we open is given up.
@@ -21,6 +22,11 @@ const KEEP_ALIVE_PROBES: u8 = 9;
 /// RFC 9293, section 3.8.3 (MUST-23): R2 for a SYN segment MUST be set large enough to provide retransmission of the
 /// segment for at least 3 minutes.
 const SYN_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// As a connection remembers it: the silence before the first keep-alive, or 0 for none.
+pub(super) fn keep_alive_seconds(idle: Option<Duration>) -> u32 {
+    idle.map_or(0, |idle| u32::try_from(idle.as_secs()).unwrap_or(u32::MAX).max(1))
+}
 
 impl Tcb {
     /// Does what is due. How the connection ended, if it did.
@@ -134,7 +140,8 @@ impl Tcb {
         if idle.is_zero() {
             return None;
         }
-        let due = self.timers.heard_at + idle + KEEP_ALIVE_INTERVAL * u32::from(self.keep_alive_probes);
+        let interval = KEEP_ALIVE_INTERVAL.min(idle);
+        let due = self.timers.heard_at + idle + interval * u32::from(self.keep_alive_probes);
         // RFC 9293, section 3.8.4 (MUST-26): keep-alives MUST only be sent when no sent data is outstanding, and no
         // data or acknowledgment packets have been received for the connection within an interval.
         if self.outstanding() > 0 || due > now {
@@ -154,7 +161,7 @@ impl Tcb {
         self.keep_alive_probes += 1;
         shared.counters.keep_alives += 1;
         self.probe = Probe::Window;
-        self.timers.idle_at = now + KEEP_ALIVE_INTERVAL;
+        self.timers.idle_at = now + interval;
         None
     }
 

@@ -6,6 +6,7 @@ use super::reassembly::sum_anew;
 use super::segment::Control;
 use super::state::State;
 use super::tcb::{Tcb, mark};
+use super::timers::keep_alive_seconds;
 use super::tuple::Tuple;
 use super::{End, Shared, Tcp, Trouble};
 use crate::base::{Frame, Instant, Note, Queued, Umem};
@@ -165,8 +166,7 @@ impl Tcp {
     /// connection, and to configure their interval.
     pub fn set_keep_alive(&mut self, index: u32, idle: Option<Duration>, now: Instant) {
         if let Some(tcb) = self.tables.connections.get_mut(index) {
-            let seconds = |idle: Duration| u32::try_from(idle.as_secs()).unwrap_or(u32::MAX).max(1);
-            tcb.wishes.keep_alive_s = idle.map_or(0, seconds);
+            tcb.wishes.keep_alive_s = keep_alive_seconds(idle);
             tcb.arm_keep_alive(now);
         }
     }

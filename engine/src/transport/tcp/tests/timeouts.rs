@@ -205,6 +205,19 @@ fn nine_keep_alives_without_an_answer_end_a_connection() {
     }
 }
 
+/// What applications do not say otherwise is as configured, for every connection from its start.
+#[test]
+fn keep_alives_can_be_configured_for_all_connections_and_are_as_far_apart() {
+    let keep_alive = |config: &mut TcpConfig| config.keep_alive = Some(Duration::from_secs(5));
+    for mut s in established_with(keep_alive, syn().mss(MSS)) {
+        for n in 1..=9 {
+            s.at(n * 5_000 + 10).expect(seg(0, 1));
+        }
+        s.at(50_010).expect_nothing();
+        assert_eq!((s.state(), s.told()), ("LISTEN", vec![Told::Closed(End::TimedOut)]));
+    }
+}
+
 /// RFC 9293, section 3.8.4 (MUST-26): keep-alives are only sent when no sent data is outstanding.
 #[test]
 fn no_keep_alive_is_sent_while_text_is_outstanding() {
