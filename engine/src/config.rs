@@ -126,6 +126,18 @@ pub struct Options {
     /// start, and a segment takes a chunk of it: 2,048 bytes, or 4,096 in zero-copy mode [default: 64M]
     #[arg(long, value_name = "SIZE")]
     pub tcp_memory: Option<Size>,
+    /// Ask a peer that has been silent for so long whether it still lives, and give the connection up if it does not
+    /// answer nine times, as far apart but 75 s at most. Without, nobody notices that an idle peer is gone, and its
+    /// connection keeps its place [default: off]
+    #[arg(long, value_name = "SECONDS")]
+    pub keep_alive: Option<u32>,
+    /// Give a connection up if what was sent is not acknowledged for so long [default: 300]
+    #[arg(long, value_name = "SECONDS")]
+    pub user_timeout: Option<u32>,
+    /// Ask for ECN (RFC 3168) on connections that are opened; where the peer asks it is agreed to anyway
+    #[arg(long)]
+    #[serde(default)]
+    pub ecn: bool,
     /// How received UDP and TCP checksums are judged [default: accept-partial on virtual interfaces, else verify]
     #[arg(long, value_enum)]
     pub udp_checksum: Option<ChecksumPolicy>,
@@ -206,6 +218,8 @@ pub struct Settings {
     pub marking: Marking,
     /// How received UDP and TCP checksums are judged; `None`: as the interface's kind suggests.
     pub udp_checksum: Option<ChecksumPolicy>,
+    /// Whether connections that are opened ask for ECN.
+    pub ask_for_ecn: bool,
     /// Whether TCP segments are paced.
     pub pacing: bool,
     /// Whether the kernel, where it copies, is given TCP segments to cut up.
@@ -302,6 +316,9 @@ impl Options {
             backlog: self.backlog.or(other.backlog),
             tcp_buffer: self.tcp_buffer.or(other.tcp_buffer),
             tcp_memory: self.tcp_memory.or(other.tcp_memory),
+            keep_alive: self.keep_alive.or(other.keep_alive),
+            user_timeout: self.user_timeout.or(other.user_timeout),
+            ecn: self.ecn || other.ecn,
             neighbor: if self.neighbor.is_empty() { other.neighbor } else { self.neighbor },
             hop_limit: self.hop_limit.or(other.hop_limit),
             dscp: self.dscp.or(other.dscp),
@@ -357,6 +374,7 @@ impl Options {
             neighbors: self.neighbor.iter().map(|neighbor| (neighbor.address.into(), neighbor.mac)).collect(),
             marking,
             udp_checksum: self.udp_checksum,
+            ask_for_ecn: self.ecn,
             pacing: self.pacing,
             gso: !self.no_gso,
             huge_pages: self.huge_pages,
@@ -417,6 +435,8 @@ pub fn endpoint(flag: &'static str, text: &str) -> Result<SocketAddr, ConfigErro
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn parse(toml: &str) -> Options {
@@ -436,8 +456,9 @@ mod tests {
         let settings = minimal().settings().unwrap();
         assert_eq!((settings.ports.udp_echo, settings.ports.tcp_echo, settings.ring_size), (Some(7), Some(7), 8192));
         assert_eq!((settings.ports.discard, settings.ports.daytime, settings.ports.chargen), (None, None, None));
-        let TcpLimits { connections, backlog, buffer, memory } = settings.tcp;
+        let TcpLimits { connections, backlog, buffer, memory, keep_alive, user_timeout } = settings.tcp;
         assert_eq!((connections, backlog, buffer, memory), (65_536, 4096, 1 << 20, 64 << 20));
+        assert_eq!((keep_alive, user_timeout, settings.ask_for_ecn), (None, Duration::from_secs(300), false));
         assert_eq!((settings.queues, settings.mode, settings.idle), (QueueSet::All, Mode::Auto, IdleMode::Adaptive));
         assert_eq!((settings.vlan, settings.source_ports), (None, TcpConfig::default().source_ports));
     }
@@ -458,7 +479,7 @@ mod tests {
              tcp-port = 9\nqueues = '0,2'\ncores = '1,3'\nmode = 'zero-copy'\ndriver = 'rings'\nidle = 'poll'\n\
              metrics = '127.0.0.1:9100'\nring-size = 4096\nudp-checksum = 'trust'\nhuge-pages = true\nno-gso = true\npacing = true\n\
              discard-port = 10\ndaytime-port = 13\nchargen-port = 19\nconnections = 100\nbacklog = 10\n\
-             tcp-buffer = '64K'\ntcp-memory = '8M'\nroute = ['192.0.2.0/24 via 10.0.1.1']\nroutes = 'kernel'\n\
+             tcp-buffer = '64K'\ntcp-memory = '8M'\nkeep-alive = 60\nuser-timeout = 30\necn = true\nroute = ['192.0.2.0/24 via 10.0.1.1']\nroutes = 'kernel'\n\
              vlan = '5.7'\nneighbor = ['10.0.0.9=02:00:00:00:00:09']\nhop-limit = 32\ndscp = 46",
         );
         let settings = options.settings().unwrap();
@@ -474,10 +495,18 @@ mod tests {
             (&[neighbor][..], Marking { hop_limit: Some(32), dscp: Some(46) })
         );
         assert_eq!((settings.mode, settings.idle), (Mode::ZeroCopy, IdleMode::Poll));
-        assert!(settings.huge_pages && settings.pacing && !settings.gso);
+        assert!(settings.huge_pages && settings.pacing && settings.ask_for_ecn && !settings.gso);
         let ServicePorts { udp_echo, tcp_echo, discard, daytime, chargen } = settings.ports;
         assert_eq!([udp_echo, tcp_echo, discard, daytime, chargen].map(Option::unwrap), [9, 9, 10, 13, 19]);
-        assert_eq!(settings.tcp, TcpLimits { connections: 100, backlog: 10, buffer: 65_536, memory: 8 << 20 });
+        let limits = TcpLimits {
+            connections: 100,
+            backlog: 10,
+            buffer: 65_536,
+            memory: 8 << 20,
+            keep_alive: Some(Duration::from_secs(60)),
+            user_timeout: Duration::from_secs(30),
+        };
+        assert_eq!(settings.tcp, limits);
     }
 
     #[test]
@@ -500,6 +529,10 @@ mod tests {
         assert!(with("connections = 10\nbacklog = 11").contains("give 1 to 10"));
         assert!(with("tcp-buffer = '1K'").contains("--tcp-buffer 1K: give 4K to 1G"));
         assert!(with("tcp-memory = '2048G'").contains("give 256K to 1024G"));
+        assert!(with("keep-alive = 0").contains("--keep-alive 0: give 1 to 32767 seconds, or leave"));
+        assert!(with("keep-alive = 32768").contains("give 1 to 32767 seconds"));
+        assert!(with("user-timeout = 0").contains("--user-timeout 0: give 1 to 2147483 seconds"));
+        assert!(with("user-timeout = 2147484").contains("give 1 to 2147483 seconds"));
         assert!(with("ring-size = 1000").contains("power of two"));
         assert!(with("gateway = '10.1.0.1'").contains("on the link"));
         assert!(with("gateway = '10.0.0.2'").contains("on the link"), "ourselves");

@@ -165,7 +165,7 @@ fn connect_says_why_it_has_no_connection() {
     assert_failed(&lab, &nobody, 1, &["10.0.0.77:7: no answer", "--gateway"]);
     assert!(nobody.took < Duration::from_secs(5), "{:?}", nobody.took);
     assert_failed(&lab, &failed(&["10.9.0.1:7"]), 1, &["10.9.0.1:7: ", "no gateway leads there"]);
-    let cases: [(&[&str], &[&str]); 14] = [
+    let cases: [(&[&str], &[&str]); 15] = [
         (&["10.0.0.2:7"], &["ADDR 10.0.0.2", "our own address"]),
         (&["[::ffff:10.0.0.2]:7"], &["ADDR 10.0.0.2", "our own address"]),
         (&["224.0.0.1:7"], &["ADDR 224.0.0.1", "not the address of a single host"]),
@@ -178,6 +178,7 @@ fn connect_says_why_it_has_no_connection() {
         (&["[fd00::3%far0]:7"], &["fd00::3%far0", "for example 192.0.2.1:7 or [2001:db8::1]:7"]),
         (&["server:7"], &["server:7", "for example 192.0.2.1:7", "Names are not looked up"]),
         (&["10.0.0.3:7", "--timeout", "0"], &["--timeout"]),
+        (&["10.0.0.3:7", "--keep-alive", "0"], &["--keep-alive 0", "leave it out for none"]),
         (&["10.0.0.3:7", "--gateway", "10.1.0.1"], &["--gateway 10.1.0.1", "on the link"]),
         (&["10.0.0.3:7", "--metrics", "9100"], &["--metrics 9100", "HOST:PORT"]),
     ];
@@ -229,6 +230,39 @@ fn connect_that_is_told_to_stop_resets_and_says_so_and_leaves_the_interface_as_i
         assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset, "{signal}: {end}");
         assert_eq!(lab.xdp(), None, "{signal}");
     }
+}
+
+#[test]
+fn connect_gives_an_idle_peer_up_that_vanished_if_it_is_to_ask() {
+    let lab = Lab::new(1);
+    let listener = listen(&lab);
+    let mut command = connect_to(PORT, &["--keep-alive", "1"]);
+    command.stderr(Stdio::piped());
+    let mut client = Piped::start(&lab.veth.near, command);
+    let _server = listener.accept().unwrap();
+    let (_stdin, mut stdout) = client.pipes();
+    lab.veth.far.ip(&["link", "set", Veth::FAR, "down"]);
+    let vanished = Instant::now();
+    assert_eq!(stdout.read(&mut [0; 1]).unwrap(), 0);
+    println!("noticed after {:?}", vanished.elapsed());
+    let (ended, said) = client.wait_with_errors();
+    assert!(ended == 1 && said.contains("10.0.0.3:4000: the peer no longer answers"), "{ended}: {said}");
+}
+
+#[test]
+fn connect_asks_for_ecn_if_it_is_told_to() {
+    let lab = Lab::new(1);
+    let listener = listen(&lab);
+    let agreed = |options: &[&str]| {
+        let mut client = Piped::start(&lab.veth.near, connect_to(PORT, options));
+        let _server = listener.accept().unwrap();
+        let _pipes = client.pipes();
+        // Linux agrees where it is asked (tcp_ecn = 2, its default).
+        let said = lab.far("ss", &["-Htino", "state", "established", "dst", "10.0.0.2"]);
+        assert!(said.contains("10.0.0.2"), "{said}");
+        said.split_whitespace().any(|word| word == "ecn")
+    };
+    assert_eq!((agreed(&["--ecn"]), agreed(&[])), (true, false));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use barewire_tests::content::Content;
 use barewire_tests::lab::{Lab, until};
-use barewire_tests::netns::run;
+use barewire_tests::netns::{Veth, run};
 use barewire_tests::peer::{Server, connect, connect_command};
 use barewire_tests::services::{Service, Services};
 use barewire_tests::sim::Rng;
@@ -193,6 +193,38 @@ fn a_client_that_is_stopped_for_five_seconds_goes_on_where_it_was() {
     });
     assert_eq!(client.wait(), 0, "exit code");
     server.assert_empty();
+}
+
+/// Two peers that are gone without a word: one that is owed text, and one that is owed nothing, which nobody notices who
+/// does not ask. Until then there is no place for anybody else.
+#[test]
+fn peers_that_vanished_are_given_up_and_their_places_are_free() {
+    let lab = Lab::plain();
+    let options = ["--connections", "2", "--keep-alive", "1", "--user-timeout", "5", "--chargen-port", "19"];
+    let engine = lab.start(&options);
+    let mut idle = connect(&lab, Service::Echo.port()).unwrap();
+    let reading_nothing = connect(&lab, Service::Chargen.port()).unwrap();
+    let metrics = engine.metrics_when("the idle one was asked", |m| m.sum("tcp_keep_alives_total", &[]) >= 3);
+    assert_eq!((metrics.sum("tcp_connections", &[]), metrics.sum("tcp_timed_out_total", &[])), (2, 0), "both live");
+    idle.write_all(b"still there?").unwrap();
+    idle.read_exact(&mut [0; 12]).unwrap();
+    let third = lab.veth.far.enter(|| {
+        let echo = (Lab::ENGINE, Service::Echo.port()).into();
+        TcpStream::connect_timeout(&echo, Duration::from_millis(500))
+    });
+    assert!(third.is_err(), "a third of two places");
+
+    lab.veth.far.ip(&["link", "set", Veth::FAR, "down"]);
+    let vanished = Instant::now();
+    let metrics = engine.metrics_when("both are given up", |m| m.sum("tcp_connections", &[]) == 0);
+    println!("noticed after {:?}", vanished.elapsed());
+    assert_eq!(metrics.sum("tcp_timed_out_total", &[]), 2);
+    lab.veth.far.ip(&["link", "set", Veth::FAR, "up"]);
+    let again = [(); 2].map(|()| connect(&lab, Service::Echo.port()).unwrap());
+    for (seed, stream) in (0..).zip(&again) {
+        exchange(stream, seed, 1 << 20);
+    }
+    drop((idle, reading_nothing));
 }
 
 #[test]

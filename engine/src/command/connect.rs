@@ -17,7 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use barewire::apps::pipe::{Ends, Failure, Piece, Pipe};
-use barewire::config::Settings;
+use barewire::config::{Options, Settings};
 use barewire::engine::{Engine, EngineError};
 use tokio::sync::oneshot;
 
@@ -38,6 +38,16 @@ pub(crate) struct Arguments {
     /// Give up if the connection is not established after so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE_S, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
+    /// Ask the peer whether it still lives when it has been silent for so long, and give up if it does not answer nine
+    /// times, as far apart but 75 s at most [default: it is not asked]
+    #[arg(long, value_name = "SECONDS")]
+    keep_alive: Option<u32>,
+    /// Give up if what was sent is not acknowledged for so long [default: 300]
+    #[arg(long, value_name = "SECONDS")]
+    user_timeout: Option<u32>,
+    /// Ask for ECN (RFC 3168): routers may mark packets instead of dropping them
+    #[arg(long)]
+    ecn: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -71,8 +81,9 @@ impl Error {
 
 /// Runs the command.
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
-    let (peer, patience) = (arguments.peer, Duration::from_secs(arguments.timeout));
-    let settings = arguments.host.resolve(None).and_then(|settings| {
+    let Arguments { peer, host, timeout, keep_alive, user_timeout, ecn } = arguments;
+    let more = Options { keep_alive, user_timeout, ecn, ..Options::default() };
+    let settings = host.resolve(more).and_then(|settings| {
         check_destination(peer.ip(), &settings)?;
         Ok(settings)
     });
@@ -80,7 +91,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return fail(&error, 2),
     };
-    match connect(peer, patience, &settings) {
+    match connect(peer, Duration::from_secs(timeout), &settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, error.exit_code()),
     }

@@ -9,9 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use barewire::apps::services::ServicePorts;
-use barewire::config::{
-    Cidr, ConfigError, Driver, IdleMode, Mode, Options, QueueSet, RouteSource, Settings, StaticRoute, Vlan,
-};
+use barewire::config::{Cidr, ConfigError, Driver, Mode, Options, QueueSet, RouteSource, Settings, StaticRoute, Vlan};
 use barewire::engine::EngineError;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -57,8 +55,8 @@ pub(crate) struct HostOptions {
 }
 
 impl HostOptions {
-    /// Checks everything, and fills in the defaults.
-    pub(super) fn resolve(self, idle: Option<IdleMode>) -> Result<Settings, ConfigError> {
+    /// Checks everything and what the command wants more, and fills in the defaults.
+    pub(super) fn resolve(self, more: Options) -> Result<Settings, ConfigError> {
         let options = Options {
             interface: self.interface,
             address: self.address,
@@ -69,9 +67,8 @@ impl HostOptions {
             queues: Some(QueueSet::Some(vec![QUEUE])),
             mode: self.mode,
             driver: self.driver,
-            idle,
             metrics: self.metrics,
-            ..Options::default()
+            ..more
         };
         // Nothing is served.
         options.resolve().map(|settings| Settings { ports: ServicePorts::default(), ..settings })

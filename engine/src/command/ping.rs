@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use barewire::app::SendOptions;
 use barewire::apps::ping::{Ends, Event, Failure, MAX_SIZE, Ping, PingConfig, Statistics};
-use barewire::config::{IdleMode, Settings};
+use barewire::config::{IdleMode, Options, Settings};
 use barewire::engine::Engine;
 
 use super::fail;
@@ -70,7 +70,8 @@ struct Manner {
 /// Runs the command.
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
     let Arguments { destination, host, count, interval, size, ttl, timeout, dont_fragment, quiet, json } = arguments;
-    let settings = host.resolve(Some(IdleMode::Spin)).and_then(|settings| {
+    let more = Options { idle: Some(IdleMode::Spin), ..Options::default() };
+    let settings = host.resolve(more).and_then(|settings| {
         check_destination(destination, &settings)?;
         Ok(settings)
     });

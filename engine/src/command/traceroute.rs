@@ -13,7 +13,7 @@ use std::time::Duration;
 use barewire::apps::traceroute::{
     Ends, Failure, Finding, Hop, MAX_PROBES, Outcome, Probe, Summary, Traceroute, TracerouteConfig,
 };
-use barewire::config::{ConfigError, IdleMode, Settings};
+use barewire::config::{ConfigError, IdleMode, Options, Settings};
 use barewire::engine::Engine;
 
 use super::fail;
@@ -60,7 +60,8 @@ pub(crate) struct Arguments {
 /// Runs the command.
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
     let Arguments { destination, host, icmp, max_hops, probes, wait, first_hop, mtu, json } = arguments;
-    let settings = host.resolve(Some(IdleMode::Spin)).and_then(|settings| {
+    let more = Options { idle: Some(IdleMode::Spin), ..Options::default() };
+    let settings = host.resolve(more).and_then(|settings| {
         check_destination(destination, &settings)?;
         if first_hop > max_hops {
             let why = format!("it lies beyond the last one: give 1 to {max_hops}, or more by --max-hops");

@@ -1,5 +1,8 @@
 //! What connections may take.
 
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
 use super::{ConfigError, Options, Size, invalid};
 use crate::transport::tcp::TcpConfig;
 
@@ -17,6 +20,10 @@ const MIN_TCP_BUFFER: Size = Size(4 << 10);
 const MAX_TCP_BUFFER: Size = Size(1 << 30);
 /// Tables for so many take 250 MiB of a worker, before the first of them is there.
 const MAX_CONNECTIONS: u32 = 1 << 22;
+/// Seconds of silence before a keep-alive: as Linux's TCP_KEEPIDLE, which stays within 9 hours.
+const KEEP_ALIVE_S: RangeInclusive<u32> = 1..=32_767;
+/// Seconds without an acknowledgment: as Linux's TCP_USER_TIMEOUT, milliseconds in 31 bits.
+const USER_TIMEOUT_S: RangeInclusive<u32> = 1..=2_147_483;
 
 /// How much TCP may take, of each worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +36,10 @@ pub struct TcpLimits {
     pub buffer: u32,
     /// Packet memory that connections may hold, bytes.
     pub memory: u64,
+    /// Silence after which a peer is asked whether it still lives; `None`: it is not asked.
+    pub keep_alive: Option<Duration>,
+    /// How long what was sent may stay unacknowledged.
+    pub user_timeout: Duration,
 }
 
 impl Options {
@@ -47,6 +58,14 @@ impl Options {
             let fits = (least..=most).contains(&size);
             if fits { Ok(size.0) } else { Err(invalid(flag, size, format!("give {least} to {most}"))) }
         };
+        let seconds = |flag, given: Option<u32>, range: RangeInclusive<u32>, default| match given {
+            Some(seconds) if !range.contains(&seconds) => {
+                let why = format!("give {} to {} seconds, or leave it out for {default}", range.start(), range.end());
+                Err(invalid(flag, seconds, why))
+            }
+            given => Ok(given.map(|seconds| Duration::from_secs(seconds.into()))),
+        };
+        let user_timeout = seconds("--user-timeout", self.user_timeout, USER_TIMEOUT_S, "300")?;
         let buffer = self.tcp_buffer.unwrap_or(Size(default.receive_buffer.into()));
         let memory = self.tcp_memory.unwrap_or(TCP_MEMORY);
         Ok(TcpLimits {
@@ -54,6 +73,8 @@ impl Options {
             backlog,
             buffer: within("--tcp-buffer", buffer, MIN_TCP_BUFFER, MAX_TCP_BUFFER)? as u32,
             memory: within("--tcp-memory", memory, MIN_TCP_MEMORY, MAX_TCP_MEMORY)?,
+            keep_alive: seconds("--keep-alive", self.keep_alive, KEEP_ALIVE_S, "none")?,
+            user_timeout: user_timeout.unwrap_or(default.user_timeout),
         })
     }
 }
