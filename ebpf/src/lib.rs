@@ -190,8 +190,10 @@ pub struct SteerConfig {
     pub outer_vlan: u16,
     /// VLAN id of a second tag; 0: none. Needs `outer_vlan`.
     pub inner_vlan: u16,
+    /// EtherType of the first tag: 0x8100 or 0x88a8. A second one has 0x8100. Without `outer_vlan` it has no meaning.
+    pub outer_type: u16,
     /// Padding; its value has no meaning.
-    pub reserved: u32,
+    pub reserved: u16,
     /// Nobody outside can guess it: key of the table of connection requests.
     pub guard_key: u64,
 }
@@ -204,6 +206,7 @@ impl SteerConfig {
         bytes[..8].copy_from_slice(&self.heartbeat_limit_ns.to_ne_bytes());
         bytes[8..10].copy_from_slice(&self.outer_vlan.to_ne_bytes());
         bytes[10..12].copy_from_slice(&self.inner_vlan.to_ne_bytes());
+        bytes[12..14].copy_from_slice(&self.outer_type.to_ne_bytes());
         bytes[16..].copy_from_slice(&self.guard_key.to_ne_bytes());
         bytes
     }
@@ -250,20 +253,36 @@ mod tests {
             .collect();
         assert_eq!(
             in_c,
-            ["__u64 heartbeat_limit_ns", "__u16 outer_vlan", "__u16 inner_vlan", "__u32 reserved", "__u64 guard_key"]
+            [
+                "__u64 heartbeat_limit_ns",
+                "__u16 outer_vlan",
+                "__u16 inner_vlan",
+                "__u16 outer_type",
+                "__u16 reserved",
+                "__u64 guard_key"
+            ]
         );
         assert_eq!(offset_of!(SteerConfig, heartbeat_limit_ns), 0);
         assert_eq!(offset_of!(SteerConfig, outer_vlan), 8);
         assert_eq!(offset_of!(SteerConfig, inner_vlan), 10);
-        assert_eq!(offset_of!(SteerConfig, reserved), 12);
+        assert_eq!(offset_of!(SteerConfig, outer_type), 12);
+        assert_eq!(offset_of!(SteerConfig, reserved), 14);
         assert_eq!(offset_of!(SteerConfig, guard_key), 16);
         assert_eq!(size_of::<SteerConfig>(), 24);
 
-        let config = SteerConfig { heartbeat_limit_ns: 1, outer_vlan: 2, inner_vlan: 3, reserved: 4, guard_key: 5 };
+        let config = SteerConfig {
+            heartbeat_limit_ns: 1,
+            outer_vlan: 2,
+            inner_vlan: 3,
+            outer_type: 6,
+            reserved: 4,
+            guard_key: 5,
+        };
         let mut expected = [0; 24];
         expected[..8].copy_from_slice(&1u64.to_ne_bytes());
         expected[8..10].copy_from_slice(&2u16.to_ne_bytes());
         expected[10..12].copy_from_slice(&3u16.to_ne_bytes());
+        expected[12..14].copy_from_slice(&6u16.to_ne_bytes());
         expected[16..].copy_from_slice(&5u64.to_ne_bytes());
         assert_eq!(config.to_bytes(), expected);
     }

@@ -217,6 +217,7 @@ static __always_inline enum steer_verdict classify(struct xdp_md *ctx)
 	struct ethhdr *ethernet = (void *)(long)ctx->data;
 	struct frame frame = { .ctx = ctx, .end = (void *)(long)ctx->data_end };
 	__u16 outer = 0, inner = 0;
+	__be16 outer_type = 0, inner_type = 0;
 
 	if ((void *)(ethernet + 1) > frame.end)
 		return STEER_PASS_MALFORMED;
@@ -232,15 +233,22 @@ static __always_inline enum steer_verdict classify(struct xdp_md *ctx)
 			return STEER_PASS_MALFORMED;
 		/* IEEE 802.1Q: VID 0 only carries a priority; the frame belongs to no VLAN. */
 		id = bpf_ntohs(tag->control) & VLAN_ID_MASK;
-		if (outer)
+		if (outer) {
 			inner = id;
-		else
+			inner_type = frame.protocol;
+		} else {
 			outer = id;
+			outer_type = frame.protocol;
+		}
 		frame.protocol = tag->protocol;
 		frame.header = tag + 1;
 		frame.header_offset += sizeof(*tag);
 	}
 	if (is_vlan(frame.protocol) || outer != config.outer_vlan || inner != config.inner_vlan)
+		return STEER_PASS_OTHER_VLAN;
+	if (outer && outer_type != bpf_htons(config.outer_type))
+		return STEER_PASS_OTHER_VLAN;
+	if (inner && inner_type != bpf_htons(ETH_P_8021Q))
 		return STEER_PASS_OTHER_VLAN;
 
 	switch (frame.protocol) {

@@ -50,7 +50,9 @@ struct steer_config {
 	/* VLAN ids in host byte order; 0: no such tag. An inner one without an outer one matches nothing. */
 	__u16 outer_vlan;
 	__u16 inner_vlan;
-	__u32 reserved;
+	/* EtherType of the outer tag in host byte order: 0x8100 or 0x88a8. An inner one has 0x8100. */
+	__u16 outer_type;
+	__u16 reserved;
 	/* Nobody outside can guess it: key of the table of connection requests. */
 	__u64 guard_key;
 };

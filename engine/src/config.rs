@@ -72,8 +72,9 @@ pub struct Options {
     /// connect from [default: off]
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "stable")]
     pub slaac: Option<SlaacMode>,
-    /// 802.1Q VLAN id of the endpoint, or OUTER.INNER for QinQ [default: untagged]
-    #[arg(long, value_name = "ID[.INNER]")]
+    /// 802.1Q VLAN id of the endpoint, or OUTER.INNER for QinQ. The first tag has the type 8100, or 88a8 where there are
+    /// two; another one stands in front, as in 8100:5.7 [default: untagged]
+    #[arg(long, value_name = "[TYPE:]ID[.INNER]")]
     pub vlan: Option<Vlan>,
     /// UDP port of the echo service [default: 7]
     #[arg(long, value_name = "PORT")]
@@ -488,7 +489,7 @@ mod tests {
         assert_eq!((settings.routes, settings.route_source), (vec![route], RouteSource::Kernel));
         assert_eq!(settings.queues, QueueSet::Some(vec![0, 2]));
         assert_eq!(settings.cores, Some(vec![1, 3]));
-        assert_eq!(settings.vlan, Some(ethernet::Vlan { outer: 5, inner: Some(7) }));
+        assert_eq!(settings.vlan, Some(ethernet::Vlan::new(5, Some(7))));
         let neighbor = (IpAddress::v4([10, 0, 0, 9].into()), Mac([2, 0, 0, 0, 0, 9]));
         assert_eq!(
             (&settings.neighbors[..], settings.marking),

@@ -51,7 +51,7 @@ use crate::network::route::{Route, Routes};
 use crate::network::rss::OwnQueue;
 use crate::transport::tcp::{Tcp, TcpConfig};
 use crate::transport::udp::{ChecksumPolicy, Ports};
-use crate::wire::ethernet::{self, Mac, PlainLink, Tags, Vlan};
+use crate::wire::ethernet::{self, Mac, PlainLink, Priority, Tags, Vlan};
 use crate::wire::ip::IpAddress;
 use crate::wire::membership::Query;
 use crate::wire::ndp::RouterAdvertisement;
@@ -191,7 +191,7 @@ enum Outcome {
     /// It served its purpose and now holds the IP packet that goes back to where this came from.
     Answer(Inbound),
     /// It served its purpose and now holds what is to be sent in fragments, if it has to: the payload of an IP packet.
-    Cut(Way, u8),
+    Cut(Way, u8, Priority),
     /// It is dropped.
     Dropped(DropReason),
     /// It is dropped and now holds an ICMP error about it, to go back to where this came from.
@@ -262,6 +262,10 @@ impl<A: App> Stack<A> {
             egress: Egress {
                 mac: config.mac,
                 tags: config.vlan.map_or_else(Tags::default, Tags::of),
+                priorities: match (config.vlan, &config.tcp) {
+                    (Some(_), Some(tcp)) => vec![Priority::default(); tcp.connections as usize],
+                    _ => Vec::new(),
+                },
                 paths: PathMtus::new(config.mtu, config.secret),
                 identifications: Identifications::new(config.secret),
                 outgoing: FrameQueue::default(),
@@ -324,9 +328,9 @@ impl<A: App> Stack<A> {
                 counters.delivered += 1;
                 self.egress.send_back(&inbound, frame, now, umem, out);
             }
-            Outcome::Cut(way, protocol) => {
+            Outcome::Cut(way, protocol, priority) => {
                 counters.delivered += 1;
-                self.egress.send_long(frame, &way, protocol, now, umem);
+                self.egress.send_long(frame, &way, (protocol, priority), now, umem);
             }
             Outcome::Refused(reason, inbound) => {
                 counters.drop(reason);

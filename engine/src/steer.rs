@@ -24,6 +24,7 @@ use aya::{Ebpf, EbpfLoader};
 use barewire_ebpf as program;
 
 use crate::base::Instant;
+use crate::wire::ethernet;
 use error::{attach_error, load_error, os_error};
 use groups::Groups;
 
@@ -252,6 +253,9 @@ fn check_vlans(config: &SteerConfig) -> Result<(), SteerError> {
     let (outer, inner) = (config.outer_vlan, config.inner_vlan);
     if outer > VLAN_ID_MAX || inner > VLAN_ID_MAX || (outer == 0 && inner != 0) {
         return Err(SteerError::Vlan { outer, inner });
+    }
+    if outer != 0 && !matches!(config.outer_type, ethernet::VLAN | ethernet::SERVICE_VLAN) {
+        return Err(SteerError::VlanType(config.outer_type));
     }
     Ok(())
 }

@@ -28,7 +28,8 @@ pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// The configuration for a VLAN, or for one within another; 0 is for none.
 #[must_use]
 pub fn vlans(outer_vlan: u16, inner_vlan: u16) -> SteerConfig {
-    SteerConfig { outer_vlan, inner_vlan, ..SteerConfig::default() }
+    let outer_type = if inner_vlan == 0 { ethertype::VLAN } else { ethertype::SERVICE_VLAN };
+    SteerConfig { outer_vlan, inner_vlan, outer_type, ..SteerConfig::default() }
 }
 
 /// `enum xdp_action` of `<linux/bpf.h>`.

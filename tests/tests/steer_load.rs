@@ -177,6 +177,9 @@ fn impossible_vlans_are_refused_before_anything_is_loaded() {
         let error = error(Steer::load(INTERFACE, u32::MAX, XdpMode::Native, 1, config));
         assert!(matches!(error, SteerError::Vlan { .. }), "{error}");
     }
+    let config = SteerConfig { outer_vlan: 5, outer_type: 0x9100, ..SteerConfig::default() };
+    let error = error(Steer::load(INTERFACE, u32::MAX, XdpMode::Native, 1, config));
+    assert!(matches!(error, SteerError::VlanType(0x9100)), "{error}");
 }
 
 #[test]

@@ -266,18 +266,20 @@ fn a_frame_is_ours_only_with_exactly_the_configured_tags() {
     const BITS: u16 = 0xf000;
     let no_tags: &[(u16, u16)] = &[];
     let stacks = [
-        ("no tag", no_tags, Some((0, 0))),
-        ("priority tag", &[(Q, 0)], Some((0, 0))),
-        ("priority tag with bits", &[(Q, BITS)], Some((0, 0))),
-        ("two priority tags", &[(AD, 0), (Q, BITS)], Some((0, 0))),
-        ("VLAN 5", &[(Q, 5)], Some((5, 0))),
-        ("VLAN 5 with bits", &[(Q, 5 | BITS)], Some((5, 0))),
-        ("service VLAN 5", &[(AD, 5)], Some((5, 0))),
-        ("priority tag, then VLAN 5", &[(AD, 0), (Q, 5)], Some((5, 0))),
-        ("VLAN 5, then priority tag", &[(AD, 5), (Q, BITS)], Some((5, 0))),
-        ("VLAN 6", &[(Q, 6)], Some((6, 0))),
-        ("VLAN 5 in 6", &[(AD, 6), (Q, 5)], Some((6, 5))),
-        ("VLAN 6 in 5", &[(Q, 5), (Q, 6)], Some((5, 6))),
+        ("no tag", no_tags, Some((0, 0, 0))),
+        ("priority tag", &[(Q, 0)], Some((0, 0, 0))),
+        ("priority tag with bits", &[(Q, BITS)], Some((0, 0, 0))),
+        ("two priority tags", &[(AD, 0), (Q, BITS)], Some((0, 0, 0))),
+        ("VLAN 5", &[(Q, 5)], Some((5, 0, Q))),
+        ("VLAN 5 with bits", &[(Q, 5 | BITS)], Some((5, 0, Q))),
+        ("service VLAN 5", &[(AD, 5)], Some((5, 0, AD))),
+        ("priority tag, then VLAN 5", &[(AD, 0), (Q, 5)], Some((5, 0, Q))),
+        ("service VLAN 5, then priority tag", &[(AD, 5), (Q, BITS)], Some((5, 0, AD))),
+        ("VLAN 6", &[(Q, 6)], Some((6, 0, Q))),
+        ("VLAN 5 in 6", &[(AD, 6), (Q, 5)], Some((6, 5, AD))),
+        ("VLAN 6 in 5", &[(Q, 5), (Q, 6)], Some((5, 6, Q))),
+        ("VLAN 6 in service VLAN 5", &[(AD, 5), (Q, 6)], Some((5, 6, AD))),
+        ("service VLAN 6 in 5", &[(AD, 5), (AD, 6)], None),
         ("three tags", &[(AD, 5), (Q, 6), (Q, 7)], None),
         ("three priority tags", &[(AD, 0), (Q, 0), (Q, 0)], None),
     ];
@@ -290,8 +292,10 @@ fn a_frame_is_ours_only_with_exactly_the_configured_tags() {
         (fixtures::ethernet(ethertype::LLDP, &[0; 46]), Verdict::PassOtherProtocol),
     ];
     // The last cannot be met: no frame has a second tag without a first.
-    for configured in [(0, 0), (5, 0), (5, 6), (0, 6)] {
-        let program = Program::load_with(vlans(configured.0, configured.1), &[0]);
+    for configured in [(0, 0, 0), (5, 0, Q), (5, 0, AD), (5, 6, AD), (5, 6, Q), (0, 6, Q)] {
+        let (outer_vlan, inner_vlan, outer_type) = configured;
+        let config = SteerConfig { outer_vlan, inner_vlan, outer_type, ..SteerConfig::default() };
+        let program = Program::load_with(config, &[0]);
         for (name, tags, means) in stacks {
             for (frame, verdict) in &frames {
                 let expected = if means == Some(configured) { *verdict } else { Verdict::PassOtherVlan };

@@ -22,10 +22,11 @@ struct Case {
     mtu: usize,
 }
 
-const CASES: [Case; 2] = [
+const CASES: [Case; 3] = [
     Case { tags: &[(VLAN, 5)], vlan: "5", mtu: 1_500 },
     // Linux takes one tag beyond an MTU of 1,500, if it is of 802.1Q.
     Case { tags: &[(SERVICE_VLAN, 5), (VLAN, 7)], vlan: "5.7", mtu: 1_492 },
+    Case { tags: &[(VLAN, 5), (VLAN, 7)], vlan: "8100:5.7", mtu: 1_492 },
 ];
 
 /// Bytes through the TCP connection.
@@ -110,6 +111,8 @@ fn without_the_tag_or_with_another_nothing_answers() {
         (&[(SERVICE_VLAN, 5), (VLAN, 7)], "5"),
         (&[(VLAN, 5)], "5.7"),
         (&[(SERVICE_VLAN, 5), (VLAN, 8)], "5.7"),
+        (&[(VLAN, 5), (VLAN, 7)], "5.7"),
+        (&[(SERVICE_VLAN, 5)], "5"),
     ] {
         let (lab, _switch) = Lab::switched(tags);
         let engine = lab.start(&["--vlan", vlan]);
@@ -132,7 +135,12 @@ fn the_kernel_keeps_what_is_not_tagged() {
 #[test]
 fn an_impossible_vlan_is_refused_with_what_would_be_possible() {
     let lab = Lab::new(1);
-    for (vlan, hint) in [("0", "leave the option out"), ("4095", "give 1 to 4094"), ("red", "for example 5, or 5.7")] {
+    for (vlan, hint) in [
+        ("0", "leave the option out"),
+        ("4095", "give 1 to 4094"),
+        ("red", "for example 5, or 5.7"),
+        ("9100:5", "give 8100 or 88a8"),
+    ] {
         let refusal = lab.refused(&["--vlan", vlan]);
         assert_eq!(refusal.code, 2, "{}", refusal.stderr);
         assert!(refusal.stderr.contains("--vlan") && refusal.stderr.contains(hint), "{}", refusal.stderr);

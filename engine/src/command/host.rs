@@ -40,8 +40,9 @@ pub(crate) struct HostOptions {
     /// Where routes come from [default: configured]
     #[arg(long, value_enum)]
     routes: Option<RouteSource>,
-    /// 802.1Q VLAN id of the link, or OUTER.INNER for QinQ [default: untagged]
-    #[arg(long, value_name = "ID[.INNER]")]
+    /// 802.1Q VLAN id of the link, or OUTER.INNER for QinQ. The first tag has the type 8100, or 88a8 where there are two;
+    /// another one stands in front, as in 8100:5.7 [default: untagged]
+    #[arg(long, value_name = "[TYPE:]ID[.INNER]")]
     vlan: Option<Vlan>,
     /// How frames get from the NIC to the engine [default: auto]
     #[arg(long, value_enum)]

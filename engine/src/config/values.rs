@@ -85,7 +85,7 @@ pub(super) fn groups(join: &[IpAddr]) -> Result<Vec<IpAddress>, ConfigError> {
     Ok(join.iter().copied().map(Into::into).collect())
 }
 
-/// A VLAN: the id of its tag, or the ids of its two.
+/// A VLAN: the id of its tag, or the ids of its two; in front of them the type of the first tag, unless it is the usual one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Vlan(pub ethernet::Vlan);
@@ -101,20 +101,29 @@ impl FromStr for Vlan {
             Ok(_) => Err(format!("{text} is not the id of a VLAN; give 1 to 4094")),
             Err(_) => Err(format!("{text:?} is not a number; for example 5, or 5.7 for VLAN 7 within 5")),
         };
-        let (outer, inner) = match text.split_once('.') {
-            Some((outer, inner)) => (outer, Some(id(inner)?)),
-            None => (text, None),
+        let (outer_type, ids) = match text.split_once(':') {
+            Some(("8100", ids)) => (Some(ethernet::VLAN), ids),
+            Some(("88a8", ids)) => (Some(ethernet::SERVICE_VLAN), ids),
+            Some((other, _)) => return Err(format!("{other:?} is not the type of a tag; give 8100 or 88a8")),
+            None => (None, text),
         };
-        Ok(Self(ethernet::Vlan { outer: id(outer)? as u16, inner: inner.map(|id| id as u16) }))
+        let (outer, inner) = match ids.split_once('.') {
+            Some((outer, inner)) => (outer, Some(id(inner)?)),
+            None => (ids, None),
+        };
+        let vlan = ethernet::Vlan::new(id(outer)? as u16, inner.map(|id| id as u16));
+        Ok(Self(ethernet::Vlan { outer_type: outer_type.unwrap_or(vlan.outer_type), ..vlan }))
     }
 }
 
 impl fmt::Display for Vlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            ethernet::Vlan { outer, inner: None } => write!(f, "{outer}"),
-            ethernet::Vlan { outer, inner: Some(inner) } => write!(f, "{outer}.{inner}"),
+        let ethernet::Vlan { outer_type, outer, inner } = self.0;
+        if outer_type != ethernet::Vlan::new(outer, inner).outer_type {
+            write!(f, "{outer_type:04x}:")?;
         }
+        write!(f, "{outer}")?;
+        inner.map_or(Ok(()), |inner| write!(f, ".{inner}"))
     }
 }
 
@@ -331,15 +340,21 @@ mod tests {
 
     #[test]
     fn vlans_have_one_id_or_two() {
-        let vlan = |outer, inner| Ok(Vlan(ethernet::Vlan { outer, inner }));
+        let vlan = |outer, inner| Ok(Vlan(ethernet::Vlan::new(outer, inner)));
         assert_eq!("5".parse(), vlan(5, None));
         assert_eq!("4094.1".parse(), vlan(4094, Some(1)));
-        for fine in ["1", "4094", "1.4094", "5.5"] {
+        assert_eq!("8100:5.7".parse(), Ok(Vlan(ethernet::Vlan { outer_type: 0x8100, outer: 5, inner: Some(7) })));
+        assert_eq!("88a8:5".parse(), Ok(Vlan(ethernet::Vlan { outer_type: 0x88a8, outer: 5, inner: None })));
+        assert_eq!(["8100:5".parse(), "88a8:5.7".parse()], [vlan(5, None), vlan(5, Some(7))]);
+        for fine in ["1", "4094", "1.4094", "5.5", "8100:5.7", "88a8:5"] {
             assert_eq!(fine.parse::<Vlan>().unwrap().to_string(), fine);
         }
         let why = |text: &str| text.parse::<Vlan>().unwrap_err();
         for none in ["0", "0.5", "5.0"] {
             assert!(why(none).contains("leave the option out"), "{none}");
+        }
+        for no_type in ["9100:5", ":5", "0x8100:5", "5.7:8100"] {
+            assert!(why(no_type).contains("give 8100 or 88a8"), "{no_type}");
         }
         for beyond in ["4095", "65541", "5.4095", "18446744073709551615"] {
             assert!(why(beyond).contains("give 1 to 4094"), "{beyond}");

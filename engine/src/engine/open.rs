@@ -61,6 +61,7 @@ pub(super) fn attach(settings: &Settings, facts: &LinkFacts) -> Result<(Steer, X
         heartbeat_limit_ns: HEARTBEAT_LIMIT_NS,
         outer_vlan: settings.vlan.map_or(0, |vlan| vlan.outer),
         inner_vlan: settings.vlan.and_then(|vlan| vlan.inner).unwrap_or(0),
+        outer_type: settings.vlan.map_or(0, |vlan| vlan.outer_type),
         guard_key: getrandom::u64().map_err(|error| EngineError::System("no random numbers", error.into()))?,
         ..SteerConfig::default()
     };

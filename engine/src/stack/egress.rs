@@ -14,7 +14,7 @@ use crate::network::path_mtu::PathMtus;
 use crate::network::route::Routes;
 use crate::network::rss::OwnQueue;
 use crate::wire::checksum::Sum;
-use crate::wire::ethernet::{self, Mac, Tags};
+use crate::wire::ethernet::{self, Mac, Priority, Tags};
 use crate::wire::ip::IpAddress;
 use crate::wire::{arp, icmpv4, icmpv6, ipv4, ipv6, ndp, udp};
 
@@ -31,10 +31,12 @@ pub(super) struct Egress {
     pub(super) mac: Mac,
     /// Of the frames that answer nothing; an answer has those of its request.
     pub(super) tags: Tags,
+    /// Of connections, in their places: that of the frame which opened them. None where frames are untagged.
+    pub(super) priorities: Vec<Priority>,
     /// What link and paths take.
     pub(super) paths: PathMtus,
     pub(super) identifications: Identifications,
-    /// IP packets that are fragments and wait for room to be sent.
+    /// IP packets that are fragments and wait for room to be sent, each behind the byte of its priority.
     pub(super) outgoing: FrameQueue,
     pub(super) addresses: Addresses,
     /// Whether connections and datagrams go out from addresses that change, where there are any.
@@ -147,6 +149,11 @@ impl Egress {
         if let Some(mac) = group.or_else(|| self.neighbors.resolve(address, now)) {
             return self.finish(frame, mac, tags, umem, out);
         }
+        let mut frame = frame;
+        if !put_priority(&mut frame, umem, tags.priority()) {
+            umem.free(frame);
+            return self.unsent(UnsentReason::TooLong);
+        }
         match self.neighbors.wait(address, frame, umem, now) {
             Ok(pushed_out) => {
                 self.counters.originated += 1;
@@ -155,8 +162,11 @@ impl Egress {
                     self.counters.unsent(UnsentReason::NeighborQueueFull, 1);
                 }
             }
-            Err((frame, reason)) => match came_from {
-                Some(mac) => self.finish(frame, mac, tags, umem, out),
+            Err((mut frame, reason)) => match came_from {
+                Some(mac) => {
+                    take_priority(&mut frame, umem);
+                    self.finish(frame, mac, tags, umem, out);
+                }
                 None => {
                     umem.free(frame);
                     self.unsent(reason);
@@ -185,7 +195,8 @@ impl Egress {
     pub(super) fn flush_found(&mut self, umem: &mut Umem, out: &mut Burst) {
         while out.room() > 0 {
             let Some((mut frame, _, mac)) = self.neighbors.next_found(umem) else { return };
-            if self.write_ethernet(&mut frame, umem, mac, self.tags) {
+            let tags = self.tags.with_priority(take_priority(&mut frame, umem));
+            if self.write_ethernet(&mut frame, umem, mac, tags) {
                 self.forward(frame, umem, out);
             } else {
                 umem.free(frame);
@@ -218,7 +229,7 @@ impl Egress {
                     lost(neighbor);
                     let mut place = waiting.first();
                     while let Some(queued) = place {
-                        unreachable(umem.queued_bytes(queued));
+                        unreachable(umem.queued_bytes(queued).get(PRIORITY_LEN..).unwrap_or_default());
                         place = umem.next(queued);
                     }
                     let frames = waiting.clear(umem);
@@ -381,12 +392,27 @@ impl Egress {
         true
     }
 
-    /// Puts an IP and an Ethernet header in front of the payload that the frame holds; in one go, where both are plain.
+    /// The tags of a connection's frames, by its place: with the priority of what opened it.
     #[inline]
-    pub(super) fn write_headers(&self, frame: &mut Frame, umem: &mut Umem, way: &Way, protocol: u8, to: Mac) -> bool {
+    pub(super) fn tags_of(&self, connection: u32) -> Tags {
+        self.priorities.get(connection as usize).map_or(self.tags, |&priority| self.tags.with_priority(priority))
+    }
+
+    /// Puts an IP and an Ethernet header in front of a connection's payload that the frame holds; in one go, where both
+    /// are plain.
+    #[inline]
+    pub(super) fn write_headers(
+        &self,
+        frame: &mut Frame,
+        umem: &mut Umem,
+        (way, connection): (&Way, u32),
+        protocol: u8,
+        to: Mac,
+    ) -> bool {
         let (Some(source), Some(destination), 0) = (way.source.to_v4(), way.destination.to_v4(), self.tags.count())
         else {
-            return self.write_ip(frame, umem, way, protocol) && self.write_ethernet(frame, umem, to, self.tags);
+            let tags = self.tags_of(connection);
+            return self.write_ip(frame, umem, way, protocol) && self.write_ethernet(frame, umem, to, tags);
         };
         let len = umem.packet_len(frame);
         if len + ipv4::LEN > usize::from(self.paths.link()) {
@@ -442,6 +468,23 @@ impl Egress {
             _ => umem.prepend::<{ ethernet::MAX_LEN }>(frame).is_some_and(|out| header.write(out)),
         }
     }
+}
+
+/// Bytes in front of an IP packet that waits to be sent: its priority.
+const PRIORITY_LEN: usize = 1;
+
+/// Puts the priority of a packet in front of it, for as long as it waits; `false` if there is no room.
+pub(super) fn put_priority(frame: &mut Frame, umem: &mut Umem, priority: Priority) -> bool {
+    umem.prepend::<PRIORITY_LEN>(frame).map(|byte| *byte = [priority.0]).is_some()
+}
+
+/// Takes it off again.
+pub(super) fn take_priority(frame: &mut Frame, umem: &mut Umem) -> Priority {
+    let priority = umem.bytes(frame).first().copied().unwrap_or_default();
+    let rest = usize::from(frame.len()).saturating_sub(PRIORITY_LEN);
+    let narrowed = Umem::narrow(frame, PRIORITY_LEN, rest);
+    debug_assert!(narrowed, "the byte of the priority is in front");
+    Priority(priority)
 }
 
 /// Who takes a packet of ours next.

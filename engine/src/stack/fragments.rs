@@ -5,11 +5,11 @@ use crate::base::{Burst, DropReason, Frame, Instant, Umem, UnsentReason};
 use crate::network::fragment::{Cutter, Piece, Shape, linearize};
 use crate::network::icmp::Problem;
 use crate::network::reassembly::{Expired, Fragment, Insertion, Outcome as Taken, Reassembled};
-use crate::wire::ethernet;
+use crate::wire::ethernet::{self, Priority};
 use crate::wire::ip::IpAddress;
 use crate::wire::{ipv4, ipv6};
 
-use super::egress::{Egress, NextHop, Way};
+use super::egress::{Egress, NextHop, Way, put_priority, take_priority};
 use super::ingress::{Accepted, Refusal};
 use super::{Inbound, Stack};
 
@@ -120,7 +120,14 @@ impl Egress {
     }
 
     /// Sends the IP payload that a frame holds in fragments.
-    pub(super) fn send_long(&mut self, frame: Frame, way: &Way, protocol: u8, now: Instant, umem: &mut Umem) {
+    pub(super) fn send_long(
+        &mut self,
+        frame: Frame,
+        way: &Way,
+        (protocol, priority): (u8, Priority),
+        now: Instant,
+        umem: &mut Umem,
+    ) {
         let mtu = usize::from(self.paths.to(way.destination, now));
         let link_len = ethernet::MAX_LEN as u16;
         let shape = if way.destination.is_v4() { Shape::v4(mtu, link_len) } else { Shape::v6(mtu, link_len) };
@@ -140,15 +147,24 @@ impl Egress {
         self.counters.datagrams_fragmented += 1;
         while let Some(piece) = cutter.next(umem) {
             match piece {
-                Ok(piece) => self.send_piece(piece, way, protocol, identification, umem),
+                Ok(piece) => self.send_piece(piece, way, (protocol, priority), identification, umem),
                 Err(reason) => self.unsent(reason),
             }
         }
     }
 
-    fn send_piece(&mut self, piece: Piece, way: &Way, protocol: u8, identification: u32, umem: &mut Umem) {
+    fn send_piece(
+        &mut self,
+        piece: Piece,
+        way: &Way,
+        (protocol, priority): (u8, Priority),
+        identification: u32,
+        umem: &mut Umem,
+    ) {
         let Piece { mut frame, offset, more } = piece;
-        if write_fragment(&mut frame, umem, way, protocol, (identification, offset, more)) {
+        if write_fragment(&mut frame, umem, way, protocol, (identification, offset, more))
+            && put_priority(&mut frame, umem, priority)
+        {
             self.outgoing.push(umem, frame);
         } else {
             umem.free(frame);
@@ -166,12 +182,13 @@ impl Egress {
 
     fn send_outgoing(&mut self, now: Instant, umem: &mut Umem, out: &mut Burst) {
         while out.room() > 0
-            && let Some(frame) = self.outgoing.pop(umem)
+            && let Some(mut frame) = self.outgoing.pop(umem)
         {
+            let tags = self.tags.with_priority(take_priority(&mut frame, umem));
             let next_hop = destination(umem.bytes(&frame)).and_then(|destination| self.routes.next_hop(destination));
             match next_hop {
                 Some(address) => {
-                    let next_hop = NextHop { address, tags: self.tags, came_from: None };
+                    let next_hop = NextHop { address, tags, came_from: None };
                     self.send_via(next_hop, frame, now, umem, out);
                 }
                 None => {

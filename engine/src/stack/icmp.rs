@@ -122,7 +122,7 @@ impl<A: App> Stack<A> {
         umem: &mut Umem,
     ) -> Outcome {
         if !self.egress.fits(umem.packet_len(frame), way.destination, now) {
-            return Outcome::Cut(way, protocol);
+            return Outcome::Cut(way, protocol, inbound.ethernet.tags.priority());
         }
         if self.egress.write_ip(frame, umem, &way, protocol) {
             Outcome::Answer(*inbound)

@@ -140,7 +140,7 @@ impl<A: App> Stack<A> {
         if header.source.is_multicast() {
             return Err(DropReason::SourceMacInvalid);
         }
-        if header.tags.vlan() == self.vlan { Ok(header) } else { Err(DropReason::OtherVlan) }
+        if header.tags.are_of_vlan_of(&self.egress.tags) { Ok(header) } else { Err(DropReason::OtherVlan) }
     }
 
     fn accept_ipv4(&self, ethernet: ethernet::Header, bytes: &[u8], len: usize) -> Result<Ours, Refusal> {

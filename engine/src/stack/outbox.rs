@@ -9,6 +9,7 @@ use crate::network::{is_valid_source, membership};
 use crate::transport::tcp::tuple::Tuple;
 use crate::transport::tcp::{ConnectFailure, Tcp};
 use crate::wire::checksum::Sum;
+use crate::wire::ethernet::Priority;
 use crate::wire::ip::IpAddress;
 use crate::wire::{icmpv4, ipv4, ipv6, udp};
 
@@ -248,7 +249,7 @@ impl<S> Turn<'_, S> {
     ) -> Result<(), SendError> {
         let Self { now, egress, umem, out, .. } = self;
         if written && !options.dont_fragment && !egress.fits(umem.packet_len(&frame), way.destination, *now) {
-            egress.send_long(frame, way, protocol, *now, umem);
+            egress.send_long(frame, way, (protocol, Priority::default()), *now, umem);
             return Ok(());
         }
         if !written || !egress.write_ip(&mut frame, umem, way, protocol) {

@@ -8,7 +8,7 @@ use crate::transport::tcp::segment::{Control, Segment};
 use crate::transport::tcp::tuple::Tuple;
 use crate::transport::tcp::{End, Events, Outgoing, Output, Tcp};
 use crate::wire::checksum::Sum;
-use crate::wire::ethernet::Mac;
+use crate::wire::ethernet::{Mac, Priority};
 use crate::wire::ip::IpAddress;
 use crate::wire::tcp::Packet;
 use crate::wire::{ipv4, tcp};
@@ -27,6 +27,9 @@ pub(super) struct Carrier {
     pub(super) destination: IpAddress,
     pub(super) class: u8,
 }
+
+/// The place of what is of no connection.
+const NO_CONNECTION: u32 = u32::MAX;
 
 impl<A: App> Stack<A> {
     /// Digests a TCP segment, and puts out what is to be answered at once.
@@ -56,6 +59,7 @@ impl<A: App> Stack<A> {
             self.egress.counters.drop(reason);
             return umem.free(frame);
         }
+        let priority = self.egress.tags.priority_in(umem.bytes(&frame));
         let text_at = at + usize::from(segment.header_len);
         let whole = Umem::narrow(&mut frame, text_at, segment.len as usize);
         debug_assert!(whole, "a segment lies within its frame");
@@ -67,7 +71,7 @@ impl<A: App> Stack<A> {
             debug_assert!(covered);
             inbound
         };
-        self.take_segment(now, inbound, &segment, frame, umem, out);
+        self.take_segment(now, inbound, (&segment, priority), frame, umem, out);
     }
 
     /// The same of one whose text lies in several chunks: the sum of each part's bytes is written on it.
@@ -85,7 +89,8 @@ impl<A: App> Stack<A> {
             self.egress.counters.drop(reason);
             return umem.free(frame);
         }
-        self.take_segment(now, |_, _| Some(*inbound), &segment, frame, umem, out);
+        let priority = inbound.ethernet.tags.priority();
+        self.take_segment(now, |_, _| Some(*inbound), (&segment, priority), frame, umem, out);
     }
 
     /// Takes the segment apart that a chain holds; what is left in that is its text.
@@ -124,7 +129,7 @@ impl<A: App> Stack<A> {
         &mut self,
         now: Instant,
         inbound: impl FnOnce(&mut Frame, &mut Umem) -> Option<Inbound>,
-        segment: &Segment,
+        (segment, priority): (&Segment, Priority),
         frame: Frame,
         umem: &mut Umem,
         out: &mut Burst,
@@ -142,6 +147,11 @@ impl<A: App> Stack<A> {
             }
         }
         if let Some(index) = verdict.connection {
+            if verdict.events.opened
+                && let Some(kept) = self.egress.priorities.get_mut(index as usize)
+            {
+                *kept = priority;
+            }
             self.tell_app(index, verdict.events, now, umem);
         }
     }
@@ -196,6 +206,9 @@ impl<A: App> Stack<A> {
             app.closed(now, session, id(tcp, index), closed(end));
         }
         tcp.close(index, end, now, umem);
+        if let Some(kept) = self.egress.priorities.get_mut(index as usize) {
+            *kept = Priority::default();
+        }
     }
 
     /// Puts out what connections have to send, as far as there is room.
@@ -208,7 +221,7 @@ impl<A: App> Stack<A> {
             match tcp.poll(now, umem) {
                 Some(Output::Segment(segment, index)) => {
                     let tuple = tcp.tuple(index).unwrap_or(&Tuple::NONE);
-                    egress.send_segment(segment, tuple, || tcp.heard_at(index), now, umem, out);
+                    egress.send_segment(segment, (tuple, index), || tcp.heard_at(index), now, umem, out);
                 }
                 Some(Output::Control) => {
                     let Some(control) = tcp.take_control() else { continue };
@@ -259,13 +272,13 @@ pub(super) const fn closed(end: End) -> Closed {
 }
 
 impl Egress {
-    /// Sends a segment of a connection, which had a sign of its progress at `heard_at`: that is asked for only where the
-    /// way is to be found out.
+    /// Sends a segment of the connection in a place, which had a sign of its progress at `heard_at`: that is asked for only
+    /// where the way is to be found out.
     #[inline]
     fn send_segment(
         &mut self,
         segment: Outgoing,
-        tuple: &Tuple,
+        (tuple, index): (&Tuple, u32),
         heard_at: impl FnOnce() -> Option<Instant>,
         now: Instant,
         umem: &mut Umem,
@@ -273,16 +286,23 @@ impl Egress {
     ) {
         let (ours, theirs) = (tuple.local.0, tuple.remote.0);
         match self.known_way(ours, theirs, now).filter(|_| !segment.doubts_way) {
-            Some(mac) => self.send_segment_to(mac, segment, tuple, umem, out),
-            None => self.send_segment_somehow(segment, tuple, heard_at(), now, umem, out),
+            Some(mac) => self.send_segment_to(mac, segment, (tuple, index), umem, out),
+            None => self.send_segment_somehow(segment, (tuple, index), heard_at(), now, umem, out),
         }
     }
 
     /// The same where the neighbor's MAC address is known.
     #[inline]
-    fn send_segment_to(&mut self, mac: Mac, segment: Outgoing, tuple: &Tuple, umem: &mut Umem, out: &mut Burst) {
+    fn send_segment_to(
+        &mut self,
+        mac: Mac,
+        segment: Outgoing,
+        (tuple, index): (&Tuple, u32),
+        umem: &mut Umem,
+        out: &mut Burst,
+    ) {
         let Outgoing { mut frame, class, .. } = segment;
-        if self.write_headers(&mut frame, umem, &self.tcp_way(tuple, class), ipv4::TCP, mac) {
+        if self.write_headers(&mut frame, umem, (&self.tcp_way(tuple, class), index), ipv4::TCP, mac) {
             self.push(frame, umem, out);
         } else {
             umem.free(frame);
@@ -295,7 +315,7 @@ impl Egress {
     fn send_segment_somehow(
         &mut self,
         segment: Outgoing,
-        tuple: &Tuple,
+        (tuple, index): (&Tuple, u32),
         heard_at: Option<Instant>,
         now: Instant,
         umem: &mut Umem,
@@ -313,7 +333,7 @@ impl Egress {
         }
         let mac = self.find_way(tuple.local.0, tuple.remote.0, now);
         if mac != Mac::ZERO {
-            return self.send_segment_to(mac, segment, tuple, umem, out);
+            return self.send_segment_to(mac, segment, (tuple, index), umem, out);
         }
         let Outgoing { mut frame, class, shared, .. } = segment;
         if !self.write_ip(&mut frame, umem, &self.tcp_way(tuple, class), ipv4::TCP) {
@@ -330,7 +350,13 @@ impl Egress {
                 copy
             }
         };
-        self.send_via(NextHop { address: next_hop, tags: self.tags, came_from: None }, waiting, now, umem, out);
+        self.send_via(
+            NextHop { address: next_hop, tags: self.tags_of(index), came_from: None },
+            waiting,
+            now,
+            umem,
+            out,
+        );
     }
 
     /// Sends a segment without text that answers nothing.
@@ -343,7 +369,7 @@ impl Egress {
         };
         header.write(room, Sum::default());
         let segment = Outgoing { frame, class: control.class, shared: false, doubts_way: false };
-        self.send_segment(segment, &control.tuple, || None, now, umem, out);
+        self.send_segment(segment, (&control.tuple, NO_CONNECTION), || None, now, umem, out);
     }
 
     /// Writes the TCP and the IP header of a segment without text.

@@ -103,7 +103,8 @@ impl<A: App> Host<A> {
         }
         let counters = self.stack.counters();
         assert_eq!(counters.received, counters.delivered + counters.drops.iter().sum::<u64>());
-        assert_eq!(self.umem.count(Place::Queue), self.stack.waiting());
+        let of_connections = self.stack.tcp_state().map_or(0, |tcp| tcp.held());
+        assert_eq!(self.umem.count(Place::Queue), self.stack.waiting() + of_connections);
         assert_eq!(self.umem.count(Place::Held), 0);
         sent
     }

@@ -27,6 +27,9 @@ pub enum SteerError {
         /// Id of the second tag.
         inner: u16,
     },
+    /// The type of a VLAN's tag is none.
+    #[error("{0:#06x} is not the type of a VLAN's tag: that is 0x8100 or 0x88a8")]
+    VlanType(u16),
     /// The process lacks privileges.
     #[error(
         "no permission to {action}: run with sudo, or give the process CAP_NET_ADMIN, CAP_BPF and CAP_NET_RAW \

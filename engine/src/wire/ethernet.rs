@@ -63,11 +63,27 @@ impl fmt::Display for Mac {
 /// A VLAN: the ids of the tags of its frames, each 1 to 4094.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vlan {
+    /// EtherType of the first tag: [`VLAN`] or [`SERVICE_VLAN`]. A second one has [`VLAN`].
+    pub outer_type: u16,
     /// Id of the first tag, or of the only one.
     pub outer: u16,
     /// Id of the second tag (QinQ).
     pub inner: Option<u16>,
 }
+
+impl Vlan {
+    /// A VLAN whose tags are of the types that IEEE 802.1Q, clause 9.5 has for them: a customer's has 0x8100, and a
+    /// provider's, which goes around it, 0x88a8.
+    #[must_use]
+    pub const fn new(outer: u16, inner: Option<u16>) -> Self {
+        let outer_type = if inner.is_some() { SERVICE_VLAN } else { VLAN };
+        Self { outer_type, outer, inner }
+    }
+}
+
+/// Priority and drop eligibility (IEEE 802.1Q, clause 9.6) of the tags that name a VLAN: four bits each, the inner one's last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Priority(pub u8);
 
 /// The tags of a frame, outer first, as they stand on the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,18 +94,12 @@ pub struct Tags {
 
 impl Tags {
     /// The tags of a VLAN's frames, without priority.
-    ///
-    /// IEEE 802.1Q, clause 9.5: a customer's tag has 0x8100, and a provider's, which goes around it, 0x88a8.
     #[must_use]
     pub const fn of(vlan: Vlan) -> Self {
-        let (outer, customer) = (vlan.outer.to_be_bytes(), VLAN.to_be_bytes());
+        let outer = ((vlan.outer_type as u32) << 16 | vlan.outer as u32).to_be_bytes();
         match vlan.inner {
-            None => Self { bytes: [[customer[0], customer[1], outer[0], outer[1]], [0; TAG_LEN]], count: 1 },
-            Some(inner) => {
-                let (inner, service) = (inner.to_be_bytes(), SERVICE_VLAN.to_be_bytes());
-                let outer = [service[0], service[1], outer[0], outer[1]];
-                Self { bytes: [outer, [customer[0], customer[1], inner[0], inner[1]]], count: 2 }
-            }
+            None => Self { bytes: [outer, [0; TAG_LEN]], count: 1 },
+            Some(inner) => Self { bytes: [outer, ((VLAN as u32) << 16 | inner as u32).to_be_bytes()], count: 2 },
         }
     }
 
@@ -115,12 +125,47 @@ impl Tags {
         self.count as usize
     }
 
-    /// The VLAN that they name, if they name one. Of which kind they are makes no difference, and a tag with id 0 only
-    /// carries a priority.
+    /// Whether they name the same VLAN as others, or both name none: by type and id, as what goes out with tags of another
+    /// type would be of another VLAN to a switch.
     #[must_use]
-    pub fn vlan(&self) -> Option<Vlan> {
-        let mut ids = self.bytes.iter().take(self.count()).map(|tag| be16(tag, 2) & 0x0fff).filter(|&id| id != 0);
-        Some(Vlan { outer: ids.next()?, inner: ids.next() })
+    pub fn are_of_vlan_of(&self, others: &Self) -> bool {
+        const TYPE_AND_ID: u32 = 0xffff_0fff;
+        let vlan = |tag: [u8; TAG_LEN]| u32::from_be_bytes(tag) & TYPE_AND_ID;
+        self.named().map(vlan).eq(others.named().map(vlan))
+    }
+
+    /// The tags that name a VLAN: one with id 0 only carries a priority (IEEE 802.1Q, clause 9.6).
+    fn named(&self) -> impl Iterator<Item = [u8; TAG_LEN]> {
+        self.bytes.iter().take(self.count()).copied().filter(|tag| be16(tag, 2) & 0x0fff != 0)
+    }
+
+    /// The priority of the tags that name a VLAN.
+    #[must_use]
+    pub fn priority(&self) -> Priority {
+        Priority(self.named().fold(0, |bits, tag| bits << 4 | tag[2] >> 4))
+    }
+
+    /// The priority in a frame with as many tags as these.
+    #[inline]
+    #[must_use]
+    pub fn priority_in(&self, frame: &[u8]) -> Priority {
+        let bits = |at: usize| frame.get(at).map_or(0, |bits| bits >> 4);
+        match self.count {
+            0 => Priority::default(),
+            1 => Priority(bits(LEN)),
+            _ => Priority(bits(LEN) << 4 | bits(LEN + TAG_LEN)),
+        }
+    }
+
+    /// The same tags with a priority.
+    #[must_use]
+    pub fn with_priority(mut self, priority: Priority) -> Self {
+        let mut bits = priority.0;
+        for tag in self.bytes.iter_mut().take(usize::from(self.count)).rev() {
+            tag[2] = bits << 4 | tag[2] & 0x0f;
+            bits >>= 4;
+        }
+        self
     }
 }
 
@@ -147,9 +192,9 @@ impl PlainLink {
         let untagged = Self { destination, tag: 0, mask: 0, shift: 48, len: LEN };
         match vlan {
             None => untagged,
-            Some(Vlan { outer, inner: None }) => Self {
+            Some(Vlan { outer_type, outer, inner: None }) => Self {
                 // Whatever the priority.
-                tag: (VLAN as u64) << 48 | (outer as u64) << 32,
+                tag: (outer_type as u64) << 48 | (outer as u64) << 32,
                 mask: 0xffff_0fff << 32,
                 shift: 16,
                 len: LEN + TAG_LEN,
@@ -314,27 +359,58 @@ mod tests {
     }
 
     #[test]
-    fn tags_name_a_vlan_by_their_ids_alone() {
-        let vlan = |tags: &[[u8; 4]]| Header::parse(&tagged(tags)).unwrap().tags.vlan();
-        let single = |outer| Some(Vlan { outer, inner: None });
-        assert_eq!(vlan(&[]), None);
-        assert_eq!(vlan(&[[0x81, 0, 0xf0, 0]]), None, "a priority");
-        assert_eq!(vlan(&[[0x88, 0xa8, 0, 0], [0x81, 0, 0xe0, 0]]), None, "two priorities");
-        assert_eq!(vlan(&[[0x81, 0, 0xff, 0xfe]]), single(4094));
-        assert_eq!(vlan(&[[0x88, 0xa8, 0, 5]]), single(5));
-        assert_eq!(vlan(&[[0x81, 0, 0xe0, 0], [0x81, 0, 0, 5]]), single(5), "a priority in front");
-        assert_eq!(vlan(&[[0x81, 0, 0, 5], [0x81, 0, 0xe0, 0]]), single(5), "a priority behind");
-        assert_eq!(vlan(&[[0x88, 0xa8, 0, 5], [0x81, 0, 0, 7]]), Some(Vlan { outer: 5, inner: Some(7) }));
+    fn tags_name_a_vlan_by_types_and_ids_whatever_the_priority() {
+        let names = |vlan: Option<Vlan>, tags: &[[u8; 4]]| {
+            let ours = vlan.map_or_else(Tags::default, Tags::of);
+            Header::parse(&tagged(tags)).unwrap().tags.are_of_vlan_of(&ours)
+        };
+        let (single, double) = (Some(Vlan::new(5, None)), Some(Vlan::new(5, Some(7))));
+        let service = Some(Vlan { outer_type: SERVICE_VLAN, outer: 5, inner: None });
+        let customers = Some(Vlan { outer_type: VLAN, outer: 5, inner: Some(7) });
+        let all = [None, single, service, double, customers];
+        for (tags, named) in [
+            (&[][..], None),
+            (&[[0x81, 0, 0xf0, 0]], None),
+            (&[[0x88, 0xa8, 0, 0], [0x81, 0, 0xe0, 0]], None),
+            (&[[0x81, 0, 0xf0, 5]], single),
+            (&[[0x88, 0xa8, 0x70, 5]], service),
+            (&[[0x88, 0xa8, 0xe0, 0], [0x81, 0, 0, 5]], single),
+            (&[[0x88, 0xa8, 0, 5], [0x81, 0, 0xe0, 0]], service),
+            (&[[0x88, 0xa8, 0x20, 5], [0x81, 0, 0xe0, 7]], double),
+            (&[[0x81, 0, 0xe0, 5], [0x81, 0, 0x20, 7]], customers),
+        ] {
+            for vlan in all {
+                assert_eq!(names(vlan, tags), vlan == named, "{tags:02x?} {vlan:?}");
+            }
+        }
+        assert!(!names(double, &[[0x88, 0xa8, 0, 5], [0x88, 0xa8, 0, 7]]), "the second one of a provider");
+        assert!(!names(double, &[[0x88, 0xa8, 0, 7], [0x81, 0, 0, 5]]), "the other way round");
     }
 
     #[test]
-    fn what_a_vlan_is_written_as_names_it() {
-        let single = Vlan { outer: 0x123, inner: None };
-        assert_eq!(Tags::of(single), Header::parse(&tagged(&[[0x81, 0, 0x01, 0x23]])).unwrap().tags);
-        let double = Vlan { outer: 4094, inner: Some(1) };
-        let written = [[0x88, 0xa8, 0x0f, 0xfe], [0x81, 0, 0, 1]];
-        assert_eq!(Tags::of(double), Header::parse(&tagged(&written)).unwrap().tags);
-        assert_eq!([single, double].map(|vlan| Tags::of(vlan).vlan()), [Some(single), Some(double)]);
+    fn a_priority_goes_from_tags_to_others() {
+        let tags = |tags: &[[u8; 4]]| Header::parse(&tagged(tags)).unwrap().tags;
+        let (single, double) = (Tags::of(Vlan::new(5, None)), Tags::of(Vlan::new(5, Some(7))));
+        let received = tags(&[[0x81, 0, 0xf0, 5]]);
+        assert_eq!(single.with_priority(received.priority()), received);
+        let received = tags(&[[0x88, 0xa8, 0xa0, 5], [0x81, 0, 0x70, 7]]);
+        assert_eq!(double.with_priority(received.priority()), received);
+        let frame = tagged(&[[0x88, 0xa8, 0xa0, 5], [0x81, 0, 0x70, 7]]);
+        assert_eq!(double.priority_in(&frame), received.priority());
+        assert_eq!(single.priority_in(&tagged(&[[0x81, 0, 0x70, 5]])), Priority(7));
+        assert_eq!(Tags::default().priority_in(&tagged(&[])), Priority(0));
+        assert_eq!(received.with_priority(Priority::default()), double);
+        let in_front = tags(&[[0x88, 0xa8, 0xe0, 0], [0x81, 0, 0x60, 5]]);
+        assert_eq!(single.with_priority(in_front.priority()), tags(&[[0x81, 0, 0x60, 5]]));
+    }
+
+    #[test]
+    fn the_types_of_tags_are_those_of_their_standard_unless_said_otherwise() {
+        assert_eq!(Tags::of(Vlan::new(0x123, None)), Header::parse(&tagged(&[[0x81, 0, 0x01, 0x23]])).unwrap().tags);
+        let written = |outer: [u8; 4]| Header::parse(&tagged(&[outer, [0x81, 0, 0, 1]])).unwrap().tags;
+        let double = Vlan::new(4094, Some(1));
+        assert_eq!(Tags::of(double), written([0x88, 0xa8, 0x0f, 0xfe]));
+        assert_eq!(Tags::of(Vlan { outer_type: VLAN, ..double }), written([0x81, 0, 0x0f, 0xfe]));
     }
 
     #[test]
@@ -355,13 +431,16 @@ mod tests {
     fn on_a_vlan_a_plain_frame_has_its_tag_whatever_the_priority() {
         let mac = Mac([0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
         let frame = |tags: &[[u8; 4]]| [tagged(tags), vec![0; 20]].concat();
-        let on = |inner| PlainLink::new(mac, Some(Vlan { outer: 0x123, inner }));
-        for priority in [0x01, 0x11, 0xf1] {
-            assert_eq!(on(None).carried(&frame(&[[0x81, 0, priority, 0x23]])), Some((IPV4, 18)));
+        let on = |outer_type, inner| PlainLink::new(mac, Some(Vlan { outer_type, outer: 0x123, inner }));
+        for (tpid, [high, low]) in [VLAN, SERVICE_VLAN].map(|tpid| (tpid, tpid.to_be_bytes())) {
+            for priority in [0x01, 0x11, 0xf1] {
+                assert_eq!(on(tpid, None).carried(&frame(&[[high, low, priority, 0x23]])), Some((IPV4, 18)));
+            }
         }
         for tags in [&[][..], &[[0x81, 0, 1, 0x24]], &[[0x88, 0xa8, 1, 0x23]]] {
-            assert_eq!(on(None).carried(&frame(tags)), None, "{tags:?}");
+            assert_eq!(on(VLAN, None).carried(&frame(tags)), None, "{tags:?}");
         }
-        assert_eq!(on(Some(1)).carried(&frame(&[[0x81, 0, 1, 0x23], [0x81, 0, 0, 1]])), None, "the long way");
+        let double = frame(&[[0x81, 0, 1, 0x23], [0x81, 0, 0, 1]]);
+        assert_eq!(on(VLAN, Some(1)).carried(&double), None, "the long way");
     }
 }

@@ -34,7 +34,7 @@ const OURS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 const PEER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 const PORT: u16 = 7;
 /// Where a path is on a VLAN, this one.
-const VLAN: Vlan = Vlan { outer: 77, inner: None };
+const VLAN: Vlan = Vlan::new(77, None);
 
 /// Bytes in front of a received frame: what the kernel leaves there (`XDP_PACKET_HEADROOM`).
 const HEADROOM: u64 = 256;

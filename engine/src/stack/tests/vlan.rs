@@ -4,11 +4,17 @@ use super::*;
 use crate::transport::tcp::TcpConfig;
 use crate::wire::ethernet::Vlan;
 
-const SINGLE: Vlan = Vlan { outer: 5, inner: None };
-const DOUBLE: Vlan = Vlan { outer: 5, inner: Some(7) };
+const SINGLE: Vlan = Vlan::new(5, None);
+const SERVICE: Vlan = Vlan { outer_type: ethernet::SERVICE_VLAN, ..SINGLE };
+const DOUBLE: Vlan = Vlan::new(5, Some(7));
+const CUSTOMERS: Vlan = Vlan { outer_type: ethernet::VLAN, ..DOUBLE };
 /// The tags of frames that the stack sends of its own accord.
 const SINGLE_TAG: [u8; 4] = [0x81, 0, 0, 5];
+const SERVICE_TAG: [u8; 4] = [0x88, 0xa8, 0, 5];
 const DOUBLE_TAG: [u8; 8] = [0x88, 0xa8, 0, 5, 0x81, 0, 0, 7];
+const CUSTOMERS_TAG: [u8; 8] = [0x81, 0, 0, 5, 0x81, 0, 0, 7];
+const KINDS: [(Vlan, &[u8]); 4] =
+    [(SINGLE, &SINGLE_TAG), (SERVICE, &SERVICE_TAG), (DOUBLE, &DOUBLE_TAG), (CUSTOMERS, &CUSTOMERS_TAG)];
 
 fn on(vlan: Vlan) -> StackConfig {
     let tcp = TcpConfig { ports: vec![7], chunks: 64, connections: 8, backlog: 4, time_wait: 8, ..Default::default() };
@@ -20,23 +26,43 @@ fn tagged(frame: &[u8], tags: &[u8]) -> Vec<u8> {
     [&frame[..12], tags, &frame[12..]].concat()
 }
 
-fn syn() -> Vec<u8> {
+fn segment(sequence: u32, acknowledgment: u32, flags: wire::tcp::Flags, text: &[u8]) -> Vec<u8> {
     use wire::seq::SeqNum;
-    use wire::tcp::{Flags, Header, LEN, Options};
+    use wire::tcp::{Header, LEN, Options};
     let header = Header {
         source: (PEER.into(), 4000),
         destination: (OURS.into(), 7),
-        sequence: SeqNum::new(1),
-        acknowledgment: SeqNum::new(0),
-        flags: Flags::SYN,
+        sequence: SeqNum::new(sequence),
+        acknowledgment: SeqNum::new(acknowledgment),
+        flags,
         window: 1000,
         urgent: 0,
         options: &Options::default(),
-        payload_len: 0,
+        payload_len: text.len() as u16,
     };
     let mut segment = [0; LEN];
-    header.write(&mut segment, Sum::default());
-    ipv4(PEER, wire::ipv4::TCP, &segment)
+    header.write(&mut segment, Sum::default().add_bytes(text));
+    ipv4(PEER, wire::ipv4::TCP, &[&segment, text].concat())
+}
+
+fn syn() -> Vec<u8> {
+    segment(1, 0, wire::tcp::Flags::SYN, b"")
+}
+
+/// Lets time pass until something is sent.
+fn sent_in_time<A: App>(host: &mut Host<A>) -> Vec<Vec<u8>> {
+    loop {
+        host.now = host.stack.next_deadline().unwrap();
+        let sent = host.turn(&[]);
+        if !sent.is_empty() {
+            return sent.into_iter().map(|(_, frame)| frame).collect();
+        }
+    }
+}
+
+/// The same tags with priority 5 in each.
+fn urgent(tags: &[u8]) -> Vec<u8> {
+    tags.chunks(4).flat_map(|tag| [tag[0], tag[1], 0xa0 | tag[2], tag[3]]).collect()
 }
 
 /// One frame of each kind that is answered.
@@ -55,9 +81,10 @@ fn a_request_is_answered_with_its_own_tags_and_priority() {
     for (vlan, tags) in [
         (SINGLE, &SINGLE_TAG[..]),
         (SINGLE, &[0x81, 0, 0xf0, 5]),
-        (SINGLE, &[0x88, 0xa8, 0x60, 5]),
+        (SERVICE, &[0x88, 0xa8, 0x60, 5]),
         (DOUBLE, &DOUBLE_TAG),
-        (DOUBLE, &[0x81, 0, 0xe0, 5, 0x81, 0, 0x20, 7]),
+        (DOUBLE, &[0x88, 0xa8, 0xe0, 5, 0x81, 0, 0x20, 7]),
+        (CUSTOMERS, &[0x81, 0, 0xe0, 5, 0x81, 0, 0x20, 7]),
     ] {
         for request in requests() {
             let mut host = Host::new(&on(vlan), Echo);
@@ -79,7 +106,12 @@ fn frames_without_exactly_the_tags_of_the_vlan_are_dropped() {
         (SINGLE, untagged),
         (SINGLE, priority),
         (SINGLE, other),
+        (SINGLE, &SERVICE_TAG),
         (SINGLE, &DOUBLE_TAG),
+        (SERVICE, &SINGLE_TAG),
+        (CUSTOMERS, &DOUBLE_TAG),
+        (DOUBLE, &CUSTOMERS_TAG),
+        (DOUBLE, &[0x88, 0xa8, 0, 5, 0x88, 0xa8, 0, 7]),
         (DOUBLE, untagged),
         (DOUBLE, priority),
         (DOUBLE, &SINGLE_TAG),
@@ -97,7 +129,7 @@ fn frames_without_exactly_the_tags_of_the_vlan_are_dropped() {
 
 #[test]
 fn probes_and_announcements_of_addresses_are_tagged() {
-    for (vlan, tags) in [(SINGLE, &SINGLE_TAG[..]), (DOUBLE, &DOUBLE_TAG)] {
+    for (vlan, tags) in KINDS {
         let mut host = Host::new(&StackConfig { probing: Probing::Lead, ..on(vlan) }, Echo);
         let mut sent = host.turn(&[]);
         while host.stack.next_event() != Some(Event::Ready) {
@@ -114,7 +146,7 @@ fn probes_and_announcements_of_addresses_are_tagged() {
 
 #[test]
 fn datagrams_of_the_applications_own_are_tagged_and_so_is_the_search_for_their_neighbor() {
-    for (vlan, tags) in [(SINGLE, &SINGLE_TAG[..]), (DOUBLE, &DOUBLE_TAG)] {
+    for (vlan, tags) in KINDS {
         let config = StackConfig { neighbors: NeighborConfig::default(), ..on(vlan) };
         let mut host = Host::new(&config, Sender { to: vec![(PEER, 9).into()], results: vec![] });
         host.turn(&[]);
@@ -133,17 +165,76 @@ fn datagrams_of_the_applications_own_are_tagged_and_so_is_the_search_for_their_n
 
 #[test]
 fn segments_that_a_timer_sends_are_tagged() {
-    for (vlan, tags) in [(SINGLE, &SINGLE_TAG[..]), (DOUBLE, &DOUBLE_TAG)] {
+    for (vlan, tags) in KINDS {
         let mut host = Host::new(&on(vlan), Echo);
         let syn = tagged(&syn(), tags);
         let first = host.answers(&syn);
-        // Nobody acknowledges it. The wheel of timers may turn a few times before it sends.
-        let mut again = vec![];
-        while again.is_empty() {
-            host.now = host.stack.next_deadline().unwrap();
-            again = host.turn(&[]);
+        // Nobody acknowledges it.
+        let again = sent_in_time(&mut host);
+        assert_eq!(again[0], first[0]);
+        assert_eq!(again[0][12..][..tags.len()], *tags);
+    }
+}
+
+#[test]
+fn segments_of_a_connection_keep_its_tags_and_the_priority_that_it_was_opened_with() {
+    use wire::tcp::Flags;
+    for (vlan, tags) in KINDS {
+        let mut host = Host::new(&on(vlan), Echo);
+        let urgent = urgent(tags);
+        let answer = host.answers(&tagged(&syn(), &urgent));
+        let ours = parse_tagged(&answer[0], tags.len()) + 1;
+        // Priorities of what comes later may be others, as those of acknowledgments often are.
+        let echo = host.answers(&tagged(&segment(2, ours, Flags::ACK, b""), &urgent));
+        assert!(echo.is_empty());
+        let echo = host.answers(&tagged(&segment(2, ours, Flags::ACK, b"hello"), tags));
+        assert_eq!((&echo[0][12..][..tags.len()], echo.len()), (&urgent[..], 1));
+        assert_eq!(echo[0][echo[0].len() - 5..], *b"hello");
+        let again = sent_in_time(&mut host);
+        assert_eq!(again[0][12..][..tags.len()], urgent, "of one that is sent again");
+        let closed = host.answers(&tagged(&segment(7, ours + 5, Flags::RST | Flags::ACK, b""), tags));
+        assert!(closed.is_empty());
+        // The next connection in its place is another.
+        host.now += Duration::from_secs(1);
+        let answer = host.answers(&tagged(&syn(), tags));
+        let ours = parse_tagged(&answer[0], tags.len()) + 1;
+        let echo = host.answers(&tagged(&segment(2, ours, Flags::ACK, b"hello"), tags));
+        assert_eq!(echo[0][12..][..tags.len()], *tags);
+    }
+}
+
+/// The sequence number of a segment behind tags of so many bytes.
+fn parse_tagged(frame: &[u8], tags_len: usize) -> u32 {
+    let at = ethernet::LEN + tags_len + wire::ipv4::LEN + 4;
+    u32::from_be_bytes(*frame[at..].first_chunk().unwrap())
+}
+
+#[test]
+fn an_answer_that_waits_for_its_neighbor_keeps_the_priority_of_its_request() {
+    for (vlan, tags) in KINDS {
+        let urgent = urgent(tags);
+        let mut host = Host::new(&StackConfig { neighbors: NeighborConfig::default(), ..on(vlan) }, Echo);
+        let question = host.answers(&tagged(&udp(PEER, 4000, 7, b"hello"), &urgent));
+        assert_eq!(question[0][12..][..tags.len() + 2], [tags, &[8, 6]].concat());
+        let answer = host.answers(&tagged(&arp(wire::arp::Operation::Reply, PEER, OURS), tags));
+        assert_eq!(answer[0][12..][..tags.len() + 2], [&urgent[..], &[8, 0]].concat());
+    }
+}
+
+#[test]
+fn the_fragments_of_an_answer_have_the_priority_of_its_request() {
+    for (vlan, tags) in KINDS {
+        let urgent = urgent(tags);
+        for neighbors in [config().neighbors, NeighborConfig::default()] {
+            let mut host = Host::new(&StackConfig { neighbors, ..on(vlan) }, Boaster(1600));
+            let mut sent = host.answers(&tagged(&udp(PEER, 4000, 7, b"?"), &urgent));
+            sent.extend(host.turn(&[]).into_iter().map(|(_, frame)| frame));
+            sent.extend(host.answers(&tagged(&arp(wire::arp::Operation::Reply, PEER, OURS), tags)));
+            sent.retain(|frame| frame[12 + tags.len()..][..2] == [8, 0]);
+            assert_eq!(sent.len(), 2);
+            for frame in sent {
+                assert_eq!(frame[12..][..tags.len()], urgent);
+            }
         }
-        assert_eq!(again[0].1, first[0]);
-        assert_eq!(again[0].1[12..][..tags.len()], *tags);
     }
 }
