@@ -208,10 +208,11 @@ impl<A: App> Stack<A> {
         frame: &mut Frame,
         umem: &mut Umem,
     ) -> Outcome {
-        // RFC 1122, section 3.2.2; RFC 4443, section 2.4 (e): no error about a datagram to several hosts, nor to a sender
-        // who cannot be told, nor about an error.
+        // RFC 1122, section 3.2.2: an ICMP error message MUST NOT be sent as the result of receiving an ICMP error message,
+        // a datagram destined to a broadcast or multicast address, or one whose source address does not define a single
+        // host. RFC 4443, section 2.4 (e), has the same.
         let to_group = inbound.is_to_group() && !problem.is_told_to_group();
-        if to_group || inbound.source.is_unspecified() || self.is_about_error(inbound, umem.bytes(frame)) {
+        if to_group || inbound.source.is_unspecified() || is_about_error(inbound, umem.bytes(frame)) {
             return Outcome::Dropped(reason);
         }
         if !self.icmp_limit.allow(inbound.source, now) {
@@ -234,11 +235,17 @@ impl<A: App> Stack<A> {
         Outcome::Refused(reason, *inbound)
     }
 
-    /// Whether a packet carries an ICMPv6 error, behind whatever headers. Of IPv4 no error is about ICMP.
-    fn is_about_error(&self, inbound: &Inbound, bytes: &[u8]) -> bool {
-        let packet = bytes.get(inbound.ethernet.len_bytes()..bytes.len().min(inbound.end()));
-        !inbound.source.is_v4() && packet.is_some_and(ipv6::carries_icmp_error)
+}
+
+/// Whether a packet carries an ICMP error: of IPv6 behind whatever headers.
+fn is_about_error(inbound: &Inbound, bytes: &[u8]) -> bool {
+    let packet_at = inbound.ethernet.len_bytes();
+    if inbound.source.is_v4() {
+        // Only the first fragment of a message may come here in part, and that has its type.
+        let kind = bytes.get(inbound.payload_at).copied();
+        return bytes.get(packet_at + ipv4::PROTOCOL_AT) == Some(&ipv4::ICMP) && !kind.is_some_and(icmpv4::is_query);
     }
+    bytes.get(packet_at..bytes.len().min(inbound.end())).is_some_and(ipv6::carries_icmp_error)
 }
 
 /// Puts the header of an ICMP error in front of the datagram that the frame holds and that it is about.

@@ -1,6 +1,7 @@
 //! The stack by hand: frames in, frames out.
 
 mod autoconf;
+mod fragments;
 mod groups;
 mod jumbo;
 mod ping;
@@ -102,9 +103,10 @@ impl<A: App> Host<A> {
             self.umem.free(frame);
         }
         let counters = self.stack.counters();
-        assert_eq!(counters.received, counters.delivered + counters.drops.iter().sum::<u64>());
+        let digested = counters.delivered + counters.drops.iter().sum::<u64>();
+        assert_eq!(counters.received, digested + u64::from(self.stack.fragments()));
         let of_connections = self.stack.tcp_state().map_or(0, |tcp| tcp.held());
-        assert_eq!(self.umem.count(Place::Queue), self.stack.waiting() + of_connections);
+        assert_eq!(self.umem.count(Place::Queue), self.stack.queued_chunks() + of_connections);
         assert_eq!(self.umem.count(Place::Held), 0);
         sent
     }

@@ -36,6 +36,14 @@ pub const REASSEMBLY_TIME_EXCEEDED: u8 = 1;
 /// Code of [`UNREACHABLE`]: the datagram is too long for a link on its way, and may not be fragmented.
 pub const FRAGMENTATION_NEEDED: u8 = 4;
 
+/// Whether a message of this type is no error: a query or its answer (RFC 1122, section 3.2.2). Of types that are not known
+/// that cannot be said.
+#[must_use]
+pub const fn is_query(kind: u8) -> bool {
+    // Router discovery (9, 10), then timestamps, information, and address masks.
+    matches!(kind, ECHO_REPLY | ECHO_REQUEST | 9 | 10 | 13..=18)
+}
+
 /// A received message whose checksum is right.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
