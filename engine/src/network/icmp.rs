@@ -58,6 +58,20 @@ impl Problem {
         ErrorMessage { kind, code, parameter }
     }
 
+    /// How many kinds there are.
+    pub const KINDS: usize = 4;
+
+    /// Which of them it is of.
+    #[must_use]
+    pub const fn kind(self) -> usize {
+        match self {
+            Self::PortUnreachable => 0,
+            Self::ProtocolUnknown { .. } => 1,
+            Self::Header { .. } => 2,
+            Self::ReassemblyTimeout => 3,
+        }
+    }
+
     /// Whether those are told who sent to several hosts at once.
     #[must_use]
     pub const fn is_told_to_group(self) -> bool {

@@ -215,7 +215,7 @@ impl<A: App> Stack<A> {
         if to_group || inbound.source.is_unspecified() || is_about_error(inbound, umem.bytes(frame)) {
             return Outcome::Dropped(reason);
         }
-        if !self.icmp_limit.allow(inbound.source, now) {
+        if !self.icmp_limit.allow(problem, inbound.source, now) {
             self.egress.counters.icmp_errors_suppressed += 1;
             return Outcome::Dropped(reason);
         }
