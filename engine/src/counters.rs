@@ -29,6 +29,8 @@ pub struct StackCounters {
     pub icmp_delivered: u64,
     /// Datagrams put together of fragments.
     pub datagrams_reassembled: u64,
+    /// Fragments of IPv4 that overlapped others of their datagram.
+    pub fragments_overlapping: u64,
     /// Datagrams sent in fragments.
     pub datagrams_fragmented: u64,
     /// Echo requests answered.
@@ -66,6 +68,7 @@ impl Default for StackCounters {
             icmp_echoes_originated: 0,
             icmp_delivered: 0,
             datagrams_reassembled: 0,
+            fragments_overlapping: 0,
             datagrams_fragmented: 0,
             icmp_echoes_answered: 0,
             icmp_errors_originated: 0,

@@ -184,7 +184,7 @@ fn family<L: EncodeLabelSet>(
 
 /// The stack's counters but for the reasons, with names. Taking the struct apart makes a new field that is not
 /// listed an error.
-fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 19] {
+fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 20] {
     let StackCounters {
         received,
         delivered,
@@ -196,6 +196,7 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 19] {
         icmp_echoes_originated,
         icmp_delivered,
         datagrams_reassembled,
+        fragments_overlapping,
         datagrams_fragmented,
         icmp_echoes_answered,
         icmp_errors_originated,
@@ -217,6 +218,7 @@ fn stack_fields(report: &Report) -> [(&'static str, &'static str, u64); 19] {
         ("icmp_echoes_originated", "Echo requests sent for the application", icmp_echoes_originated),
         ("icmp_delivered", "Echo replies and errors that the application waited for", icmp_delivered),
         ("datagrams_reassembled", "Datagrams put together of fragments", datagrams_reassembled),
+        ("fragments_overlapping", "Fragments of IPv4 that overlapped others of their datagram", fragments_overlapping),
         ("datagrams_fragmented", "Datagrams sent in fragments", datagrams_fragmented),
         ("icmp_echoes_answered", "Echo requests answered", icmp_echoes_answered),
         ("icmp_errors_originated", "ICMP errors sent", icmp_errors_originated),

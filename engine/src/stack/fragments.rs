@@ -36,6 +36,7 @@ impl<A: App> Stack<A> {
         let lies_within = Umem::narrow(&mut frame, payload_at, part);
         debug_assert!(lies_within, "a packet's payload lies in its frame");
         let Insertion { outcome, evicted } = self.reassembly.insert(&fragment, frame, umem, now);
+        self.egress.counters.fragments_overlapping = self.reassembly.overlaps();
         let drops = &mut self.egress.counters.drops;
         drops[DropReason::FragmentEvicted as usize] += u64::from(evicted);
         match outcome {

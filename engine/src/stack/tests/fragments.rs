@@ -45,3 +45,13 @@ fn a_message_whose_fragments_do_not_all_come_is_told_unless_it_is_an_error() {
         assert_eq!(host.dropped(DropReason::FragmentTimeout), 1);
     }
 }
+
+#[test]
+fn fragments_that_overlap_are_counted_whatever_becomes_of_them() {
+    let mut host = Host::new(&config(), Echo);
+    let datagram = udp(PEER, 4000, 7, &[b'x'; 56])[ethernet::LEN + wire::ipv4::LEN..].to_vec();
+    assert!(host.answers(&fragment(wire::ipv4::UDP, &datagram, (0, 32))).is_empty());
+    assert_eq!(host.stack.counters().fragments_overlapping, 0);
+    assert_eq!(host.answers(&fragment(wire::ipv4::UDP, &datagram, (24, 64))).len(), 1);
+    assert_eq!(host.stack.counters().fragments_overlapping, 1);
+}
