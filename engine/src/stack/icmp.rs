@@ -234,7 +234,6 @@ impl<A: App> Stack<A> {
         self.egress.counters.icmp_errors_originated += 1;
         Outcome::Refused(reason, *inbound)
     }
-
 }
 
 /// Whether a packet carries an ICMP error: of IPv6 behind whatever headers.
