@@ -436,6 +436,9 @@ impl<A: App> Stack<A> {
     /// Takes what is sent to another MAC address than before, and sends from it.
     pub fn set_mac(&mut self, mac: Mac) {
         (self.mac, self.egress.mac) = (mac, mac);
+        if let Some(configured) = &mut self.autoconf {
+            configured.set_mac(mac);
+        }
         self.plain_link = PlainLink::new(mac, self.vlan);
     }
 

@@ -504,6 +504,11 @@ impl Autoconf {
         self.mtu
     }
 
+    /// Hears that the interface has another MAC address: addresses of prefixes that are new are made with that one.
+    pub const fn set_mac(&mut self, mac: Mac) {
+        self.mac = mac;
+    }
+
     /// Hears that the interface has another MTU, bytes. What routers said of the one before no longer counts.
     pub const fn set_link_mtu(&mut self, link_mtu: u16) {
         (self.link_mtu, self.mtu) = (link_mtu, None);

@@ -11,6 +11,7 @@ use crate::link::neighbor::State;
 use crate::network::autoconf::{Autoconf, Change};
 use crate::network::route::Routes;
 use crate::network::source_address::{Candidate, source_for};
+use crate::wire::ethernet::Mac;
 use crate::wire::ip::IpAddress;
 use crate::wire::ndp::{self, RouterAdvertisement};
 
@@ -64,6 +65,10 @@ impl Configured {
         if let Some(router) = neighbor.to_v6() {
             self.autoconf.lost(router);
         }
+    }
+
+    pub(super) const fn set_mac(&mut self, mac: Mac) {
+        self.autoconf.set_mac(mac);
     }
 
     pub(super) const fn set_link_mtu(&mut self, mtu: u16) {

@@ -255,3 +255,17 @@ fn when_a_router_does_not_answer_any_more_packets_go_by_another_one() {
     assert_eq!(probes, [0, 500, 1_000].map(|later| began + later));
     assert!(switched.is_some_and(|at| at <= began + 1_600), "{switched:?} after {began}");
 }
+
+#[test]
+fn addresses_are_made_with_the_mac_address_that_the_interface_has_by_then() {
+    const OTHER: Mac = Mac([2, 0, 0, 0, 0, 0x77]);
+    let made = |from: Mac, then: Mac| {
+        let mut host = Host::new(&StackConfig { mac: from, ..slaac(Probing::Off) }, Echo);
+        host.stack.set_mac(then);
+        host.turn(&[&advertisement(&prefix(7200, 3600))]);
+        let [(address, AddressNews::Probed)] = host.address_news()[..] else { panic!() };
+        address
+    };
+    assert_eq!(made(OUR_MAC, OTHER), made(OTHER, OTHER));
+    assert_ne!(made(OUR_MAC, OUR_MAC), made(OTHER, OTHER));
+}
