@@ -5,6 +5,7 @@
 //!   hop limit    1    |    2    |    3    | ...     "time exceeded" comes from the router where it runs out
 //!             \__________________________/
 //!              up to 16 of them are on their way at once; a hop is told of when all of its own are settled
+//!              the first one alone: what finding the gateway takes is in its time, and in no other's
 //! ```
 //!
 //! The way ends where the destination answers, or where somebody says that it cannot be reached. When the MTU is looked
@@ -214,10 +215,16 @@ impl Traceroute {
         next
     }
 
+    /// Whether a probe was answered, or would have been by now: the neighbor by which they go is not searched for any more.
+    fn is_way_out_known(&self) -> bool {
+        self.probes.iter().any(|state| matches!(state, State::Settled(_)))
+    }
+
     /// Sends as many probes as may be on their way. Whether all that are due were sent.
     fn send_due(&mut self, now: Instant, outbox: &mut impl Outbox) -> bool {
+        let at_once = if self.is_way_out_known() { AT_ONCE } else { 1 };
         let mut outstanding = self.outstanding();
-        while outstanding < AT_ONCE
+        while outstanding < at_once
             && let Some(probe) = self.of_interest().iter().position(|state| *state == State::Due)
         {
             match self.send(probe, outbox) {

@@ -59,6 +59,16 @@ impl Bench {
         self.most = self.most.max(self.traceroute.outstanding());
     }
 
+    /// Sends the first probe, and what follows when that was answered.
+    fn begin(&mut self) {
+        self.poll();
+        assert_eq!(self.outbox.sent.len(), 1, "alone");
+        let first = self.outbox.sent[0].clone();
+        assert!(self.answer(&first, router(1), Some(IcmpError::TimeExceeded { code: 0 })));
+        self.poll();
+        assert_eq!(self.outbox.sent.len(), 1 + AT_ONCE);
+    }
+
     /// The answer that a probe gets from `source`: `None` for what the destination itself says to one that arrives.
     fn answer(&mut self, sent: &Sent, source: IpAddr, error: Option<IcmpError>) -> bool {
         let (error, protocol, transport) = match sent.what {
@@ -129,34 +139,34 @@ fn each_router_is_told_in_order_and_the_destination_last() {
                 |finding: &Finding| matches!(finding, Finding::Answer { round_trip, .. } if *round_trip == 2 * MS);
             assert!(hop.findings.iter().all(round_trip) && hop.mtu.is_none());
         }
-        assert_eq!((bench.most, bench.seen), (AT_ONCE, 16), "no probe beyond what was under way");
+        assert_eq!((bench.most, bench.seen), (AT_ONCE, 17), "no probe beyond what was under way");
     }
 }
 
 #[test]
 fn probes_are_what_traceroute_sends() {
     let mut bench = Bench::new(config(Probe::Udp));
-    bench.poll();
+    bench.begin();
     for (sent, number) in bench.outbox.sent.iter().zip(0..) {
         assert_eq!((sent.to, sent.what, sent.payload.len()), (PEER, Ok((40_000, FIRST_PORT + number)), 32));
         let hop_limit = Some(1 + number as u8 / 3);
         assert_eq!(sent.options, SendOptions { hop_limit, dont_fragment: false, ..SendOptions::default() });
     }
     let mut bench = Bench::new(TracerouteConfig { first_hop: 4, ..config(Probe::Icmp) });
-    bench.poll();
+    bench.begin();
     assert_eq!(bench.outbox.sent[3].what, Err(Echo { identifier: 40_000, sequence: 3 }));
     assert_eq!(bench.outbox.sent[3].options.hop_limit, Some(5));
 }
 
 #[test]
-fn silence_costs_one_wait_for_sixteen_probes() {
+fn silence_costs_one_wait_for_the_first_probe_and_one_for_sixteen_others() {
     let mut bench = Bench::new(config(Probe::Udp));
     let start = bench.now;
     assert_eq!(bench.run(|_, _| None), Ok(Summary { reached: false }));
     let hops = bench.hops();
     assert_eq!(hops.len(), 30);
     assert!(hops.iter().all(|hop| sources(hop) == [None; 3]));
-    assert_eq!(bench.now.since(start), WAIT * 6, "90 probes");
+    assert_eq!(bench.now.since(start), WAIT * 7, "90 probes");
     // One router that is silent does not hide those behind it.
     let mut bench = Bench::new(config(Probe::Icmp));
     let network: Network = |hop, len| three_routers(hop, len).filter(|_| hop != 2);
@@ -198,6 +208,7 @@ fn answers_to_nothing_and_second_answers_change_nothing() {
     }
     assert!(!bench.answer(&sent, router(1), None), "only the destination replies");
     assert!(bench.answer(&sent, router(1), exceeded) && !bench.answer(&sent, router(2), exceeded));
+    bench.poll();
     bench.now += WAIT;
     bench.poll();
     let late = bench.outbox.sent[1].clone();
