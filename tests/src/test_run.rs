@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
+use crate::fixtures::ethertype;
 use crate::kernel::unbound_xdp_socket;
 use barewire_ebpf::{
     GROUPS, GUARD, GroupUse, HEARD, HEARTBEAT, Heard, OWNED_IPV4, OWNED_IPV6, PROGRAM, SOCKETS, STEER_OBJECT,

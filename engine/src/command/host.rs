@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Debug, Display};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -74,6 +74,16 @@ impl HostOptions {
         // Nothing is served.
         options.resolve().map(|settings| Settings { ports: ServicePorts::default(), ..settings })
     }
+}
+
+/// Reads the address of a destination.
+pub(super) fn destination(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| match text.split_once('%') {
+        Some((address, _)) if address.parse::<Ipv6Addr>().is_ok() => {
+            format!("an address has no zone here: give {address}; --interface names the interface")
+        }
+        _ => "not an IP address, and names are not looked up: give an address, such as 192.0.2.1 or 2001:db8::1".into(),
+    })
 }
 
 /// Checks that a single host can have an address, and that packets of ours can get there.
@@ -216,4 +226,20 @@ pub(super) fn other_queue(interface: &str) -> String {
 /// `barewire ping ... | head`.
 pub(super) fn unless_closed(written: io::Result<()>) -> io::Result<()> {
     written.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_is_an_address_without_a_zone_and_no_name() {
+        assert_eq!(destination("192.0.2.1"), Ok("192.0.2.1".parse().unwrap()));
+        assert_eq!(destination("fe80::1"), Ok("fe80::1".parse().unwrap()));
+        let why = |text: &str| destination(text).unwrap_err();
+        assert!(why("fe80::1%v0").contains("give fe80::1; --interface"));
+        for name in ["host.example", "", "host%v0", "192.0.2.1%v0", "192.0.2.256"] {
+            assert!(why(name).contains("names are not looked up"), "{name}");
+        }
+    }
 }

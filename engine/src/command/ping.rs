@@ -20,15 +20,15 @@ use barewire::engine::Engine;
 
 use super::fail;
 use super::host::{
-    Error, HostOptions, check_destination, exit_code, follow, identifier, other_queue, seconds, told_to_stop,
-    unless_closed,
+    Error, HostOptions, check_destination, destination, exit_code, follow, identifier, other_queue, seconds,
+    told_to_stop, unless_closed,
 };
 use text::{Record, line};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Whom to ping
-    #[arg(value_name = "ADDR")]
+    #[arg(value_name = "ADDR", value_parser = destination)]
     destination: IpAddr,
     #[command(flatten)]
     host: HostOptions,

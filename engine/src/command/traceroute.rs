@@ -18,8 +18,8 @@ use barewire::engine::Engine;
 
 use super::fail;
 use super::host::{
-    Error, HostOptions, check_destination, exit_code, follow, identifier, ms, other_queue, seconds, told_to_stop,
-    unless_closed,
+    Error, HostOptions, check_destination, destination, exit_code, follow, identifier, ms, other_queue, seconds,
+    told_to_stop, unless_closed,
 };
 
 /// Bytes of a packet of either family, as traceroute(8) has it: both carry as much.
@@ -29,7 +29,7 @@ const PACKET_LEN_V6: u16 = 80;
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Where the way leads
-    #[arg(value_name = "ADDR")]
+    #[arg(value_name = "ADDR", value_parser = destination)]
     destination: IpAddr,
     #[command(flatten)]
     host: HostOptions,
