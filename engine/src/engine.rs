@@ -42,7 +42,7 @@ use crate::worker::{Idle, Worker};
 use groups::Groups;
 use housekeeping::{Common, Housekeeping, MAILBOX, News, SharedReport, Word};
 use open::{Opened, attach, open};
-use plan::{Placement, Plan, PlanError};
+use plan::{Placement, Plan, PlanError, too_small_for_ipv6};
 use stack_config::stack_config;
 use watch::Watch;
 
@@ -237,6 +237,9 @@ impl Engine {
         let facts = LinkFacts::read(&settings.interface).await?;
         let cores: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
         let plan = Plan::new(settings, &facts, &cores)?;
+        if let Some(warning) = too_small_for_ipv6(&plan.addresses, &facts.name, facts.mtu) {
+            tracing::warn!("{warning}");
+        }
         if !facts.up {
             return Err(EngineError::InterfaceDown(facts.name));
         }

@@ -12,6 +12,7 @@ use crate::link::address::link_local;
 use crate::network::autoconf::Slaac;
 use crate::nic::{LinkFacts, TagStripping};
 use crate::transport::udp::ChecksumPolicy;
+use crate::wire::ipv6::MIN_MTU;
 
 /// What is going to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,6 +163,18 @@ impl Plan {
         let addresses = with_link_local(settings, facts);
         Ok(Self { workers, chunk_size, multi_buffer, most_mtu, checksum, addresses })
     }
+}
+
+/// What is to be said where IPv6 is spoken on an MTU that it is not made for. RFC 8200, section 5: IPv6 requires that every link
+/// in the Internet have an MTU of 1280 octets or greater.
+pub(super) fn too_small_for_ipv6(addresses: &[IpNet], interface: &str, mtu: u32) -> Option<String> {
+    let speaks_ipv6 = addresses.iter().any(|address| matches!(address, IpNet::V6(_)));
+    (speaks_ipv6 && (mtu as usize) < MIN_MTU).then(|| {
+        format!(
+            "the MTU of {interface} is {mtu}, and IPv6 needs {MIN_MTU} on every link: what is longer is lost. \
+             `ip link set {interface} mtu {MIN_MTU}`, or leave the addresses of IPv6 out"
+        )
+    })
 }
 
 /// RFC 4291, section 2.8: a host has a link-local address for each interface.
@@ -317,6 +330,16 @@ mod tests {
         let mut facts = facts(1, 1500, "veth");
         facts.kernel_addresses = vec!["10.0.0.2".parse().unwrap()];
         assert!(matches!(Plan::new(&settings(""), &facts, &[0]), Err(PlanError::KernelHasAddress { .. })));
+    }
+
+    #[test]
+    fn an_mtu_that_is_too_small_for_ipv6_is_told_where_that_is_spoken() {
+        let v4 = ["10.0.0.2/24".parse().unwrap()];
+        let both = [v4[0], "fd00::2/64".parse().unwrap()];
+        assert_eq!(too_small_for_ipv6(&v4, "bw0", 300), None);
+        assert_eq!(too_small_for_ipv6(&both, "bw0", 1280), None);
+        let warning = too_small_for_ipv6(&both, "bw0", 1279).unwrap();
+        assert!(warning.contains("is 1279") && warning.contains("`ip link set bw0 mtu 1280`"), "{warning}");
     }
 
     #[test]

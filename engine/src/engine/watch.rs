@@ -9,7 +9,7 @@ use tokio::time::Sleep;
 
 use super::EngineError;
 use super::housekeeping::{Common, News};
-use super::plan::Plan;
+use super::plan::{Plan, too_small_for_ipv6};
 use crate::config::{RouteSource, Settings};
 use crate::network::route::{MAX_ROUTES, Route, Routes};
 use crate::nic::{self, FactsError, LinkFacts, Monitor, main_table};
@@ -179,6 +179,9 @@ impl Watch {
             return;
         }
         tracing::info!("the MTU of {interface} is now {mtu}, the engine's too");
+        if let Some(warning) = too_small_for_ipv6(&self.addresses, interface, mtu) {
+            tracing::warn!("{warning}");
+        }
         common.tell_all(&News::Mtu(u16::try_from(mtu).unwrap_or(u16::MAX)));
     }
 
