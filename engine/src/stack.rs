@@ -415,6 +415,11 @@ impl<A: App> Stack<A> {
         self.egress.neighbors.advertised(address, told, now);
     }
 
+    /// Hears of a neighbor from the kernel, whose ways out are followed: it is entered.
+    pub fn adopt_neighbor(&mut self, address: IpAddress, mac: Mac, now: Instant) {
+        self.egress.neighbors.adopt(address, mac, now);
+    }
+
     /// Tells the neighbors anew where our addresses are.
     pub fn announce_addresses(&mut self, now: Instant) {
         self.egress.addresses.announce(now);

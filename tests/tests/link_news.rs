@@ -196,6 +196,30 @@ fn the_kernels_routes_are_there_from_the_start() {
 }
 
 #[test]
+fn neighbors_of_the_kernel_are_adopted_where_its_routes_are_followed() {
+    let (lab, client) = with_a_client_behind();
+    // A router that answers no question: only the kernel is told where it is.
+    let learn = |mac: &str| {
+        lab.veth.near.ip(&["neighbor", "replace", "10.0.0.77", "lladdr", mac, "dev", Veth::NEAR]);
+    };
+    let wire = lab.veth.far_socket();
+    let comes_to = |mac: [u8; 6]| {
+        let mut buffer = [0; 2048];
+        until("an answer goes to the router", || {
+            client.send(b"are you there?").unwrap();
+            let frame = wire.receive(&mut buffer, Duration::from_millis(100))?;
+            (frame[..6] == mac && frame[12..14] == [8, 0]).then_some(())
+        });
+    };
+    learn("02:00:00:00:00:77");
+    lab.veth.near.ip(&["route", "add", "192.0.2.0/24", "via", "10.0.0.77"]);
+    let _engine = lab.start(&["--routes", "kernel"]);
+    comes_to([2, 0, 0, 0, 0, 0x77]);
+    learn("02:00:00:00:00:78");
+    comes_to([2, 0, 0, 0, 0, 0x78]);
+}
+
+#[test]
 fn by_default_the_kernels_routes_do_not_matter() {
     let (lab, client) = with_a_client_behind();
     lab.veth.near.ip(&["route", "add", "192.0.2.0/24", "via", "10.0.0.3"]);

@@ -39,6 +39,8 @@ const GUARD: Duration = Duration::from_secs(4);
 pub(super) enum News {
     /// A neighbor told its MAC address.
     Neighbor { address: IpAddress, mac: Mac, solicited: bool },
+    /// The kernel knows a neighbor, and its routes are followed.
+    Adopted(IpAddress, Mac),
     /// The addresses are ours to use.
     AddressesSettled,
     /// A router asks who is in which group, of IPv4 where that is true.
@@ -265,6 +267,7 @@ impl Housekeeping {
                 News::Neighbor { address, mac, solicited } => {
                     worker.stack_mut().confirm_neighbor(address, mac, solicited, now);
                 }
+                News::Adopted(address, mac) => worker.stack_mut().adopt_neighbor(address, mac, now),
                 News::Router(source, told) => worker.stack_mut().hear_of_router(&told, source, now),
                 News::Address(address, news) => worker.stack_mut().hear_of_address(address, news, now),
                 News::Query(query, is_v4) => worker.stack_mut().hear_query(&query, is_v4, now),

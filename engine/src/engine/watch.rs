@@ -136,6 +136,9 @@ impl Watch {
             }
             nic::News::KernelGainedAddress(_) | nic::News::KernelLostAddress(_) => {}
             nic::News::RoutesChanged => self.let_routes_settle(),
+            nic::News::NeighborChanged(address, Some(mac)) if self.settings.route_source == RouteSource::Kernel => {
+                common.gossip(None, News::Adopted(address.into(), mac));
+            }
             // Whether it answered lately the kernel does not say.
             nic::News::NeighborChanged(address, Some(mac)) => {
                 common.gossip(None, News::Neighbor { address: address.into(), mac, solicited: false });

@@ -389,20 +389,11 @@ impl Neighbors {
         true
     }
 
-    /// Takes over what the kernel knows of a neighbor: its MAC address, or that it is forgotten or does not answer.
-    pub fn adopt(&mut self, address: IpAddress, mac: Option<Mac>, now: Instant) {
-        match mac {
-            Some(mac) => {
-                self.heard_from(address, mac, now);
-            }
-            None => {
-                self.front.forget(address);
-                if self.cache.remove(address).is_some_and(|entry| entry.is_timed()) {
-                    self.probes.stop(address);
-                    self.set_earliest();
-                }
-            }
-        }
+    /// Takes over from the kernel what MAC address a neighbor has. Whether it gets what is sent to it the kernel does not say,
+    /// so it is STALE: the first packet to it goes out at once, and it is asked to confirm if nothing else shows that it
+    /// is there.
+    pub fn adopt(&mut self, address: IpAddress, mac: Mac, now: Instant) {
+        self.heard_from(address, mac, now);
     }
 
     /// Hears that a connection had a sign of progress at `heard_at`: that its peer got what was sent by way of this neighbor

@@ -387,6 +387,15 @@ fn a_datagram_waits_until_its_neighbor_is_found() {
 }
 
 #[test]
+fn a_neighbor_that_the_kernel_knows_need_not_be_searched_for() {
+    let mut host = Host::new(&newcomer(), Echo);
+    host.stack.adopt_neighbor(PEER.into(), PEER_MAC, host.now);
+    let answers = host.answers(&udp(PEER, 4000, 7, b"hello"));
+    assert_eq!(answers.len(), 1);
+    assert_eq!((&answers[0][..6], &answers[0][12..14]), (&PEER_MAC.0[..], &[8, 0][..]));
+}
+
+#[test]
 fn a_datagram_to_a_silent_neighbor_is_given_up_and_counted() {
     let mut host = Host::new(&newcomer(), Sender { to: vec![(PEER, 9).into(), (REMOTE, 9).into()], results: vec![] });
     host.turn(&[]);

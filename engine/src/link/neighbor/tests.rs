@@ -158,7 +158,8 @@ fn an_address_is_asked_for_once_a_second_whatever_happens_to_it() {
     let mut neighbors = searched(&mut umem);
     assert_eq!(solicited(neighbors.due(at(0))), None);
     neighbors.advertised(peer(), CONFIRMED, ms(100));
-    neighbors.adopt(peer(), None, ms(100));
+    neighbors.front.forget(peer());
+    assert!(neighbors.cache.remove(peer()).is_some());
     take(&mut neighbors, &mut umem);
     assert!(neighbors.next_found(&mut umem).is_none());
     let frame = umem.alloc().unwrap();
@@ -497,7 +498,7 @@ fn a_given_mac_address_is_nobodys_to_change() {
         assert_eq!(neighbors.merge(address(n), OTHER, at(0)), n < 40);
         neighbors.heard_from(address(n), OTHER, at(0));
         neighbors.doubt(address(n.min(39)), at(50));
-        neighbors.adopt(address(n.min(39)), None, at(0));
+        neighbors.adopt(address(n.min(39)), OTHER, at(0));
     }
     for n in 0..40 {
         assert_eq!([at(0), at(1_000_000)].map(|now| neighbors.resolve(address(n), now)), [Some(MAC); 2]);
@@ -511,13 +512,13 @@ fn a_given_mac_address_is_nobodys_to_change() {
 fn the_kernels_view_is_taken_over() {
     let mut umem = umem();
     let mut neighbors = searched(&mut umem);
-    neighbors.adopt(peer(), Some(MAC), at(0));
+    neighbors.adopt(peer(), MAC, at(0));
     assert_eq!(neighbors.state(peer(), at(0)), Some(State::Stale));
     take(&mut neighbors, &mut umem);
     assert_eq!(neighbors.resolve(peer(), at(0)), Some(MAC));
     assert!(neighbors.next_deadline().is_some());
-    neighbors.adopt(peer(), None, at(0));
-    assert_eq!((neighbors.resolve(peer(), at(0)), neighbors.next_deadline()), (None, None));
+    neighbors.adopt(address(9), OTHER, at(0));
+    assert_eq!(neighbors.resolve(address(9), at(0)), Some(OTHER));
 }
 
 #[test]

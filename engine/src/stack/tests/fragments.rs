@@ -63,7 +63,8 @@ fn discovery(kind: u8) -> Vec<u8> {
     let mut message = vec![kind, 0, 0, 0, 0, 0, 0, 0];
     match kind {
         icmpv6::ROUTER_ADVERTISEMENT => message.extend([0; 8]),
-        icmpv6::NEIGHBOR_SOLICITATION | icmpv6::NEIGHBOR_ADVERTISEMENT => message.extend(OURS_6.octets()),
+        icmpv6::NEIGHBOR_SOLICITATION => message.extend(OURS_6.octets()),
+        icmpv6::NEIGHBOR_ADVERTISEMENT => message.extend(PEER_6.octets()),
         _ => message.extend([groups::ROUTER_V6.octets(), PEER_6.octets()].as_flattened()),
     }
     // The sender's MAC address, or that of whom it is about.
