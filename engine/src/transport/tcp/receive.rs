@@ -61,9 +61,6 @@ impl Tcb {
         if !segment.has(Flags::ACK) {
             return Verdict::dropped(arrival.frame, DropReason::TcpNoAck);
         }
-        self.update_recent_timestamp(segment, now);
-        self.take_congestion_mark(segment);
-        (self.timers.heard_at, self.keep_alive_probes) = (now, 0);
         self.synchronized(arrival, shared, umem)
     }
 
@@ -71,16 +68,10 @@ impl Tcb {
     fn synchronized(&mut self, arrival: Arrival<'_>, shared: &mut Shared, umem: &mut Umem) -> Verdict {
         let Arrival { segment, frame, now, .. } = arrival;
         let mut events = Events::default();
-        if self.state == State::SynReceived {
-            // RFC 9293, section 3.10.7.4: if SND.UNA < SEG.ACK =< SND.NXT, then enter ESTABLISHED state.
-            if !(segment.ack.after(self.snd.una) && segment.ack.before_eq(self.snd.nxt)) {
-                return shared.answered(frame, DropReason::TcpBadAck, Control::reset_for(segment));
-            }
-            if self.recovery.timeouts > 0 {
-                self.begin_with_care();
-            }
-            self.establish(segment, shared, now);
-            events.opened = true;
+        let in_handshake = self.state == State::SynReceived;
+        // RFC 9293, section 3.10.7.4: if SND.UNA < SEG.ACK =< SND.NXT, then enter ESTABLISHED state.
+        if in_handshake && !(segment.ack.after(self.snd.una) && segment.ack.before_eq(self.snd.nxt)) {
+            return shared.answered(frame, DropReason::TcpBadAck, Control::reset_for(segment));
         }
         if segment.ack.after(self.snd.nxt) {
             // RFC 9293, section 3.10.7.4: if the ACK acks something not yet sent, then send an ACK, drop the segment.
@@ -90,6 +81,18 @@ impl Tcb {
             // RFC 9293, section 3.10.7.4 (MAY-12): RFC 5961, section 5.2: SND.UNA - MAX.SND.WND =< SEG.ACK, or else it
             // is discarded and an ACK sent back.
             return self.refuse_with_ack(frame, segment, DropReason::TcpBadAck, shared, now);
+        }
+        // Only now is anything of it believed: whoever knows the ports alone guesses a number in the window more easily
+        // than one that is acknowledged, too.
+        self.update_recent_timestamp(segment, now);
+        self.take_congestion_mark(segment);
+        (self.timers.heard_at, self.keep_alive_probes) = (now, 0);
+        if in_handshake {
+            if self.recovery.timeouts > 0 {
+                self.begin_with_care();
+            }
+            self.establish(segment, shared, now);
+            events.opened = true;
         }
         if segment.ack.after_eq(self.snd.una) {
             let Progress { acked } = self.take_ack(segment, now, umem, shared);

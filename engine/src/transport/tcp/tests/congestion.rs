@@ -179,6 +179,16 @@ fn a_mark_is_echoed_until_the_peer_reduces() {
     }
 }
 
+/// RFC 5961, section 5.2: neither a mark is believed nor a word of one that comes with an unacceptable acknowledgment.
+#[test]
+fn marks_beside_an_unacceptable_acknowledgment_are_ignored() {
+    for mut s in with_ecn() {
+        s.peer_sends(seg(1, 2).len(10).class(CE)).expect(seg(1, 1));
+        s.peer_sends(seg(1, 1).len(1000).class(CE)).peer_sends(seg(1001, 2).len(10).with(Flags::CWR)).take_all();
+        s.peer_sends(seg(1001, 1).len(1000).class(ECT0)).at(50).expect(seg(1, 2001).with(Flags::ECE)).app_takes(2000);
+    }
+}
+
 /// RFC 3168, section 6.1.2: an echo halves the window, once in a round trip, and the next new text says so.
 #[test]
 fn an_echo_reduces_the_window_once_in_a_round_trip() {

@@ -195,6 +195,28 @@ fn a_segment_with_an_older_timestamp_is_acknowledged_and_dropped() {
     }
 }
 
+/// RFC 5961, section 5.2: a segment whose acknowledgment is unacceptable is discarded before anything of it is believed.
+/// Its timestamp would make all that the peer sends look old.
+#[test]
+fn a_timestamp_beside_an_unacceptable_acknowledgment_is_not_believed() {
+    for ack in [1 + (1 << 30), 1_u32.wrapping_sub(1 << 30)] {
+        for mut s in with_timestamps() {
+            s.at(20).peer_sends(seg(1, ack).len(10).ts(20 + (1 << 30), 0)).expect(seg(1, 1).ts(20, 10));
+            assert_eq!((s.outcome, s.tcb().ts.recent), (Err(DropReason::TcpBadAck), 5));
+            s.at(30).peer_sends(seg(1, 1).len(100).ts(30, 0)).at(70).expect(seg(1, 101).ts(70, 30)).app_takes(100);
+        }
+    }
+    // In SYN-RECEIVED, too, where both asked at once.
+    for mut s in callers() {
+        s.timestamps = true;
+        s.app_connects().unwrap();
+        s.expect(our_syn()).at(10).peer_sends(syn().mss(MSS).first_ts(10)).expect(syn_ack().mss(1460).ts(10, 10));
+        s.at(20).peer_sends(seg(1, 5).ts(20 + (1 << 30), 0)).expect(rst(5));
+        s.at(30).peer_sends(seg(1, 1).ts(30, 10)).expect_nothing();
+        assert_eq!(s.state(), "ESTABLISHED");
+    }
+}
+
 #[test]
 fn after_24_days_of_silence_an_older_timestamp_is_believed() {
     for mut s in with_timestamps() {
