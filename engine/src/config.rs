@@ -116,7 +116,8 @@ pub struct Options {
     /// TCP connections at most, those in handshake included, for each worker [default: 65536]
     #[arg(long, value_name = "N")]
     pub connections: Option<u32>,
-    /// TCP handshakes under way at most, for each worker; beyond that SYN cookies are used [default: 4096]
+    /// TCP handshakes under way at most, for each worker; beyond that SYN cookies are used [default: 4096, or half of
+    /// the connections if that is less]
     #[arg(long, value_name = "N")]
     pub backlog: Option<u32>,
     /// Bytes that a connection may have received and not read, and the same again for those sent and not
@@ -460,6 +461,10 @@ mod tests {
         let TcpLimits { connections, backlog, buffer, memory, keep_alive, user_timeout } = settings.tcp;
         assert_eq!((connections, backlog, buffer, memory), (65_536, 4096, 1 << 20, 64 << 20));
         assert_eq!((keep_alive, user_timeout, settings.ask_for_ecn), (None, Duration::from_secs(300), false));
+        for (connections, expected) in [(1, 1), (100, 50), (4096, 2048), (8192, 4096), (100_000, 4096)] {
+            let few = minimal().or(parse(&format!("connections = {connections}")));
+            assert_eq!(few.settings().unwrap().tcp.backlog, expected);
+        }
         assert_eq!((settings.queues, settings.mode, settings.idle), (QueueSet::All, Mode::Auto, IdleMode::Adaptive));
         assert_eq!((settings.vlan, settings.source_ports), (None, TcpConfig::default().source_ports));
     }

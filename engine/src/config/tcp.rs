@@ -49,7 +49,8 @@ impl Options {
         if !(1..=MAX_CONNECTIONS).contains(&connections) {
             return Err(invalid("--connections", connections, format!("give 1 to {MAX_CONNECTIONS}")));
         }
-        let backlog = self.backlog.unwrap_or(default.backlog.min(connections));
+        // Handshakes take up places of connections: half of them are left to those that are established.
+        let backlog = self.backlog.unwrap_or(default.backlog.min(connections / 2).max(1));
         if !(1..=connections).contains(&backlog) {
             let why = format!("give 1 to {connections}, the number of connections in all (--connections)");
             return Err(invalid("--backlog", backlog, why));

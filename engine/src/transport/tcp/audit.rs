@@ -59,6 +59,7 @@ impl Tcp {
         let (connections, embryos, time_waits) = self.population();
         hold(self.tables.flows.len() == connections + embryos + time_waits, "the flow table has no other flows")?;
         hold(self.tables.embryos.wheel.len() == embryos, "every handshake has one deadline")?;
+        hold(self.tables.embryos.ages.len() == embryos, "every handshake has an age")?;
         hold(self.shared.memory.holdings() == holdings, "what is held is what connections hold")?;
         hold(self.ready.len() <= connections, "only connections are ready to send")?;
         let nobody = connections + embryos + time_waits == 0;

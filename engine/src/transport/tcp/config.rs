@@ -20,7 +20,7 @@ pub struct TcpConfig {
     pub listen_at: Vec<IpAddress>,
     /// Connections at most, those in handshake included.
     pub connections: u32,
-    /// Handshakes under way at most; beyond that SYN cookies are used.
+    /// Handshakes under way at most; beyond that, and where connections leave less room, SYN cookies are used.
     pub backlog: u32,
     /// Connections in TIME-WAIT at most; beyond that the oldest gives way.
     pub time_wait: u32,

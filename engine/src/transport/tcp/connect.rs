@@ -42,7 +42,7 @@ impl Tcp {
         now: Instant,
         umem: &mut Umem,
     ) -> Result<u32, ConnectFailure> {
-        if self.tables.connections.len() + self.tables.embryos.slab.len() >= self.shared.config.connections {
+        if !self.has_place() {
             return Err(ConnectFailure::TooMany);
         }
         let tuple = |port| Tuple { local: (local, port), remote };
@@ -60,6 +60,7 @@ impl Tcp {
         tcb.timers.stuck_since = now;
         tcb.set_peer_mss(Some(self.shared.config.mss(&tuple)), &self.shared);
         let holdings = tcb.holdings();
+        self.make_place();
         let index = match self.tables.connections.insert(tcb) {
             Ok(index) => index,
             Err(mut tcb) => {

@@ -32,7 +32,7 @@ counters! {
     given_up_for_others,
     /// Connection requests received on ports that somebody listens on.
     syns_received,
-    /// Connection requests answered by a SYN cookie, because the backlog was full.
+    /// Connection requests answered by a SYN cookie, because there was no room for another handshake.
     cookies_sent,
     /// Connections that a SYN cookie opened.
     cookies_accepted,
@@ -40,6 +40,8 @@ counters! {
     syn_acks_retransmitted,
     /// Handshakes given up.
     handshakes_timed_out,
+    /// Handshakes forgotten, because a connection that was established needed the place.
+    handshakes_evicted,
     /// Connections that left TIME-WAIT early, because there was no room for a newer one.
     time_wait_evicted,
     /// Connections opened again out of TIME-WAIT (RFC 6191).

@@ -1,7 +1,8 @@
 //! Passive opens: LISTEN, and SYN-RECEIVED until the handshake is over (RFC 9293, section 3.10.7.2; RFC 4987).
 //!
 //! A SYN costs an [`Embryo`], an eighth of a connection, in a table of its own. When that is full, SYN cookies take
-//! over: the answer then carries in its numbers all that has to be remembered, and nothing is stored.
+//! over: the answer then carries in its numbers all that has to be remembered, and nothing is stored. The same holds when
+//! connections and handshakes have all places: whoever answers gets that of the oldest handshake.
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::tcb::{Tcb, clock};
 use super::tuple::Tuple;
 use super::{Kind, Shared, Tcp, Verdict};
 use crate::base::{DropReason, Frame, Instant, Umem};
+use crate::structure::ready_list::ReadyList;
 use crate::structure::slab::Slab;
 use crate::structure::timer_wheel::TimerWheel;
 use crate::wire::seq::SeqNum;
@@ -63,12 +65,19 @@ pub(super) struct Embryo {
 pub(super) struct Embryos {
     pub(super) slab: Slab<Embryo>,
     pub(super) wheel: TimerWheel,
+    /// In the order in which they began.
+    pub(super) ages: ReadyList,
     cookies_until: Instant,
 }
 
 impl Embryos {
     pub(super) fn new(backlog: u32, now: Instant) -> Self {
-        Self { slab: Slab::new(backlog), wheel: TimerWheel::new(backlog, now), cookies_until: Instant::ZERO }
+        Self {
+            slab: Slab::new(backlog),
+            wheel: TimerWheel::new(backlog, now),
+            ages: ReadyList::new(backlog),
+            cookies_until: Instant::ZERO,
+        }
     }
 }
 
@@ -93,9 +102,30 @@ impl Tcp {
         self.open_passively(segment, iss, frame, now)
     }
 
+    /// Whether connections leave a place to another one.
+    pub(super) fn has_place(&self) -> bool {
+        self.tables.connections.len() < self.shared.config.connections
+    }
+
+    /// Whether connections leave one to another handshake, too.
+    fn has_place_for_handshake(&self) -> bool {
+        self.tables.connections.len() + self.tables.embryos.slab.len() < self.shared.config.connections
+    }
+
+    /// A connection is about to take up a place: if handshakes have all that are left, the oldest gives way. That of a
+    /// flood never ends, and that of a peer which means it is over after a round trip.
+    pub(super) fn make_place(&mut self) {
+        if !self.has_place_for_handshake()
+            && let Some(oldest) = self.tables.embryos.ages.first()
+        {
+            self.shared.counters.handshakes_evicted += 1;
+            self.forget_embryo(oldest);
+        }
+    }
+
     /// Answers a SYN, and remembers it if there is room.
     pub(super) fn open_passively(&mut self, segment: &Segment, iss: SeqNum, frame: Frame, now: Instant) -> Verdict {
-        if self.tables.connections.len() + self.tables.embryos.slab.len() >= self.shared.config.connections {
+        if !self.has_place() {
             return Verdict::dropped(frame, DropReason::TcpConnectionsFull);
         }
         let options = &segment.options;
@@ -111,13 +141,15 @@ impl Tcp {
             ecn: wants_ecn && self.shared.config.ecn,
         };
         let hash = segment.tuple.hash(self.tables.key);
-        match self.tables.embryos.slab.insert(Embryo { opening, answered_at: now, retries: 0 }) {
+        let embryo = Embryo { opening, answered_at: now, retries: 0 };
+        let remembered =
+            if self.has_place_for_handshake() { self.tables.embryos.slab.insert(embryo) } else { Err(embryo) };
+        match remembered {
             Ok(index) if self.tables.flows.insert(hash, Kind::Embryo.tag(index)) => {
                 self.tables.embryos.wheel.arm(index, now + FIRST_RETRY);
-                {
-                    let answer = syn_ack(&opening, &self.shared, now);
-                    self.shared.replied(frame, answer)
-                }
+                self.tables.embryos.ages.push(index);
+                let answer = syn_ack(&opening, &self.shared, now);
+                self.shared.replied(frame, answer)
             }
             Ok(index) => {
                 self.tables.embryos.slab.remove(index);
@@ -127,10 +159,8 @@ impl Tcp {
             Err(_) => {
                 self.tables.embryos.cookies_until = now + COOKIES_LAST;
                 self.shared.counters.cookies_sent += 1;
-                {
-                    let answer = self.cookie(&opening, now);
-                    self.shared.replied(frame, answer)
-                }
+                let answer = self.cookie(&opening, now);
+                self.shared.replied(frame, answer)
             }
         }
     }
@@ -163,10 +193,11 @@ impl Tcp {
             self.shared.counters.resets_sent += 1;
             return self.shared.answered(frame, DropReason::TcpNoConnection, Control::reset_for(segment));
         };
-        if self.tables.connections.len() + self.tables.embryos.slab.len() >= self.shared.config.connections {
-            // Every handshake that is remembered has a place kept for it. The peer sends again.
+        if !self.has_place() {
+            // The peer sends again.
             return Verdict::dropped(frame, DropReason::TcpConnectionsFull);
         }
+        self.make_place();
         self.shared.counters.cookies_accepted += 1;
         let kept = segment.options.timestamps.map(|(_, ecr)| decode_timestamp(ecr)).unwrap_or_default();
         let opening = Opening {
@@ -278,6 +309,7 @@ impl Tcp {
 
     fn forget_embryo(&mut self, index: u32) {
         self.tables.embryos.wheel.disarm(index);
+        self.tables.embryos.ages.remove(index);
         if let Some(embryo) = self.tables.embryos.slab.remove(index) {
             self.tables.flows.remove(embryo.opening.tuple.hash(self.tables.key), Kind::Embryo.tag(index));
         }

@@ -122,25 +122,74 @@ fn a_cookie_is_sent_once() {
     }
 }
 
-/// RFC 9293, section 3.10.1: with no room for another connection: here the request is dropped, and may come again
-/// later.
-#[test]
-fn connections_have_a_limit_and_handshakes_count() {
-    for mut s in scripts() {
-        for port in 41_000..41_007 {
+/// Scripts with some connections, from ports from 41,000 on, and some handshakes under way, from ports from 42,000 on.
+fn with_connections_and_handshakes(connections: u16, handshakes: u16) -> impl Iterator<Item = Script> {
+    scripts_with(move |config| config.backlog = handshakes.max(1).into()).map(move |mut s| {
+        for port in (41_000..).take(connections.into()) {
             s.peer_sends(syn().port(port)).take();
             s.peer_sends(seg(1, 1).port(port));
         }
-        s.peer_sends(syn().port(42_000)).take();
-        assert_eq!(s.tcp.population(), (7, 1, 0));
+        for port in (42_000..).take(handshakes.into()) {
+            s.peer_sends(syn().port(port)).take();
+        }
+        assert_eq!(s.tcp.population(), (connections.into(), handshakes.into(), 0));
+        s
+    })
+}
+
+/// RFC 9293, section 3.10.1: with no room for another connection: here the request is dropped, and may come again
+/// later.
+#[test]
+fn connections_have_a_limit() {
+    for mut s in with_connections_and_handshakes(8, 0) {
         s.peer_sends(syn()).expect_nothing();
         assert_eq!((s.state(), s.outcome), ("LISTEN", Err(DropReason::TcpConnectionsFull)));
-        s.peer_sends(rst(1).port(42_000)).peer_sends(syn()).take();
+        s.peer_sends(rst(1).port(41_000)).peer_sends(syn()).take();
         assert_eq!(s.state(), "SYN-RECEIVED");
     }
     for mut s in scripts_with(|config| (config.ports, config.connections) = (Vec::new(), 1)) {
         s.call(syn_ack());
         assert_eq!(s.app_connects(), Err(crate::transport::tcp::ConnectFailure::TooMany));
+    }
+}
+
+/// A handshake under way takes up a place, but it may be made up: whoever answers a cookie is not, and the oldest of them
+/// gives way to it.
+#[test]
+fn handshakes_take_up_places_and_keep_nobody_out() {
+    for mut s in with_connections_and_handshakes(5, 3) {
+        // The second is the oldest now.
+        s.peer_sends(rst(1).port(42_000)).peer_sends(syn().port(42_000)).take();
+        s.peer_sends(syn().mss(MSS)).take();
+        assert_eq!((s.state(), s.tcp.population(), s.counters().cookies_sent), ("LISTEN", (5, 3, 0), 1));
+        s.at(20).peer_sends(seg(1, 1)).expect_nothing();
+        assert_eq!((s.state(), s.tcp.population(), s.counters().handshakes_evicted), ("ESTABLISHED", (6, 2, 0), 1));
+        s.peer_sends(seg(1, 1).port(42_001)).expect(rst(1).port(42_001));
+        s.peer_sends(seg(1, 1).port(42_002)).peer_sends(seg(1, 1).port(42_000)).expect_nothing();
+        assert_eq!(s.tcp.population(), (8, 0, 0));
+    }
+    // Nor do they keep us from asking for a connection ourselves.
+    for mut s in with_connections_and_handshakes(5, 3) {
+        s.tcp.ports = crate::transport::udp::Ports::new(std::iter::empty());
+        s.app_connects().unwrap();
+        s.expect(our_syn());
+        assert_eq!((s.tcp.population(), s.counters().handshakes_evicted), ((6, 2, 0), 1));
+    }
+}
+
+/// A flood that nobody answers leaves every place that is free to those who do.
+#[test]
+fn in_a_flood_of_requests_all_places_go_to_those_who_answer() {
+    for mut s in scripts_with(|config| config.backlog = 8) {
+        for port in 42_000..42_100 {
+            s.peer_sends(syn().port(port)).take();
+        }
+        assert_eq!((s.tcp.population(), s.counters().cookies_sent), ((0, 8, 0), 92));
+        for port in 41_000..41_008 {
+            s.peer_sends(syn().port(port)).take();
+            s.peer_sends(seg(1, 1).port(port)).peer_sends(syn().port(port + 2000)).take_all();
+        }
+        assert_eq!((s.tcp.population(), s.counters().handshakes_evicted), ((8, 0, 0), 8));
     }
 }
 
