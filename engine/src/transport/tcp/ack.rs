@@ -339,8 +339,15 @@ impl Tcb {
             shared.counters.recoveries += 1;
             self.recovery.phase = Phase::Recovery;
             self.recovery.point = self.snd.nxt;
+            self.tell_of_reduction();
             self.begin_undo(before, shared);
         }
+    }
+
+    /// RFC 3168, section 6.1.2: when the window is reduced, because of a loss as well, the sender sets CWR in the first
+    /// new segment after that, so that the peer ends an echo that is answered already.
+    const fn tell_of_reduction(&mut self) {
+        self.ecn.reduced = self.ecn.on;
     }
 
     /// From now on it is written down whether what is sent again arrives twice.
@@ -385,21 +392,28 @@ impl Tcb {
         self.unmark_lost(umem);
         self.recovery.phase = Phase::Open;
         let (in_flight, mss) = (self.in_flight(), u32::from(self.snd.mss));
-        if !before.is_some_and(|before| self.congestion.undo(&before, in_flight, news.acked, mss)) {
+        if before.is_some_and(|before| self.congestion.undo(&before, in_flight, news.acked, mss)) {
+            self.ecn.reduced = false;
+        } else {
             self.congestion.exit_recovery(self.snd.nxt);
         }
         true
     }
 
-    /// RFC 3168, section 6.1.2: an echoed mark reduces the window once for a window of data.
+    /// RFC 3168, section 6.1.2: an echoed mark reduces the window once for a window of data. What was under way at the
+    /// last reduction was that; and what acknowledges no more than that knows nothing of our CWR yet, which stands in the
+    /// segment behind it.
     fn take_ecn_echo(&mut self, segment: &Segment, news: &News, shared: &mut Shared) {
         if !self.ecn.on || !segment.has(Flags::ECE) || segment.has(Flags::SYN) {
+            return;
+        }
+        if self.ecn.reduced || segment.ack == self.recovery.point {
             return;
         }
         if self.congestion.on_ecn_echo(news.flight_before, self.snd.nxt, u32::from(self.snd.mss)) {
             self.recovery.repair.take(&mut shared.repairs);
             shared.counters.ecn_reductions += 1;
-            self.ecn.reduced = true;
+            self.tell_of_reduction();
             self.recovery.phase = Phase::Reduced;
             self.recovery.point = self.snd.nxt;
         }
@@ -458,6 +472,7 @@ impl Tcb {
         let mut before = None;
         if self.state.is_synchronized() {
             before = self.congestion.on_timeout(flight, self.snd.nxt, u32::from(self.snd.mss), first);
+            self.tell_of_reduction();
         }
         if begins {
             self.begin_undo(before, shared);

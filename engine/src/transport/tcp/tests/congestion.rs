@@ -209,6 +209,71 @@ fn an_echo_reduces_the_window_once_in_a_round_trip() {
     }
 }
 
+/// Ten segments under way since 100 ms, with ECN and SACK.
+fn ten_with_ecn(len: u32) -> impl Iterator<Item = Script> {
+    established_by(syn().mss(MSS).sack_ok().with(Flags::ECE | Flags::CWR)).map(move |mut s| {
+        s.at(100).app_sends(len);
+        assert_eq!(s.take_all().len(), 10);
+        s
+    })
+}
+
+/// RFC 3168, section 6.1.2: the window is reduced because a packet was dropped: the sender sets CWR in the first new
+/// segment after that, and what is echoed until the peer hears of it is answered already.
+#[test]
+fn a_window_that_a_loss_reduced_is_told_of_and_an_echo_does_not_reduce_it_again() {
+    for mut s in ten_with_ecn(60_000) {
+        s.at(110).peer_sends(seg(1, 1).sack(&[(1001, 4001)])).expect(seg(1, 1).len(1000));
+        s.at(111).peer_sends(seg(1, 1).sack(&[(1001, 10_001)]).with(Flags::ECE));
+        let sent = s.take_all();
+        assert!(sent.len() > 1);
+        for (n, sent) in sent.iter().enumerate() {
+            let cwr = if n == 0 { Flags::CWR } else { Flags::default() };
+            assert_eq!(
+                sent.seg,
+                seg(10_001 + 1000 * n as u32, 1).len(1000).class(ECT0).with(cwr).window(65_535).no_ts()
+            );
+        }
+        s.at(120).peer_sends(seg(1, 10_001).with(Flags::ECE)).take_all();
+        // The peer's own text carries the echo too, before the word has arrived.
+        s.at(121).peer_sends(seg(1, 10_001).len(10).with(Flags::ECE)).take_all();
+        assert_eq!((s.counters().ecn_reductions, s.counters().recoveries), (0, 1));
+        assert!((7000..=8000).contains(&s.tcb().congestion.window()));
+        // What was marked after that is.
+        s.at(122).peer_sends(seg(11, 11_001).with(Flags::ECE)).take_all();
+        assert_eq!(s.counters().ecn_reductions, 1);
+        s.app_takes(10).run_until(162);
+    }
+}
+
+/// The same of a timeout. What is sent again says nothing: it is the first new segment that does.
+#[test]
+fn a_window_that_a_timeout_reduced_is_told_of_and_an_echo_does_not_reduce_it_again() {
+    for mut s in with_ecn() {
+        s.at(100).app_sends(2000).take_all();
+        s.at(310).expect(seg(1, 1).len(1000));
+        s.at(320).peer_sends(seg(1, 1001).with(Flags::ECE)).expect(seg(1001, 1).len(1000).psh());
+        s.at(330).peer_sends(seg(1, 2001).with(Flags::ECE)).expect_nothing();
+        let window = s.tcb().congestion.window();
+        s.app_sends(500).expect(seg(2001, 1).len(500).psh().class(ECT0).with(Flags::CWR));
+        s.at(331).peer_sends(seg(1, 2001).len(10).with(Flags::ECE)).at(340).peer_sends(seg(11, 2501));
+        assert_eq!((s.counters().ecn_reductions, s.counters().timeouts), (0, 1));
+        assert!(s.tcb().congestion.window() >= window);
+        s.at(371).expect(seg(2501, 11)).app_takes(10);
+    }
+}
+
+/// What was reduced without need, and is restored, is not told of.
+#[test]
+fn a_reduction_that_is_undone_is_not_told_of() {
+    for mut s in ten_with_ecn(10_000) {
+        s.at(110).peer_sends(seg(1, 1).sack(&[(1001, 4001)])).expect(seg(1, 1).len(1000));
+        s.at(111).peer_sends(seg(1, 10_001)).at(120).peer_sends(seg(1, 10_001).sack(&[(1, 1001)]));
+        assert_eq!((s.counters().needless_recoveries, s.tcb().congestion.window()), (1, 10_000));
+        s.app_sends(500).expect(seg(10_001, 1).len(500).psh().class(ECT0));
+    }
+}
+
 /// RFC 9438, section 5.2 and the pacing of Linux: with pacing on, a window is spread over the round trip, and nothing is
 /// forgotten.
 #[test]
