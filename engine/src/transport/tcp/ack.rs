@@ -381,9 +381,7 @@ impl Tcb {
         }
         let echoes_earlier = |ecr: u32| ecr != 0 && (ecr.wrapping_sub(repair.ts) as i32) < 0;
         let by_timestamp = repairing && news.acked > 0 && news.ts_ecr.is_some_and(echoes_earlier);
-        let had = repair.bytes;
-        repair.bytes = had.saturating_sub(news.sack.duplicate.unwrap_or(0));
-        let by_duplicates = had > 0 && repair.bytes == 0;
+        let by_duplicates = news.sack.duplicate.is_some_and(|block| repair.arrived_twice(block));
         if !by_timestamp && !by_duplicates {
             return false;
         }

@@ -13,8 +13,8 @@ use crate::wire::tcp::{MAX_SACK_BLOCKS, SackBlocks};
 pub(super) struct SackNews {
     /// Bytes that were not known to have arrived before.
     pub(super) bytes: u32,
-    /// A segment arrived twice (RFC 2883), of so many bytes.
-    pub(super) duplicate: Option<u32>,
+    /// What arrived twice (RFC 2883).
+    pub(super) duplicate: Option<(SeqNum, SeqNum)>,
     /// The block of highest sequence number that was taken.
     pub(super) any: bool,
 }
@@ -39,7 +39,7 @@ impl Tcb {
         let ordinary = if below || within {
             let oldest = ack + 0u32.wrapping_sub(self.snd.max_wnd.max(1 << 16));
             if first.0.before(first.1) && first.0.after(oldest) {
-                news.duplicate = Some(first.1.since(first.0));
+                news.duplicate = Some(first);
             }
             rest
         } else {

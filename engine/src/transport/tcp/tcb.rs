@@ -207,6 +207,33 @@ pub(super) struct Repair {
     pub(super) ts: u32,
     /// Bytes retransmitted whose duplicate arrival was not reported yet.
     pub(super) bytes: u32,
+    /// Where they lie: from the first number to behind the last.
+    pub(super) range: (SeqNum, SeqNum),
+}
+
+impl Repair {
+    /// Something was sent again at `now`, by the clock of timestamps.
+    pub(super) fn sent_again(&mut self, seq: SeqNum, len: u32, now: u32) {
+        let end = seq + len;
+        self.range = if self.bytes == 0 { (seq, end) } else { (self.range.0.min(seq), self.range.1.max(end)) };
+        self.bytes = self.bytes.saturating_add(len);
+        if self.ts == 0 {
+            self.ts = now;
+        }
+    }
+
+    /// A segment was reported to have arrived twice. Whether nothing of what was sent again was needed, then.
+    ///
+    /// RFC 3708, section 2: the network copies segments as well, and a report from before may come late: only what was
+    /// sent again in this repair counts.
+    pub(super) fn arrived_twice(&mut self, (start, end): (SeqNum, SeqNum)) -> bool {
+        let (first, last) = self.range;
+        if self.bytes == 0 || start.before(first) || end.after(last) {
+            return false;
+        }
+        self.bytes = self.bytes.saturating_sub(end.since(start));
+        self.bytes == 0
+    }
 }
 
 /// Deadlines, of which the wheel knows the earliest.

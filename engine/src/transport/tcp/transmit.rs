@@ -164,10 +164,7 @@ impl Tcb {
         }
         let len = span.len();
         if let Some(repair) = self.recovery.repair.get_mut(&mut shared.repairs) {
-            repair.bytes = repair.bytes.saturating_add(len);
-            if repair.ts == 0 {
-                repair.ts = self.ts.value(now);
-            }
+            repair.sent_again(SeqNum::new(umem.note(span.first).seq), len, self.ts.value(now));
         }
         self.sent(len, shared, now);
         if self.timers.send_at == Instant::ZERO {

@@ -212,6 +212,25 @@ fn a_needless_recovery_is_undone_by_reports_of_duplicates() {
     }
 }
 
+/// RFC 3708: only what was sent again counts. The network copies segments too.
+#[test]
+fn a_duplicate_of_what_was_not_sent_again_undoes_nothing() {
+    for mut s in ten_under_way(10_000) {
+        s.at(109).peer_sends(seg(1, 3001));
+        let window = s.tcb().congestion.window();
+        s.at(110).peer_sends(seg(1, 3001).sack(&[(4001, 7001)])).expect(seg(3001, 1).len(1000));
+        // From before this repair, and from behind all of it.
+        for copy in [(1, 1001), (2001, 3001), (5001, 6001)] {
+            s.at(111).peer_sends(seg(1, 3001).sack(&[copy, (4001, 7001)])).expect_nothing();
+        }
+        // Only in part.
+        s.peer_sends(seg(1, 4001).sack(&[(2501, 3501)]));
+        assert_eq!((s.counters().needless_recoveries, s.counters().duplicates_reported), (0, 4));
+        s.at(112).peer_sends(seg(1, 10_001)).at(120).peer_sends(seg(1, 10_001).sack(&[(3001, 4001)]));
+        assert_eq!((s.counters().needless_recoveries, s.tcb().congestion.window()), (1, window));
+    }
+}
+
 fn with_timestamps() -> impl Iterator<Item = Script> {
     established_by(syn().mss(1012).sack_ok().first_ts(0)).map(|mut s| {
         s.at(100).app_sends(20_000);
