@@ -72,7 +72,7 @@ counters! {
     out_of_order,
     /// Held segments dropped again, because memory was short.
     out_of_order_dropped,
-    /// Segments with text dropped because memory was short.
+    /// Segments with text, or behind a gap, dropped because memory was short.
     out_of_memory,
     /// Resets received that ended a connection or a handshake.
     resets_received,

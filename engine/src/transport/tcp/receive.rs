@@ -333,7 +333,10 @@ impl Tcb {
             self.rcv.ack_now = true;
             return Verdict { events, ..Verdict::dropped(frame, DropReason::TcpDuplicate) };
         }
-        if shared.memory.receive.allowance(self.holdings().receive) == 0 && !self.make_room(shared, umem, seq) {
+        // A FIN alone needs no chunk, where it is next.
+        let takes_chunk = !frame.is_empty() || seq != self.rcv.nxt;
+        let is_full = takes_chunk && shared.memory.receive.allowance(self.holdings().receive) == 0;
+        if is_full && !self.make_room(shared, umem, seq) {
             shared.counters.out_of_memory += 1;
             self.rcv.ack_now = true;
             return Verdict { events, ..Verdict::dropped(frame, DropReason::TcpNoMemory) };

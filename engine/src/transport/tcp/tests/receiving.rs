@@ -234,6 +234,33 @@ fn when_memory_is_short_what_is_behind_gaps_goes_first() {
     }
 }
 
+/// A FIN takes no chunk, so it finds room where text does not; behind a gap it would have to be held.
+#[test]
+fn when_memory_is_short_a_fin_is_taken_all_the_same() {
+    let short = |config: &mut TcpConfig| config.chunks = 32;
+    for mut s in established_with(short, syn().mss(MSS)) {
+        for n in 0..8 {
+            s.peer_sends(seg(1 + 1000 * n, 1).len(1000)).take_all();
+        }
+        for more in [seg(8001, 1).len(1000), seg(8001, 1).len(1000).fin(), seg(9001, 1).fin()] {
+            s.peer_sends(more).expect(seg(1, 8001));
+            assert_eq!(s.outcome, Err(DropReason::TcpNoMemory));
+        }
+        assert_eq!(s.counters().out_of_memory, 3);
+        s.told();
+        s.peer_sends(seg(8001, 1).fin()).expect(seg(1, 8002));
+        assert_eq!((s.outcome, s.told(), s.state()), (Ok(()), vec![Told::Finished], "CLOSE-WAIT"));
+        s.app_takes(8000);
+    }
+    // Nor does one at the end of text that was taken before.
+    for mut s in established_with(short, syn().mss(MSS)) {
+        for n in 0..8 {
+            s.peer_sends(seg(1 + 1000 * n, 1).len(1000)).take_all();
+        }
+        s.peer_sends(seg(7001, 1).len(1000).fin()).expect(seg(1, 8002)).app_takes(8000);
+    }
+}
+
 #[test]
 fn small_pieces_share_a_chunk() {
     for mut s in established() {
