@@ -181,7 +181,9 @@ impl Tcb {
         }
         let changed = snd.wnd != wnd;
         (snd.wnd, snd.wl1, snd.wl2) = (wnd, snd.wl1.max(segment.seq), segment.ack);
-        snd.max_wnd = snd.max_wnd.max(wnd);
+        if wnd > snd.recent_max_wnd {
+            (snd.recent_max_wnd, snd.max_wnd) = (wnd, snd.max_wnd.max(wnd));
+        }
         changed
     }
 

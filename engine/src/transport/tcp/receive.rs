@@ -117,7 +117,8 @@ impl Tcb {
         // RFC 9293, section 3.10.7.4: SND.WND <- SEG.WND, SND.WL1 <- SEG.SEQ, SND.WL2 <- SEG.ACK.
         let snd = &mut self.snd;
         snd.wnd = u32::from(segment.window) << if segment.has(Flags::SYN) { 0 } else { snd.shift };
-        (snd.wl1, snd.wl2, snd.max_wnd) = (segment.seq, segment.ack, snd.wnd);
+        (snd.wl1, snd.wl2) = (segment.seq, segment.ack);
+        (snd.max_wnd, snd.recent_max_wnd) = (snd.wnd, snd.wnd);
         self.timers.idle_at = Instant::ZERO;
         self.timers.heard_at = now;
         self.arm_keep_alive(now);

@@ -56,8 +56,10 @@ pub(super) struct Send {
     /// SND.WL1 and SND.WL2: the segment that the window is from.
     pub(super) wl1: SeqNum,
     pub(super) wl2: SeqNum,
-    /// The largest window that the peer ever offered.
+    /// The largest window that the peer ever offered, MAX.SND.WND; and since one was too small for a segment and was
+    /// used all the same: never more.
     pub(super) max_wnd: u32,
+    pub(super) recent_max_wnd: u32,
     /// Everything from `una` on: sent first, then unsent.
     pub(super) queue: FrameQueue,
     /// The first frame that was never sent.

@@ -354,7 +354,7 @@ impl Tcb {
         // RFC 9293, section 3.8.6.2.1 (MUST-38): a TCP implementation MUST include a SWS avoidance algorithm in the
         // sender: a part of a frame is sent only if it is a whole segment, or half of the largest window ever.
         let needed = if text == 0 { len } else { text.min(mss) };
-        if needed > usable && usable < mss.min((self.snd.max_wnd / 2).max(1)) {
+        if needed > usable && usable < mss.min((self.snd.recent_max_wnd / 2).max(1)) {
             return Hold::Window;
         }
         let in_flight = self.in_flight();
@@ -496,7 +496,7 @@ impl Tcb {
             && let Some(place) = self.snd.unsent.some()
             && self.fits(place, usable, umem)
         {
-            self.snd.max_wnd = self.snd.wnd;
+            self.snd.recent_max_wnd = self.snd.wnd;
         } else {
             self.probe = Probe::Window;
         }

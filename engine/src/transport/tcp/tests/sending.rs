@@ -1,6 +1,7 @@
 //! When text is sent, and in what segments (RFC 9293, sections 3.7.4, 3.8.6 and 3.9.1.2).
 
 use super::*;
+use crate::base::DropReason;
 
 /// RFC 9293, section 3.9.1.2 (MUST-60, MUST-61, SHLD-27, SHLD-28): in the largest segments there can be, at once, with
 /// PSH on the last.
@@ -67,6 +68,20 @@ fn a_window_too_small_for_a_segment_is_used_only_after_a_time() {
         s.peer_sends(seg(1, 1).window(1000)).app_sends(3000).expect(seg(1, 1).len(1000));
         s.at(20).peer_sends(seg(1, 1001).window(500)).expect(seg(1001, 1).len(500));
         s.at(30).peer_sends(seg(1, 1501).window(499)).expect_nothing();
+    }
+}
+
+/// RFC 5961, section 5.2 goes by the largest window that the peer ever offered, whatever was sent into a smaller one.
+#[test]
+fn a_window_that_was_overridden_makes_no_acknowledgment_unacceptable() {
+    for mut s in established() {
+        s.peer_sends(seg(1, 1).window(100)).app_sends(1000).expect_nothing();
+        s.at(220).expect(seg(1, 1).len(100)).peer_sends(seg(1, 101).window(100)).expect(seg(101, 1).len(100));
+        let oldest = 101_u32.wrapping_sub(65_535);
+        s.peer_sends(seg(1, oldest).len(10));
+        assert_eq!(s.outcome, Ok(()));
+        s.peer_sends(seg(11, oldest.wrapping_sub(1)).len(10)).expect(seg(201, 11)).app_takes(10);
+        assert_eq!(s.outcome, Err(DropReason::TcpBadAck));
     }
 }
 
