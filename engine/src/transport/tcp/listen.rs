@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::answer_limit::AnswerLimit;
 use super::rtt::RttEstimator;
 use super::segment::{Control, Segment};
 use super::state::State;
@@ -58,7 +59,12 @@ pub(super) struct Embryo {
     pub(super) opening: Opening,
     answered_at: Instant,
     retries: u8,
+    /// Limits answers to SYNs that come again, and those to what is not accepted.
+    again_limit: AnswerLimit,
+    challenge_limit: AnswerLimit,
 }
+
+const _: () = assert!(size_of::<Embryo>() == 72);
 
 /// All of them.
 #[derive(Debug)]
@@ -141,7 +147,13 @@ impl Tcp {
             ecn: wants_ecn && self.shared.config.ecn,
         };
         let hash = segment.tuple.hash(self.tables.key);
-        let embryo = Embryo { opening, answered_at: now, retries: 0 };
+        let embryo = Embryo {
+            opening,
+            answered_at: now,
+            retries: 0,
+            again_limit: AnswerLimit::default(),
+            challenge_limit: AnswerLimit::default(),
+        };
         let remembered =
             if self.has_place_for_handshake() { self.tables.embryos.slab.insert(embryo) } else { Err(embryo) };
         match remembered {
@@ -229,10 +241,7 @@ impl Tcp {
         let opening = embryo.opening;
         let nxt = opening.irs + 1;
         if segment.has(Flags::SYN) && !segment.has(Flags::ACK) && segment.seq == opening.irs {
-            // The same SYN again: our answer was lost.
-            let again = Opening { ts_recent: segment.options.timestamps.map(|(value, _)| value), ..opening };
-            let answer = syn_ack(&again, &self.shared, now);
-            return self.shared.answered(frame, DropReason::TcpDuplicate, answer);
+            return self.answer_again(index, segment, frame, now);
         }
         let window = self.shared.config.receive_buffer.min(u32::from(u16::MAX));
         let old_ts = opening
@@ -243,14 +252,12 @@ impl Tcp {
             if segment.has(Flags::RST) {
                 return Verdict::dropped(frame, DropReason::TcpOutOfWindow);
             }
-            let answer = handshake_ack(&opening, &self.shared, now);
-            return self.shared.answered(frame, DropReason::TcpOutOfWindow, answer);
+            return self.challenge_in_handshake(index, segment, frame, DropReason::TcpOutOfWindow, now);
         }
         if segment.has(Flags::RST) {
             // RFC 5961, section 3.2: exactly the next number, or it is challenged.
             if segment.seq != nxt {
-                let answer = handshake_ack(&opening, &self.shared, now);
-                return self.shared.answered(frame, DropReason::TcpReset, answer);
+                return self.challenge_in_handshake(index, segment, frame, DropReason::TcpReset, now);
             }
             // RFC 9293, section 3.10.7.4 (MUST-11): if it was initiated with a passive OPEN, return to LISTEN.
             self.shared.counters.resets_received += 1;
@@ -276,6 +283,40 @@ impl Tcp {
         let rtt = if embryo.retries == 0 { Rtt::Is(now.since(embryo.answered_at)) } else { Rtt::Ambiguous };
         self.forget_embryo(index);
         self.open(&opening, rtt, segment, frame, now, umem)
+    }
+
+    /// The same SYN again: our answer was lost, or is slow.
+    fn answer_again(&mut self, index: u32, segment: &Segment, frame: Frame, now: Instant) -> Verdict {
+        let Some(embryo) = self.tables.embryos.slab.get_mut(index) else {
+            return Verdict::dropped(frame, DropReason::TcpNoConnection);
+        };
+        if !embryo.again_limit.admits(now) {
+            self.shared.counters.challenges_suppressed += 1;
+            return Verdict::dropped(frame, DropReason::TcpDuplicate);
+        }
+        let again = Opening { ts_recent: segment.options.timestamps.map(|(value, _)| value), ..embryo.opening };
+        let answer = syn_ack(&again, &self.shared, now);
+        self.shared.answered(frame, DropReason::TcpDuplicate, answer)
+    }
+
+    /// Drops a segment that is not accepted in the handshake, and answers it, within the limit (RFC 9293, section
+    /// 3.10.7.4, first; RFC 5961, sections 3.2 and 7).
+    fn challenge_in_handshake(
+        &mut self,
+        index: u32,
+        segment: &Segment,
+        frame: Frame,
+        reason: DropReason,
+        now: Instant,
+    ) -> Verdict {
+        let Some(embryo) = self.tables.embryos.slab.get_mut(index) else { return Verdict::dropped(frame, reason) };
+        self.shared.counters.challenges += u64::from(segment.has(Flags::RST) || segment.has(Flags::SYN));
+        if !embryo.challenge_limit.admits(now) {
+            self.shared.counters.challenges_suppressed += 1;
+            return Verdict::dropped(frame, reason);
+        }
+        let answer = handshake_ack(&embryo.opening, &self.shared, now);
+        self.shared.answered(frame, reason, answer)
     }
 
     /// Makes a connection of a handshake, and has it digest the segment that ended it.

@@ -33,6 +33,7 @@ pub mod tuple;
 
 mod ack;
 mod ahead;
+mod answer_limit;
 mod audit;
 mod build;
 mod connect;
@@ -305,7 +306,15 @@ impl Tcp {
     fn in_time_wait(&mut self, index: u32, segment: &Segment, frame: Frame, now: Instant) -> Verdict {
         match self.tables.time_waits.segment_arrives(index, segment, now) {
             time_wait::Outcome::Dropped(reason, None) => Verdict::dropped(frame, reason),
-            time_wait::Outcome::Dropped(reason, Some(reply)) => self.shared.answered(frame, reason, reply),
+            time_wait::Outcome::Dropped(reason, Some(reply)) => {
+                self.shared.counters.challenges += u64::from(segment.has(Flags::SYN));
+                self.shared.answered(frame, reason, reply)
+            }
+            time_wait::Outcome::Suppressed(reason) => {
+                self.shared.counters.challenges += u64::from(segment.has(Flags::SYN));
+                self.shared.counters.challenges_suppressed += 1;
+                Verdict::dropped(frame, reason)
+            }
             time_wait::Outcome::Reopened(iss) => {
                 self.forget_time_wait(index);
                 if !self.listens_at(segment.tuple.local) {

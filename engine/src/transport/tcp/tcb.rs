@@ -226,7 +226,7 @@ impl Repair {
 
     /// A segment was reported to have arrived twice. Whether nothing of what was sent again was needed, then.
     ///
-    /// RFC 3708, section 2: the network copies segments as well, and a report from before may come late: only what was
+    /// RFC 3708: the network copies segments as well, and a report from before may come late: only what was
     /// sent again in this repair counts.
     pub(super) fn arrived_twice(&mut self, (start, end): (SeqNum, SeqNum)) -> bool {
         let (first, last) = self.range;

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::answer_limit::AnswerLimit;
 use super::segment::{Control, Segment};
 use super::tcb::{Tcb, clock};
 use super::tuple::Tuple;
@@ -24,6 +25,7 @@ pub(super) struct TimeWait {
     ts_recent: u32,
     ts_offset: u32,
     ts_on: bool,
+    limit: AnswerLimit,
     /// Window as in the header.
     window: u16,
     expires: Instant,
@@ -31,11 +33,15 @@ pub(super) struct TimeWait {
     newer: u32,
 }
 
+const _: () = assert!(size_of::<TimeWait>() == 72);
+
 /// What a segment for a connection in TIME-WAIT leads to.
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// It is dropped, perhaps with an answer.
     Dropped(DropReason, Option<Control>),
+    /// It is dropped without the answer that is due, because the last one was not long ago.
+    Suppressed(DropReason),
     /// It asks for a new connection, which may be opened: with a sequence number above all of the old one.
     Reopened(SeqNum),
 }
@@ -99,6 +105,7 @@ impl TimeWaits {
             ts_recent: tcb.ts.recent,
             ts_offset: tcb.ts.offset,
             ts_on: tcb.ts.on,
+            limit: AnswerLimit::default(),
             window: (tcb.receive_window() >> tcb.rcv.shift).min(u32::from(u16::MAX)) as u16,
             // RFC 9293, section 3.6.1 (MUST-13): it MUST linger in TIME-WAIT state for a time 2xMSL.
             expires: now + self.wait,
@@ -140,6 +147,13 @@ impl TimeWaits {
             return Outcome::Dropped(DropReason::TcpNoAck, None);
         }
         let old_ts = timestamp.is_some_and(|value| (value.wrapping_sub(entry.ts_recent) as i32) < 0);
+        let reason = if old_ts { DropReason::TcpOldTimestamp } else { DropReason::TcpTimeWait };
+        let is_answered = segment.seq_len() > 0 || segment.seq != entry.rcv_nxt;
+        // Text and FIN may be sent again because their acknowledgment was lost, so they are acknowledged each time.
+        let is_limited = segment.seq_len() == 0 || segment.has(Flags::SYN);
+        if is_answered && is_limited && !entry.limit.admits(now) {
+            return Outcome::Suppressed(reason);
+        }
         let answer = entry.acknowledgment(now);
         if segment.has(Flags::FIN) && segment.end() == entry.rcv_nxt && !old_ts {
             // The peer's FIN again: acknowledge it, and restart the 2 MSL timeout.
@@ -147,10 +161,7 @@ impl TimeWaits {
             self.unlink(index);
             self.append(index);
         }
-        let has_something =
-            segment.seq_len() > 0 || segment.seq != self.slab.get(index).map_or(segment.seq, |e| e.rcv_nxt);
-        let reason = if old_ts { DropReason::TcpOldTimestamp } else { DropReason::TcpTimeWait };
-        Outcome::Dropped(reason, has_something.then_some(answer))
+        Outcome::Dropped(reason, is_answered.then_some(answer))
     }
 
     fn append(&mut self, index: u32) {

@@ -101,13 +101,33 @@ fn a_syn_above_the_old_numbers_opens_a_new_connection() {
 #[test]
 fn a_syn_within_the_old_numbers_is_acknowledged() {
     for mut s in plain() {
-        for seq in [0, 50, 102] {
-            s.peer_sends(Seg { seq, ..syn().mss(MSS) }).expect(seg(102, 102));
+        for (at, seq) in [(1000, 0), (2000, 50), (3000, 102)] {
+            s.at(at).peer_sends(Seg { seq, ..syn().mss(MSS) }).expect(seg(102, 102));
         }
-        s.peer_sends(Seg { seq: 5000, ..syn_ack() }).expect(seg(102, 102));
+        s.at(4000).peer_sends(Seg { seq: 5000, ..syn_ack() }).expect(seg(102, 102));
         // The peer, if it did ask, resets at the number that we acknowledge, and asks again: it has to wait.
         s.peer_sends(rst(102)).expect_nothing();
         assert_eq!(s.state(), "TIME-WAIT");
+    }
+}
+
+/// RFC 5961, section 7: not again and again: once in half a second. What may be a retransmission is, each time.
+#[test]
+fn what_is_no_retransmission_is_answered_seldom() {
+    for refused in [Seg { seq: 50, ..syn() }, Seg { seq: 5000, ..syn_ack() }, seg(5000, 102), seg(1, 102)] {
+        for mut s in plain() {
+            for _ in 0..20 {
+                s.peer_sends(refused.clone());
+            }
+            s.expect(seg(102, 102)).expect_nothing();
+            let challenges = if refused.flags == Flags::ACK { 0 } else { 20 };
+            assert_eq!((s.counters().challenges, s.counters().challenges_suppressed), (challenges, 19));
+            for _ in 0..20 {
+                s.peer_sends(seg(1, 102).len(100).fin()).expect(seg(102, 102));
+                s.peer_sends(seg(1, 102).len(100)).expect(seg(102, 102));
+            }
+            s.at(700).peer_sends(refused.clone()).expect(seg(102, 102));
+        }
     }
 }
 
