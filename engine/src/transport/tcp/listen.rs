@@ -58,7 +58,9 @@ enum Rtt {
 pub(super) struct Embryo {
     pub(super) opening: Opening,
     answered_at: Instant,
+    /// Times that the answer was sent again because the timer ran out; and whether it was because the SYN came again.
     retries: u8,
+    asked_again: bool,
     /// Limits answers to SYNs that come again, and those to what is not accepted.
     again_limit: AnswerLimit,
     challenge_limit: AnswerLimit,
@@ -151,6 +153,7 @@ impl Tcp {
             opening,
             answered_at: now,
             retries: 0,
+            asked_again: false,
             again_limit: AnswerLimit::default(),
             challenge_limit: AnswerLimit::default(),
         };
@@ -280,7 +283,9 @@ impl Tcp {
             self.shared.counters.resets_sent += 1;
             return self.shared.answered(frame, DropReason::TcpBadAck, Control::reset_for(segment));
         }
-        let rtt = if embryo.retries == 0 { Rtt::Is(now.since(embryo.answered_at)) } else { Rtt::Ambiguous };
+        // RFC 6298, section 3: RTT samples MUST NOT be made using segments that were retransmitted, for whatever reason.
+        let was_sent_once = embryo.retries == 0 && !embryo.asked_again;
+        let rtt = if was_sent_once { Rtt::Is(now.since(embryo.answered_at)) } else { Rtt::Ambiguous };
         self.forget_embryo(index);
         self.open(&opening, rtt, segment, frame, now, umem)
     }
@@ -294,6 +299,8 @@ impl Tcp {
             self.shared.counters.challenges_suppressed += 1;
             return Verdict::dropped(frame, DropReason::TcpDuplicate);
         }
+        embryo.asked_again = true;
+        self.shared.counters.syn_acks_retransmitted += 1;
         let again = Opening { ts_recent: segment.options.timestamps.map(|(value, _)| value), ..embryo.opening };
         let answer = syn_ack(&again, &self.shared, now);
         self.shared.answered(frame, DropReason::TcpDuplicate, answer)

@@ -72,6 +72,19 @@ fn with_timestamps_what_was_sent_twice_is_measured_too() {
     }
 }
 
+/// RFC 6298, section 3: nor is the answer to a SYN that came again. It tells that the first was lost, so that we begin with
+/// care (RFC 5681, section 3.1).
+#[test]
+fn an_answer_to_a_syn_that_was_sent_twice_is_not_measured() {
+    for mut s in scripts() {
+        s.peer_sends(syn().mss(MSS)).take();
+        s.at(800).peer_sends(syn().mss(MSS)).take();
+        s.at(810).peer_sends(seg(1, 1)).app_sends(5000).expect(seg(1, 1).len(1000)).expect_nothing();
+        assert_eq!((s.tcb().rtt.srtt(), s.counters().syn_acks_retransmitted), (None, 1));
+        s.at(3810).expect(seg(1, 1).len(1000));
+    }
+}
+
 /// RFC 6298, section 5.7; RFC 5681, section 3.1: after a lost SYN, three seconds and one segment.
 #[test]
 fn after_a_lost_syn_we_begin_with_care() {
