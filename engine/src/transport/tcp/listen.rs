@@ -137,7 +137,6 @@ impl Tcp {
             return Verdict::dropped(frame, DropReason::TcpConnectionsFull);
         }
         let options = &segment.options;
-        let wants_ecn = segment.has(Flags::ECE) && segment.has(Flags::CWR);
         let opening = Opening {
             tuple: segment.tuple,
             irs: segment.seq,
@@ -146,7 +145,7 @@ impl Tcp {
             window_scale: options.window_scale,
             sack: options.sack_permitted,
             ts_recent: options.timestamps.map(|(value, _)| value),
-            ecn: wants_ecn && self.shared.config.ecn,
+            ecn: asks_for_ecn(segment) && self.shared.config.ecn,
         };
         let hash = segment.tuple.hash(self.tables.key);
         let embryo = Embryo {
@@ -295,6 +294,9 @@ impl Tcp {
         let Some(embryo) = self.tables.embryos.slab.get_mut(index) else {
             return Verdict::dropped(frame, DropReason::TcpNoConnection);
         };
+        // RFC 3168, section 6.1.1: a host that received a SYN which does not ask for ECN SHOULD NOT set ECT; section
+        // 6.1.1.1: one that was not answered may come again as such.
+        embryo.opening.ecn &= asks_for_ecn(segment);
         if !embryo.again_limit.admits(now) {
             self.shared.counters.challenges_suppressed += 1;
             return Verdict::dropped(frame, DropReason::TcpDuplicate);
@@ -399,6 +401,11 @@ impl Tcb {
         self.rtt = RttEstimator::new(shared.config.rto);
         self.set_peer_mss(opening.peer_mss, shared);
     }
+}
+
+/// RFC 3168, section 6.1.1: an ECN-setup SYN has both bits.
+fn asks_for_ecn(segment: &Segment) -> bool {
+    segment.has(Flags::ECE) && segment.has(Flags::CWR)
 }
 
 /// <SEQ=ISS><ACK=RCV.NXT><CTL=SYN,ACK>, with those options that the peer offered.

@@ -274,6 +274,24 @@ fn a_reduction_that_is_undone_is_not_told_of() {
     }
 }
 
+/// RFC 3168, section 6.1.1: a host that received a SYN without ECE and CWR should not set ECT; and section 6.1.1.1: a
+/// SYN that was not answered may come again without them, because of what lies on the way.
+#[test]
+fn a_syn_that_comes_again_without_asking_for_ecn_takes_it_back() {
+    for mut s in scripts() {
+        s.peer_sends(syn().mss(MSS).with(Flags::ECE | Flags::CWR)).expect(syn_ack().mss(1460).with(Flags::ECE));
+        s.at(900).peer_sends(syn().mss(MSS)).expect(syn_ack().mss(1460));
+        s.at(1000).expect(syn_ack().mss(1460)).at(1010).peer_sends(seg(1, 1));
+        s.app_sends(10).expect(seg(1, 1).len(10).psh());
+    }
+    // It is not asked for later.
+    for mut s in scripts() {
+        s.peer_sends(syn().mss(MSS)).expect(syn_ack().mss(1460));
+        s.at(900).peer_sends(syn().mss(MSS).with(Flags::ECE | Flags::CWR)).expect(syn_ack().mss(1460));
+        s.at(910).peer_sends(seg(1, 1)).app_sends(10).expect(seg(1, 1).len(10).psh());
+    }
+}
+
 /// RFC 9438, section 5.2 and the pacing of Linux: with pacing on, a window is spread over the round trip, and nothing is
 /// forgotten.
 #[test]
