@@ -138,6 +138,7 @@ impl Tcb {
         let rearm = acked > 0 || sack.bytes > 0 || next_loss.is_some();
         if rearm {
             self.arm_send_timer(now, next_loss);
+            self.clamp_send_timer();
         }
         Progress { acked }
     }

@@ -78,6 +78,7 @@ impl Tcb {
             _ if self.outstanding() > 0 => self.expire_retransmission(now, shared, umem),
             _ => {}
         }
+        self.clamp_send_timer();
         None
     }
 
@@ -112,13 +113,32 @@ impl Tcb {
     /// peer that keeps its window closed but answers is no reason (MUST-37), nor one that closes it before what is
     /// under way (SHLD-17): hearing from it counts as progress then.
     fn is_given_up(&self, now: Instant) -> bool {
+        self.given_up_at().is_some_and(|at| at <= now)
+    }
+
+    /// When that will be, if nothing moves until then.
+    fn given_up_at(&self) -> Option<Instant> {
         let limit = match self.state {
             State::SynSent | State::SynReceived => SYN_TIMEOUT,
             _ => Duration::from_millis(u64::from(self.wishes.user_timeout_ms)),
         };
         let stuck = self.timers.stuck_since;
         let since = if self.outstanding() == 0 || self.snd.wnd == 0 { stuck.max(self.timers.heard_at) } else { stuck };
-        stuck != Instant::ZERO && now.since(since) >= limit
+        (stuck != Instant::ZERO).then(|| since + limit)
+    }
+
+    /// A timer that is backed off may run for longer than the application wants to wait: it ends when that is over. So
+    /// the connection is given up in time; and a peer whose window is closed is asked in time whether it is still there.
+    /// (Linux: tcp_clamp_rto_to_user_timeout, tcp_clamp_probe0_to_user_timeout.)
+    ///
+    /// Of a SYN the limit is the least, and the last one has its whole time.
+    pub(super) fn clamp_send_timer(&mut self) {
+        if self.timers.send_at != Instant::ZERO
+            && !matches!(self.state, State::SynSent | State::SynReceived)
+            && let Some(at) = self.given_up_at()
+        {
+            self.timers.send_at = self.timers.send_at.min(at);
+        }
     }
 
     fn expire_idle_timer(&mut self, now: Instant, shared: &mut Shared) -> Option<End> {

@@ -178,6 +178,7 @@ impl Tcp {
     pub fn set_user_timeout(&mut self, index: u32, timeout: Duration) {
         if let Some(tcb) = self.tables.connections.get_mut(index) {
             tcb.wishes.user_timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX).max(1);
+            tcb.clamp_send_timer();
         }
     }
 

@@ -135,11 +135,39 @@ fn a_peer_that_answers_may_keep_its_window_closed_for_ever() {
     }
 }
 
+/// Even where the pauses between probes grow beyond the user timeout: then they stay shorter than that.
+#[test]
+fn a_peer_that_answers_is_asked_again_within_the_user_timeout() {
+    for mut s in established() {
+        s.app_sets(|tcp, index, _| tcp.set_user_timeout(index, std::time::Duration::from_secs(5)));
+        s.peer_sends(seg(1, 1).window(0)).app_sends(10);
+        for _ in 0..100 {
+            let (asked, _) = s.time();
+            let mut sent = Vec::new();
+            while sent.is_empty() {
+                let next = s.time().0 + 10;
+                assert!(next <= asked + 5010, "{next} {asked}");
+                sent = s.run_until(next);
+            }
+            assert_eq!(sent[0].seg.seq, 0);
+            s.peer_sends(seg(1, 1).window(0));
+        }
+        assert_eq!((s.state(), s.told()), ("ESTABLISHED", vec![]));
+        let (heard, _) = s.time();
+        s.run_until(heard + 4999);
+        assert_eq!(s.state(), "ESTABLISHED");
+        s.run_until(heard + 5000);
+        assert_eq!(s.told(), [Told::Closed(crate::transport::tcp::End::TimedOut)]);
+    }
+}
+
 #[test]
 fn a_peer_that_does_not_answer_probes_is_given_up() {
     for mut s in established() {
         s.peer_sends(seg(1, 1).window(0)).app_sends(10);
-        let probes = s.run_until(500_000).len();
+        let probes = s.run_until(300_009).len();
+        assert_eq!(s.state(), "ESTABLISHED");
+        s.at(300_010).expect_nothing();
         assert_eq!((s.state(), s.told()), ("LISTEN", vec![Told::Closed(crate::transport::tcp::End::TimedOut)]));
         assert!((8..15).contains(&probes), "{probes}");
     }
