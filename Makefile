@@ -37,7 +37,8 @@ soak-network:
 	CASES=100000 $(RUN_AS_ROOT) $(CARGO) test --locked -p barewire-tests --test differential -- --nocapture
 
 # Longer streams than `make test` has time for, every byte compared: 1 GiB each way between the engine and Linux, then
-# 64 MiB each way over wires with faults, of which a loss of 1 % at 20 ms leaves some 0.5 MB a second.
+# 64 MiB each way over wires with faults, of which a loss of 1 % at 20 ms leaves some 0.5 MB a second. Seven minutes on
+# two cores.
 STREAM_BYTES ?= 1073741824
 IMPAIRED_BYTES ?= 67108864
 soak-tcp:
