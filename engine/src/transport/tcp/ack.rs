@@ -182,8 +182,9 @@ impl Tcb {
         }
         let changed = snd.wnd != wnd;
         (snd.wnd, snd.wl1, snd.wl2) = (wnd, snd.wl1.max(segment.seq), segment.ack);
-        if wnd > snd.recent_max_wnd {
-            (snd.recent_max_wnd, snd.max_wnd) = (wnd, snd.max_wnd.max(wnd));
+        snd.max_wnd = snd.max_wnd.max(wnd);
+        if self.overridden_wnd != 0 {
+            self.overridden_wnd = self.overridden_wnd.max(wnd.min(u32::from(u16::MAX)) as u16);
         }
         changed
     }

@@ -55,7 +55,7 @@ impl Tcp {
         *umem.note_mut(&frame) = Note { marks: mark::SYN, ..Note::EMPTY };
         tcb.snd.unsent = tcb.snd.queue.push(umem, frame);
         // Room for the SYN itself: the peer's window is not known yet.
-        (tcb.snd.wnd, tcb.snd.max_wnd, tcb.snd.recent_max_wnd) = (1, 1, 1);
+        (tcb.snd.wnd, tcb.snd.max_wnd) = (1, 1);
         (tcb.ts.on, tcb.ecn.on) = (true, self.shared.config.ask_for_ecn);
         tcb.timers.stuck_since = now;
         tcb.set_peer_mss(Some(self.shared.config.mss(&tuple)), &self.shared);
@@ -102,7 +102,6 @@ impl Tcb {
                 wl1: SeqNum::default(),
                 wl2: SeqNum::default(),
                 max_wnd: 0,
-                recent_max_wnd: 0,
                 queue: FrameQueue::default(),
                 unsent: Queued::NONE,
                 queued: 0,
@@ -163,6 +162,7 @@ impl Tcb {
             keep_alive_probes: 0,
             challenges: 0,
             challenge_second: 0,
+            overridden_wnd: 0,
         }
     }
 

@@ -117,8 +117,7 @@ impl Tcb {
         // RFC 9293, section 3.10.7.4: SND.WND <- SEG.WND, SND.WL1 <- SEG.SEQ, SND.WL2 <- SEG.ACK.
         let snd = &mut self.snd;
         snd.wnd = u32::from(segment.window) << if segment.has(Flags::SYN) { 0 } else { snd.shift };
-        (snd.wl1, snd.wl2) = (segment.seq, segment.ack);
-        (snd.max_wnd, snd.recent_max_wnd) = (snd.wnd, snd.wnd);
+        (snd.wl1, snd.wl2, snd.max_wnd) = (segment.seq, segment.ack, snd.wnd);
         self.timers.idle_at = Instant::ZERO;
         self.timers.heard_at = now;
         self.arm_keep_alive(now);
@@ -235,7 +234,7 @@ impl Tcb {
     /// RFC 5961, section 7: the number of challenge ACKs is limited, here for each connection by itself: a common
     /// limit would tell one peer about the connections of another (CVE-2016-5696).
     fn may_challenge(&mut self, now: Instant) -> bool {
-        let second = (now.as_ns() / 1_000_000_000) as u32;
+        let second = (now.as_ns() / 1_000_000_000) as u16;
         if self.challenge_second != second {
             (self.challenge_second, self.challenges) = (second, 0);
         }

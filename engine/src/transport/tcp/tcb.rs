@@ -56,10 +56,8 @@ pub(super) struct Send {
     /// SND.WL1 and SND.WL2: the segment that the window is from.
     pub(super) wl1: SeqNum,
     pub(super) wl2: SeqNum,
-    /// The largest window that the peer ever offered, MAX.SND.WND; and since one was too small for a segment and was
-    /// used all the same: never more.
+    /// The largest window that the peer ever offered, MAX.SND.WND.
     pub(super) max_wnd: u32,
-    pub(super) recent_max_wnd: u32,
     /// Everything from `una` on: sent first, then unsent.
     pub(super) queue: FrameQueue,
     /// The first frame that was never sent.
@@ -332,9 +330,12 @@ pub(super) struct Tcb {
     pub(super) ended: Option<End>,
     /// Keep-alives in a row without an answer.
     pub(super) keep_alive_probes: u8,
-    /// Challenge ACKs within a second, and which second.
+    /// Challenge ACKs within a second, and which second: one in 18 hours.
     pub(super) challenges: u8,
-    pub(super) challenge_second: u32,
+    pub(super) challenge_second: u16,
+    /// The largest window since one was too small for a segment and was used all the same; 0: there was none. As far as
+    /// it matters: half of it is no less than a segment.
+    pub(super) overridden_wnd: u16,
 }
 
 /// A segment to be sent out of turn.

@@ -354,7 +354,8 @@ impl Tcb {
         // RFC 9293, section 3.8.6.2.1 (MUST-38): a TCP implementation MUST include a SWS avoidance algorithm in the
         // sender: a part of a frame is sent only if it is a whole segment, or half of the largest window ever.
         let needed = if text == 0 { len } else { text.min(mss) };
-        if needed > usable && usable < mss.min((self.snd.recent_max_wnd / 2).max(1)) {
+        let largest = if self.overridden_wnd == 0 { self.snd.max_wnd } else { self.overridden_wnd.into() };
+        if needed > usable && usable < mss.min((largest / 2).max(1)) {
             return Hold::Window;
         }
         let in_flight = self.in_flight();
@@ -496,7 +497,7 @@ impl Tcb {
             && let Some(place) = self.snd.unsent.some()
             && self.fits(place, usable, umem)
         {
-            self.snd.recent_max_wnd = self.snd.wnd;
+            self.overridden_wnd = self.snd.wnd.min(u32::from(u16::MAX)) as u16;
         } else {
             self.probe = Probe::Window;
         }
