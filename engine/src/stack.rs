@@ -49,6 +49,7 @@ use crate::network::rate_limit::RateLimit;
 use crate::network::reassembly::{Reassembly, ReassemblyConfig};
 use crate::network::route::{Route, Routes};
 use crate::network::rss::OwnQueue;
+use crate::network::sent_lately::SentLately;
 use crate::transport::tcp::{Tcp, TcpConfig};
 use crate::transport::udp::{ChecksumPolicy, Ports};
 use crate::wire::ethernet::{self, Mac, PlainLink, Priority, Tags, Vlan};
@@ -267,6 +268,7 @@ impl<A: App> Stack<A> {
                     _ => Vec::new(),
                 },
                 paths: PathMtus::new(config.mtu, config.secret),
+                sent: SentLately::new(config.secret),
                 identifications: Identifications::new(config.secret),
                 outgoing: FrameQueue::default(),
                 routes: Routes::new(addresses.prefixes(), &config.gateways).with(config.routes.clone()),
@@ -361,6 +363,7 @@ impl<A: App> Stack<A> {
         self.egress.flush_found(umem, out);
         self.egress.flush_outgoing(now, umem, out);
         self.expire_fragments(now, umem, out);
+        self.egress.paths.expire(now);
         self.run_autoconf(now, umem, out);
         // RFC 4862, section 5.4.2: a node joins the solicited-node group of an address before it probes for it.
         self.egress.transmit_reports(now, umem, out);
@@ -383,7 +386,8 @@ impl<A: App> Stack<A> {
         let autoconf = self.autoconf.as_ref().and_then(Configured::next_deadline);
         let addresses = self.egress.addresses.next_deadline();
         let members = self.egress.members.next_deadline();
-        [addresses, members, fragments, autoconf].into_iter().flatten().min().unwrap_or(Instant::from_ns(u64::MAX))
+        let paths = self.egress.paths.next_end();
+        [addresses, members, fragments, autoconf, paths].into_iter().flatten().min().unwrap_or(Instant::from_ns(u64::MAX))
     }
 
     /// When the stack has something to do next, if no frame comes before.

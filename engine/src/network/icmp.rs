@@ -103,6 +103,8 @@ pub struct Quoted {
     pub source: IpAddress,
     /// Its receiver.
     pub destination: IpAddress,
+    /// Bytes of the whole packet, as its header says.
+    pub len: u16,
     /// What it carried.
     pub protocol: u8,
     /// The first eight bytes of that.
@@ -181,6 +183,7 @@ fn quoted_v4(bytes: &[u8]) -> Option<Quoted> {
     (header[0] >> 4 == 4 && header_len >= ipv4::LEN).then(|| Quoted {
         source: ipv4::source(header).into(),
         destination: ipv4::destination(header).into(),
+        len: u16::from_be_bytes([header[2], header[3]]),
         protocol: header[9],
         transport: *transport,
     })
@@ -195,7 +198,8 @@ fn quoted_v6(bytes: &[u8]) -> Option<Quoted> {
     };
     let transport = *rest.first_chunk::<8>()?;
     let (source, destination) = (ipv6::source(header).into(), ipv6::destination(header).into());
-    (header[0] >> 4 == 6).then_some(Quoted { source, destination, protocol, transport })
+    let len = ipv6::payload_len(header).saturating_add(ipv6::LEN as u16);
+    (header[0] >> 4 == 6).then_some(Quoted { source, destination, len, protocol, transport })
 }
 
 /// Bytes of the offending datagram that an error message quotes: as many as fit into a packet that every
@@ -243,7 +247,7 @@ mod tests {
         bytes[2..4].copy_from_slice(&checksum.to_be_bytes());
         let transport = [0, 7, 0x9c, 0x40, 1, 2, 3, 4];
         let (source, destination) = (source.into(), destination.into());
-        let quoted = Quoted { source, destination, protocol: ipv4::TCP, transport };
+        let quoted = Quoted { source, destination, len: 1020, protocol: ipv4::TCP, transport };
         let message = accept_v4(&icmpv4::Packet::parse(&bytes).unwrap(), &bytes);
         assert_eq!(message, Ok(Message::Error(ErrorKind::TooLong(1300), quoted)));
         for len in icmpv4::LEN..bytes.len() {

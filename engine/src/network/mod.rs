@@ -14,6 +14,7 @@ pub mod rate_limit;
 pub mod reassembly;
 pub mod route;
 pub mod rss;
+pub mod sent_lately;
 pub mod source_address;
 
 /// Hops of a packet of ours (RFC 1700 and Linux: 64).

@@ -1,7 +1,9 @@
 //! What the paths to destinations take, as far as routers have said that it is less than the link does (RFC 1191, RFC 8201).
 //!
 //! For datagrams; a connection of TCP keeps its own estimate. A small table: what has no place in it is learned again
-//! with the next datagram that is too long.
+//! with the next datagram that is too long. Whoever writes it has proof of what it writes ([`SentLately`]).
+//!
+//! [`SentLately`]: super::sent_lately::SentLately
 
 use std::hash::Hasher;
 use std::time::Duration;
@@ -24,6 +26,20 @@ const MIN_MTU_V4: u16 = 552;
 /// 576 bytes).
 const OLD_ROUTER_MTU: u16 = 576;
 
+/// The smallest MTU of a path that is believed: what is no longer goes as it is.
+#[inline]
+#[must_use]
+pub const fn least_believed(is_v4: bool) -> u16 {
+    if is_v4 { MIN_MTU_V4 } else { MIN_MTU as u16 }
+}
+
+/// What is believed of a path when a router says that it takes `mtu` bytes; 0 if it does not say how many.
+#[must_use]
+pub fn believed(is_v4: bool, mtu: u16) -> u16 {
+    // RFC 8201, section 4: a node MUST NOT reduce its estimate below the IPv6 minimum link MTU.
+    if is_v4 && mtu == 0 { OLD_ROUTER_MTU } else { mtu.max(least_believed(is_v4)) }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     destination: IpAddress,
@@ -41,6 +57,8 @@ pub struct PathMtus {
     link: u16,
     /// The least of all, the link's included.
     least: u16,
+    /// When the first of the entries is believed no more, if any is.
+    next_end: Option<Instant>,
     key: [u64; 2],
 }
 
@@ -48,7 +66,7 @@ impl PathMtus {
     /// No path is known to take less than `link` bytes. `key` keys the hash: it should be unpredictable.
     #[must_use]
     pub fn new(link: u16, key: [u64; 2]) -> Self {
-        Self { entries: vec![EMPTY; ENTRIES].into_boxed_slice(), link, least: link, key }
+        Self { entries: vec![EMPTY; ENTRIES].into_boxed_slice(), link, least: link, next_end: None, key }
     }
 
     /// Bytes that every path takes: a datagram that is no longer needs no look into the table.
@@ -78,12 +96,7 @@ impl PathMtus {
 
     /// Takes note that a router could not pass a packet on that was longer than `mtu` bytes; 0 if it does not say how long.
     pub fn learn(&mut self, destination: IpAddress, mtu: u16, now: Instant) {
-        // RFC 8201, section 4: a node MUST NOT reduce its estimate below the IPv6 minimum link MTU.
-        let mtu = match (destination.is_v4(), mtu) {
-            (true, 0) => OLD_ROUTER_MTU,
-            (true, mtu) => mtu.max(MIN_MTU_V4),
-            (false, mtu) => mtu.max(MIN_MTU as u16),
-        };
+        let mtu = believed(destination.is_v4(), mtu);
         if mtu >= self.to(destination, now) {
             return;
         }
@@ -96,13 +109,35 @@ impl PathMtus {
         {
             *entry = Entry { destination, mtu, until: now + BELIEF };
         }
-        self.least = self.least.min(mtu);
+        self.recompute();
+    }
+
+    /// When [`expire`](Self::expire) has something to do.
+    #[must_use]
+    pub const fn next_end(&self) -> Option<Instant> {
+        self.next_end
+    }
+
+    /// Forgets what is believed no more: then packets as long as the others allow are sent without a look again.
+    pub fn expire(&mut self, now: Instant) {
+        if self.next_end.is_some_and(|end| end <= now) {
+            for entry in self.entries.iter_mut().filter(|entry| entry.until <= now) {
+                *entry = EMPTY;
+            }
+            self.recompute();
+        }
     }
 
     /// The link takes another length from now on.
     pub fn set_link(&mut self, link: u16) {
-        (self.link, self.least) = (link, link);
-        self.least = self.entries.iter().map(|entry| entry.mtu).min().unwrap_or(link).min(link);
+        self.link = link;
+        self.recompute();
+    }
+
+    fn recompute(&mut self) {
+        let known = self.entries.iter().filter(|entry| entry.mtu < self.link);
+        self.least = known.clone().map(|entry| entry.mtu).min().unwrap_or(self.link);
+        self.next_end = known.map(|entry| entry.until).min();
     }
 
     fn set(&self, destination: IpAddress) -> usize {
@@ -133,6 +168,34 @@ mod tests {
         paths.learn(far, 1400, at(0));
         assert_eq!([paths.to(near, at(0)), paths.to(far, at(0)), paths.least()], [1500, 1400, 1400]);
         assert_eq!([paths.to(far, at(599)), paths.to(far, at(600))], [1400, 1500]);
+    }
+
+    #[test]
+    fn what_every_path_takes_rises_again_when_routers_are_believed_no_more() {
+        let mut paths = PathMtus::new(1500, [1, 2]);
+        paths.learn(address("fd00::1"), 1300, at(0));
+        paths.learn(address("fd00::2"), 1400, at(100));
+        assert_eq!((paths.least(), paths.next_end()), (1300, Some(at(600))));
+        paths.expire(at(599));
+        assert_eq!(paths.least(), 1300);
+        paths.expire(at(600));
+        assert_eq!((paths.least(), paths.next_end()), (1400, Some(at(700))));
+        paths.set_link(1350);
+        assert_eq!((paths.least(), paths.next_end()), (1350, None), "the link takes less");
+        paths.set_link(1500);
+        assert_eq!((paths.least(), paths.next_end()), (1400, Some(at(700))));
+        paths.expire(at(700));
+        assert_eq!((paths.least(), paths.next_end()), (1500, None));
+    }
+
+    #[test]
+    fn one_path_that_takes_another_place_does_not_hold_all_others_down() {
+        let mut paths = PathMtus::new(1500, [1, 2]);
+        paths.learn(address("10.0.0.1"), 600, at(0));
+        for n in 0..2000 {
+            paths.learn(IpAddress::v4(Ipv4Addr::from_bits(0x0a01_0000 + n)), 1400, at(1));
+        }
+        assert_eq!((paths.to(address("10.0.0.1"), at(2)), paths.least()), (1500, 1400));
     }
 
     #[test]

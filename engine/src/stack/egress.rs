@@ -13,6 +13,7 @@ use crate::network::membership::Membership;
 use crate::network::path_mtu::PathMtus;
 use crate::network::route::Routes;
 use crate::network::rss::OwnQueue;
+use crate::network::sent_lately::SentLately;
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, Mac, Priority, Tags};
 use crate::wire::ip::IpAddress;
@@ -35,6 +36,8 @@ pub(super) struct Egress {
     pub(super) priorities: Vec<Priority>,
     /// What link and paths take.
     pub(super) paths: PathMtus,
+    /// Long packets of UDP and ICMP, for errors about them to be proved by.
+    pub(super) sent: SentLately,
     pub(super) identifications: Identifications,
     /// IP packets that are fragments and wait for room to be sent, each behind the byte of its priority.
     pub(super) outgoing: FrameQueue,

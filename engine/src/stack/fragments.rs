@@ -5,6 +5,7 @@ use crate::base::{Burst, DropReason, Frame, Instant, Umem, UnsentReason};
 use crate::network::fragment::{Cutter, Piece, Shape, linearize};
 use crate::network::icmp::Problem;
 use crate::network::reassembly::{Expired, Fragment, Insertion, Outcome as Taken, Reassembled};
+use crate::network::sent_lately::{Flow, header_len};
 use crate::wire::ethernet::{self, Priority};
 use crate::wire::ip::IpAddress;
 use crate::wire::{ipv4, ipv6};
@@ -115,9 +116,17 @@ impl Egress {
     /// Whether an IP payload of so many bytes reaches its destination in one packet.
     #[inline]
     pub(super) fn fits(&self, payload_len: usize, destination: IpAddress, now: Instant) -> bool {
-        let header_len = if destination.is_v4() { ipv4::LEN } else { ipv6::LEN };
-        let len = payload_len + header_len;
+        let len = payload_len + header_len(destination.is_v4());
         len <= usize::from(self.paths.least()) || len <= usize::from(self.paths.to(destination, now))
+    }
+
+    /// Takes note of the IP payload that a frame holds and that is about to be sent, in one packet or several.
+    #[inline]
+    pub(super) fn note_sent(&mut self, umem: &Umem, frame: &Frame, way: &Way, protocol: u8, now: Instant) {
+        let is_v4 = way.destination.is_v4();
+        let len = umem.packet_len(frame) + header_len(is_v4);
+        let transport = || *umem.bytes(frame).first_chunk().unwrap_or(&[0; 8]);
+        self.sent.note(|| Flow::new(way.destination, protocol, transport()), is_v4, len, now);
     }
 
     /// Sends the IP payload that a frame holds in fragments.

@@ -4,6 +4,8 @@ use crate::app::{App, Echo, IcmpError, IcmpMessage, Payload};
 use crate::base::{DropReason, Frame, Instant, Umem, UnsentReason};
 use crate::network::icmp::{self, ErrorKind, Message, Problem, Quoted};
 use crate::network::ipv6::is_of_discovery;
+use crate::network::path_mtu;
+use crate::network::sent_lately::Flow;
 use crate::transport::tcp::path::PathError;
 use crate::wire::ip::IpAddress;
 use crate::wire::{icmpv4, icmpv6, ipv4, ipv6, ndp};
@@ -121,6 +123,7 @@ impl<A: App> Stack<A> {
         frame: &mut Frame,
         umem: &mut Umem,
     ) -> Outcome {
+        self.egress.note_sent(umem, frame, &way, protocol, now);
         if !self.egress.fits(umem.packet_len(frame), way.destination, now) {
             return Outcome::Cut(way, protocol, inbound.ethernet.tags.priority());
         }
@@ -154,8 +157,9 @@ impl<A: App> Stack<A> {
         umem: &mut Umem,
     ) -> Outcome {
         let mut useful = match (kind, quoted.protocol) {
-            (ErrorKind::TooLong(mtu), ipv4::UDP) => self.learn_path(now, mtu, quoted),
-            _ => path_error(kind).is_some_and(|error| self.tcp_error(error, quoted, umem)),
+            (_, ipv4::TCP) => path_error(kind).is_some_and(|error| self.tcp_error(error, quoted, umem)),
+            (ErrorKind::TooLong(mtu), _) => self.learn_path(now, mtu, quoted),
+            _ => false,
         };
         // Errors about what others sent are no business of an application's.
         if let Some(message) = told.and_then(|error| about_app(source, error, quoted))
@@ -163,9 +167,6 @@ impl<A: App> Stack<A> {
             && self.take_icmp(now, &message)
         {
             useful = true;
-            if let ErrorKind::TooLong(mtu) = kind {
-                self.egress.paths.learn(quoted.destination, mtu, now);
-            }
         }
         if useful { Outcome::Delivered } else { Outcome::Dropped(DropReason::IcmpIgnored) }
     }
@@ -177,17 +178,21 @@ impl<A: App> Stack<A> {
         taken
     }
 
-    /// Hears that a datagram was too long for its path, if it can have been one of ours: from our address, and a port that
-    /// datagrams of ours come from.
+    /// Hears that a packet was too long for its path, and believes it if it is about one that we sent.
+    ///
+    /// RFC 1191, section 8: a denial-of-service attack is a false message that indicates a PMTU much smaller than reality.
+    /// So it has to quote what was longer than is said to fit.
     fn learn_path(&mut self, now: Instant, mtu: u16, quoted: &Quoted) -> bool {
-        let [high, low, ..] = quoted.transport;
-        let is_ours = self.egress.addresses.is_ours(quoted.source)
-            && self.udp_ports.contains(u16::from_be_bytes([high, low]))
-            && self.egress.routes.next_hop(quoted.destination).is_some();
-        if is_ours {
-            self.egress.paths.learn(quoted.destination, mtu, now);
+        let Quoted { source, destination, len, protocol, transport } = *quoted;
+        let believed = path_mtu::believed(destination.is_v4(), mtu);
+        let is_proved = len > believed
+            && self.egress.addresses.is_ours(source)
+            && self.egress.sent.knows(&Flow::new(destination, protocol, transport), believed, now);
+        if is_proved {
+            self.egress.paths.learn(destination, mtu, now);
+            self.egress.hurry_upkeep();
         }
-        is_ours
+        is_proved
     }
 
     /// Which address of ours an answer comes from: the one that was asked, or any where that was a group.

@@ -248,6 +248,7 @@ impl<S> Turn<'_, S> {
         options: &SendOptions,
     ) -> Result<(), SendError> {
         let Self { now, egress, umem, out, .. } = self;
+        egress.note_sent(umem, &frame, way, protocol, *now);
         if written && !options.dont_fragment && !egress.fits(umem.packet_len(&frame), way.destination, *now) {
             egress.send_long(frame, way, (protocol, Priority::default()), *now, umem);
             return Ok(());

@@ -23,6 +23,8 @@ use super::{Inbound, Outcome, Stack};
 use crate::app::{Answer, App, Datagram};
 use crate::base::{Burst, Frame, Instant, Umem, UnsentReason};
 use crate::link::address::Addresses;
+use crate::network::path_mtu::least_believed;
+use crate::network::sent_lately::Flow;
 use crate::network::{ipv4, ipv6};
 use crate::transport::udp::{self, Checksum};
 use crate::wire::checksum::Sum;
@@ -32,6 +34,7 @@ use crate::wire::{icmpv4, icmpv6, ipv4 as ip4, ipv6 as ip6, udp as wire_udp};
 
 /// A version of IP, as far as its plain header goes. What is handed in is the header and what follows it.
 pub(super) trait Version {
+    const IS_V4: bool;
     const LEN: usize;
     const ICMP: u8;
     const ECHO_REQUEST: u8;
@@ -70,6 +73,7 @@ pub(super) trait Version {
 pub(super) struct V4;
 
 impl Version for V4 {
+    const IS_V4: bool = true;
     const LEN: usize = ip4::LEN;
     const ICMP: u8 = ip4::ICMP;
     const ECHO_REQUEST: u8 = icmpv4::ECHO_REQUEST;
@@ -130,6 +134,7 @@ impl Version for V4 {
 pub(super) struct V6;
 
 impl Version for V6 {
+    const IS_V4: bool = false;
     const LEN: usize = ip6::LEN;
     const ICMP: u8 = ip6::ICMPV6;
     const ECHO_REQUEST: u8 = icmpv6::ECHO_REQUEST;
@@ -221,6 +226,9 @@ impl<A: App> Stack<A> {
         match self.plain::<V>(now, plain, &mut frame, umem) {
             Some(Outcome::Answered) => {
                 self.egress.counters.delivered += 1;
+                if usize::from(frame.len()) > ethernet::LEN + usize::from(least_believed(V::IS_V4)) {
+                    self.note_answer::<V>(now, plain, &frame, umem);
+                }
                 self.egress.push(frame, umem, out);
             }
             Some(outcome) => self.conclude(now, outcome, frame, umem, out),
@@ -352,6 +360,18 @@ impl<A: App> Stack<A> {
     #[inline(always)]
     fn fits_everywhere<V: Version>(&self, plain: Plain) -> bool {
         V::LEN + usize::from(plain.payload_len) <= usize::from(self.egress.paths.least())
+    }
+
+    /// Takes note of an answer that a path could be too narrow for. A call of its own, for the sake of the short ones.
+    #[inline(never)]
+    fn note_answer<V: Version>(&mut self, now: Instant, plain: Plain, frame: &Frame, umem: &Umem) {
+        let Some(packet) = umem.bytes(frame).get(usize::from(plain.at)..) else { return };
+        if let Some((_, to)) = V::ends(packet)
+            && let Some(transport) = packet.get(V::LEN..).and_then(<[u8]>::first_chunk)
+        {
+            let flow = || Flow::new(to.into(), plain.protocol, *transport);
+            self.egress.sent.note(flow, V::IS_V4, packet.len(), now);
+        }
     }
 
     /// The MAC address that an answer goes to: the one that is known, or what is found out now; zero if neither.

@@ -4,6 +4,7 @@ mod autoconf;
 mod fragments;
 mod groups;
 mod jumbo;
+mod paths;
 mod ping;
 mod vlan;
 

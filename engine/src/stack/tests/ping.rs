@@ -275,26 +275,6 @@ fn errors_about_what_others_sent_and_about_tcp_are_not_told() {
 }
 
 #[test]
-fn who_hears_that_an_echo_request_was_too_long_sends_the_next_one_in_fragments() {
-    let gateways = vec![PEER.into()];
-    let config = StackConfig { gateways, ..config() };
-    let (mut host, sent) = pinged(&config, REMOTE, MAY_FRAGMENT, 1472);
-    assert_eq!((sent.len(), parse(&sent[0]).is_fragment()), (1, false));
-    let too_long = error(3, 4, 1400, OURS, wire::ipv4::ICMP, &[8, 0, 0, 0, 0x12, 0x34, 0, 7]);
-    // Nobody waited for that.
-    host.answers(&too_long);
-    host.stack.app_mut().takes = true;
-    for pieces in [1, 2] {
-        host.stack.app_mut().pings.push((REMOTE.into(), MAY_FRAGMENT, 1472));
-        assert_eq!(host.turn(&[]).len(), pieces);
-        host.answers(&too_long);
-    }
-    // Who wants to find out what the path takes still can.
-    host.stack.app_mut().pings.push((REMOTE.into(), DONT_FRAGMENT, 1472));
-    assert_eq!(host.turn(&[])[0].1.len(), ethernet::LEN + 1500);
-}
-
-#[test]
 fn a_neighbor_that_is_not_there_is_told_by_ourselves() {
     let app = Pinger {
         pings: vec![(PEER.into(), DONT_FRAGMENT, 0)],

@@ -1,0 +1,138 @@
+//! What routers say of packets that are too long: believed with proof alone.
+
+use std::net::IpAddr;
+
+use super::*;
+use crate::app::{Echo as Number, SendOptions};
+
+const MAY_FRAGMENT: SendOptions = SendOptions { source: None, hop_limit: None, dscp: 0, ecn: 0, dont_fragment: false };
+const DONT_FRAGMENT: SendOptions = SendOptions { dont_fragment: true, ..MAY_FRAGMENT };
+
+/// A host behind a router that leads to everybody.
+fn routed() -> StackConfig {
+    StackConfig { gateways: vec![PEER.into(), PEER_6.into()], ..dual_stack() }
+}
+
+/// What a router says of a packet in a frame of ours: that the next link takes no more than `mtu` bytes.
+fn too_long(frame: &[u8], mtu: u16) -> Vec<u8> {
+    let packet = &frame[ethernet::LEN..];
+    if packet[0] >> 4 == 4 {
+        let mut header = [0; icmpv4::LEN];
+        let quoted = &packet[..28];
+        icmpv4::write_error(&mut header, 3, 4, mtu.into(), quoted);
+        return ipv4(PEER, wire::ipv4::ICMP, &[&header[..], quoted].concat());
+    }
+    let mut header = [0; icmpv6::LEN];
+    let quoted = &packet[..packet.len().min(1232)];
+    icmpv6::write_error(&mut header, 2, 0, mtu.into(), quoted, PEER_6, OURS_6);
+    ipv6(PEER_6, wire::ipv6::ICMPV6, &[&header[..], quoted].concat())
+}
+
+/// Requests from somebody behind the router, by either version of IP, and by UDP and ICMP: each with so many bytes.
+fn requests(len: usize) -> [Vec<u8>; 4] {
+    let remote_6 = "2001:db8::1".parse().unwrap();
+    let text = vec![7; len];
+    [
+        udp(REMOTE, 4000, 7, &text),
+        udp6(remote_6, 4000, 7, &text),
+        ipv4(REMOTE, wire::ipv4::ICMP, &echo_request(0, &text)),
+        ipv6(remote_6, wire::ipv6::ICMPV6, &echo_request_6(remote_6, &text)),
+    ]
+}
+
+#[test]
+fn who_sees_a_long_answer_can_say_that_it_was_too_long() {
+    for request in requests(1400) {
+        let mut host = Host::new(&routed(), Echo);
+        let answers = host.answers(&request);
+        assert_eq!(answers.len(), 1);
+        host.answers(&too_long(&answers[0], 1300));
+        assert_eq!(host.stack.counters().drops.iter().sum::<u64>(), 0, "it is of use");
+        let pieces = host.answers(&request);
+        assert_eq!(pieces.len(), 2);
+        assert!(pieces.iter().all(|piece| piece.len() <= ethernet::LEN + 1300));
+        // By the long way it is remembered as well, and the path gets narrower still.
+        host.answers(&too_long(&pieces[0], 1290));
+        assert_eq!(host.stack.counters().drops.iter().sum::<u64>(), 0);
+        assert!(host.answers(&request).iter().all(|piece| piece.len() <= ethernet::LEN + 1290));
+    }
+}
+
+#[test]
+fn nobody_is_believed_about_what_was_not_sent() {
+    for (at, request) in requests(1400).into_iter().enumerate() {
+        let is_v4 = at % 2 == 0;
+        let transport = ethernet::LEN + if is_v4 { wire::ipv4::LEN } else { wire::ipv6::LEN };
+        let destination = ethernet::LEN + if is_v4 { 19 } else { 39 };
+        let mut host = Host::new(&routed(), Echo);
+        let long = host.answers(&request).remove(0);
+        let short = host.answers(&requests(500)[at]).remove(0);
+        // A port or number, the length that is quoted, and who it was to.
+        let changed = |at: usize, value: u8| {
+            let mut frame = long.clone();
+            frame[at] ^= value;
+            frame
+        };
+        let number_at = transport + if at < 2 { 3 } else { 7 };
+        let shorter = changed(ethernet::LEN + if is_v4 { 2 } else { 4 }, 4);
+        for forged in [changed(number_at, 1), changed(destination, 1), shorter, short] {
+            host.answers(&too_long(&forged, 1300));
+        }
+        // It would have fitted, and a link that takes more is none that it did not fit through.
+        host.answers(&too_long(&long, 1450));
+        assert_eq!(host.dropped(DropReason::IcmpIgnored), 5);
+        host.now += Duration::from_secs(11);
+        host.answers(&too_long(&long, 1300));
+        assert_eq!(host.dropped(DropReason::IcmpIgnored), 6, "that was long ago");
+        assert_eq!(host.stack.egress.paths.least(), 1500);
+        assert_eq!(host.answers(&request).len(), 1);
+    }
+}
+
+#[test]
+fn packets_take_the_short_way_again_when_routers_are_believed_no_more() {
+    let mut host = Host::new(&routed(), Echo);
+    let request = requests(1400)[0].clone();
+    let answer = host.answers(&request).remove(0);
+    host.answers(&too_long(&answer, 600));
+    assert_eq!((host.stack.egress.paths.least(), host.answers(&request).len()), (600, 3));
+    host.now += Duration::from_secs(599);
+    host.turn(&[]);
+    assert_eq!((host.stack.egress.paths.least(), host.answers(&request).len()), (600, 3));
+    host.now += Duration::from_secs(1);
+    host.turn(&[]);
+    assert_eq!((host.stack.egress.paths.least(), host.answers(&request).len()), (1500, 1));
+}
+
+/// Sends one echo request of so many bytes, as often as it is told to.
+struct Prober {
+    pings: Vec<(IpAddr, SendOptions)>,
+}
+
+impl App for Prober {
+    type Session = ();
+
+    fn datagram(&mut self, _now: Instant, _datagram: &mut Datagram<'_>) -> Answer {
+        Answer::None
+    }
+
+    fn poll(&mut self, _now: Instant, outbox: &mut impl Outbox) {
+        for (to, options) in self.pings.drain(..) {
+            let number = Number { identifier: 0x1234, sequence: 7 };
+            outbox.ping(to, number, options, 1472, |_, room| room.fill(1)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_echo_request_that_was_too_long_is_sent_in_fragments_the_next_time() {
+    let mut host = Host::new(&routed(), Prober { pings: vec![(REMOTE.into(), MAY_FRAGMENT)] });
+    let sent = host.turn(&[]);
+    assert_eq!((sent.len(), parse(&sent[0].1).is_fragment()), (1, false));
+    host.answers(&too_long(&sent[0].1, 1400));
+    host.stack.app_mut().pings.push((REMOTE.into(), MAY_FRAGMENT));
+    assert_eq!(host.turn(&[]).len(), 2);
+    // Who wants to find out what the path takes still can.
+    host.stack.app_mut().pings.push((REMOTE.into(), DONT_FRAGMENT));
+    assert_eq!(host.turn(&[])[0].1.len(), ethernet::LEN + 1500);
+}
