@@ -59,6 +59,7 @@ use crate::wire::ndp::RouterAdvertisement;
 use autoconf::Configured;
 use egress::{Egress, Way};
 use hop_limits::HopLimits;
+pub use icmp::NetworkError;
 use outbox::Turn;
 use ways::Ways;
 
@@ -137,6 +138,9 @@ pub enum Event {
     Router(Ipv6Addr, RouterAdvertisement),
     /// An address is gained or lost by what routers told.
     Address(IpAddress, AddressNews),
+    /// Somebody says something about a packet that was not sent here: another worker of the same addresses may have sent
+    /// it.
+    NetworkError(NetworkError),
 }
 
 /// What becomes of an address while the stack runs.
@@ -153,9 +157,11 @@ pub enum AddressNews {
 }
 
 /// Events kept until they are taken out: more would be news about the same few things.
-const EVENTS: usize = 32;
-/// How many of them may be about neighbors, of which anybody on the link can make any number.
-const NEIGHBOR_EVENTS: usize = EVENTS - 8;
+const EVENTS: usize = 40;
+/// How many there may be when one comes that anybody can make any number of: the rest is for what happens seldom.
+const GOSSIP_EVENTS: usize = EVENTS - 8;
+/// The same where it is about neighbors: these leave room for what is said of paths.
+const NEIGHBOR_EVENTS: usize = GOSSIP_EVENTS - 8;
 
 /// A host on one interface, with an application on it.
 #[derive(Debug)]
@@ -387,7 +393,11 @@ impl<A: App> Stack<A> {
         let addresses = self.egress.addresses.next_deadline();
         let members = self.egress.members.next_deadline();
         let paths = self.egress.paths.next_end();
-        [addresses, members, fragments, autoconf, paths].into_iter().flatten().min().unwrap_or(Instant::from_ns(u64::MAX))
+        [addresses, members, fragments, autoconf, paths]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(Instant::from_ns(u64::MAX))
     }
 
     /// When the stack has something to do next, if no frame comes before.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::app::App;
 use crate::base::{Burst, Instant, Umem, UnsentReason};
 use crate::device::Device;
-use crate::stack::Stack;
+use crate::stack::{NetworkError, Stack};
 
 /// Time after which frames that the device does not take are given up. A healthy NIC empties its ring in
 /// well under a millisecond (8,192 frames at 10 Gb/s: 7 ms of the longest ones); a virtual machine may be
@@ -168,6 +168,11 @@ impl<D: Device, A: App> Worker<D, A> {
     /// Sends no IP packet that is longer than `mtu` bytes from now on.
     pub fn set_mtu(&mut self, mtu: u16) {
         self.stack.set_mtu(mtu, &mut self.umem);
+    }
+
+    /// Hears of an ICMP error that came to another worker of the same addresses.
+    pub fn hear_network_error(&mut self, now: Instant, error: &NetworkError) {
+        self.stack.hear_network_error(now, error, &mut self.umem);
     }
 
     /// The device.

@@ -17,7 +17,7 @@ use crate::base::{DropReason, Instant};
 use crate::counters::StackCounters;
 use crate::device::{Device, DeviceCounters};
 use crate::network::route::Routes;
-use crate::stack::{AddressNews, Event};
+use crate::stack::{AddressNews, Event, NetworkError};
 use crate::steer::{HEARD_MAX, HeardReader, HeartbeatWriter, SteerError};
 use crate::transport::tcp::{self, Tcp};
 use crate::wire::ethernet::Mac;
@@ -51,6 +51,8 @@ pub(super) enum News {
     Router(Ipv6Addr, Box<RouterAdvertisement>),
     /// An address is gained or lost.
     Address(IpAddress, AddressNews),
+    /// Somebody says something about a packet that another worker than this may have sent.
+    NetworkError(NetworkError),
     /// The neighbors have to be told anew where our addresses are.
     Announce,
     /// The interface has another MTU, bytes.
@@ -61,7 +63,7 @@ pub(super) enum News {
     Routes(Box<Routes>),
 }
 
-/// News that fit into a mailbox at most; more are about the same few neighbors.
+/// News that fit into a mailbox at most; more are about the same few neighbors and paths.
 pub(super) const MAILBOX: usize = 256;
 /// Places of a mailbox that are not for gossip.
 const RESERVED: usize = 64;
@@ -158,7 +160,8 @@ impl Common {
     /// Gives all workers but one news that they can do without.
     pub(super) fn gossip(&self, but: Option<usize>, news: News) {
         for (index, mailbox) in self.mailboxes.iter().enumerate() {
-            // One that has so much of it is told no more: the neighbor is asked again.
+            // One that has so much of it is told no more: the neighbor is asked again, and the packet that was too long is
+            // followed by another.
             if but != Some(index) && mailbox.len() < mailbox.capacity() - RESERVED {
                 let _ = mailbox.push(news.clone());
             }
@@ -276,6 +279,7 @@ impl Housekeeping {
                     worker.stack_mut().settle_addresses();
                     self.send(Word::Ready(self.index));
                 }
+                News::NetworkError(error) => worker.hear_network_error(now, &error),
                 News::Announce => worker.stack_mut().announce_addresses(now),
                 News::Mtu(mtu) => worker.set_mtu(mtu),
                 News::Mac(mac) => worker.stack_mut().set_mac(mac),
@@ -323,6 +327,7 @@ impl Housekeeping {
                 Event::Neighbor { address, mac, solicited } => {
                     self.common.gossip(Some(self.index), News::Neighbor { address, mac, solicited });
                 }
+                Event::NetworkError(error) => self.common.gossip(Some(self.index), News::NetworkError(error)),
             }
         }
     }

@@ -12,7 +12,25 @@ use crate::wire::{icmpv4, icmpv6, ipv4, ipv6, ndp};
 
 use super::egress::Way;
 use super::ingress::payload;
-use super::{Inbound, Outcome, Stack};
+use super::{Event, GOSSIP_EVENTS, Inbound, Outcome, Stack};
+
+/// Errors that wait to be told to other workers, at most; those that only applications may want, half as many. A worker
+/// takes them out about every 10 ms, so that it has the others look at no more than some hundred a second, however many
+/// come in.
+const ERROR_EVENTS: usize = 8;
+
+/// What somebody says about a packet of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetworkError {
+    /// Who says it.
+    pub source: IpAddress,
+    /// What is wrong, in the words for transports.
+    pub kind: ErrorKind,
+    /// The same in those for applications, if they have to know.
+    pub told: Option<IcmpError>,
+    /// The packet.
+    pub quoted: Quoted,
+}
 
 impl<A: App> Stack<A> {
     pub(super) fn icmpv4(&mut self, now: Instant, inbound: &Inbound, frame: &mut Frame, umem: &mut Umem) -> Outcome {
@@ -32,8 +50,8 @@ impl<A: App> Stack<A> {
                 self.echo_reply(now, inbound, Echo { identifier, sequence }, payload)
             }
             Ok(Message::Error(kind, quoted)) => {
-                let told = error_v4(&packet);
-                self.network_error(now, inbound.source, (kind, told), &quoted, umem)
+                let error = NetworkError { source: inbound.source, kind, told: error_v4(&packet), quoted };
+                self.network_error(now, error, umem)
             }
             Err(reason) => Outcome::Dropped(reason),
         }
@@ -72,8 +90,8 @@ impl<A: App> Stack<A> {
                 self.echo_reply(now, inbound, Echo { identifier, sequence }, payload)
             }
             Ok(Message::Error(kind, quoted)) => {
-                let told = error_v6(&packet);
-                self.network_error(now, inbound.source, (kind, told), &quoted, umem)
+                let error = NetworkError { source: inbound.source, kind, told: error_v6(&packet), quoted };
+                self.network_error(now, error, umem)
             }
             Err(reason) => Outcome::Dropped(reason),
         }
@@ -147,28 +165,55 @@ impl<A: App> Stack<A> {
         }
     }
 
-    /// Hears what `source` says about a packet: in the words for transports, and in those for applications.
-    fn network_error(
-        &mut self,
-        now: Instant,
-        source: IpAddress,
-        (kind, told): (ErrorKind, Option<IcmpError>),
-        quoted: &Quoted,
-        umem: &mut Umem,
-    ) -> Outcome {
-        let mut useful = match (kind, quoted.protocol) {
-            (_, ipv4::TCP) => path_error(kind).is_some_and(|error| self.tcp_error(error, quoted, umem)),
+    /// Hears what somebody says about a packet, and has others hear it if it is of no use here.
+    fn network_error(&mut self, now: Instant, error: NetworkError, umem: &mut Umem) -> Outcome {
+        if self.take_error(now, &error, umem) {
+            return Outcome::Delivered;
+        }
+        self.pass_on(error);
+        Outcome::Dropped(DropReason::IcmpIgnored)
+    }
+
+    /// Hears of an error that came to another worker of the same addresses. It is told to nobody else, so that it goes no
+    /// further than once round.
+    pub fn hear_network_error(&mut self, now: Instant, error: &NetworkError, umem: &mut Umem) {
+        self.take_error(now, error, umem);
+    }
+
+    /// Whether an error is of use: to a connection, to the estimate of a path, or to the application.
+    fn take_error(&mut self, now: Instant, error: &NetworkError, umem: &mut Umem) -> bool {
+        let NetworkError { source, kind, told, quoted } = error;
+        let mut useful = match (*kind, quoted.protocol) {
+            (kind, ipv4::TCP) => path_error(kind).is_some_and(|error| self.tcp_error(error, quoted, umem)),
             (ErrorKind::TooLong(mtu), _) => self.learn_path(now, mtu, quoted),
             _ => false,
         };
         // Errors about what others sent are no business of an application's.
-        if let Some(message) = told.and_then(|error| about_app(source, error, quoted))
+        if let Some(message) = told.and_then(|error| about_app(*source, error, quoted))
             && self.egress.addresses.is_ours(quoted.source)
             && self.take_icmp(now, &message)
         {
             useful = true;
         }
-        if useful { Outcome::Delivered } else { Outcome::Dropped(DropReason::IcmpIgnored) }
+        useful
+    }
+
+    /// Has the other workers hear of an error that may be about a packet of theirs: a NIC chooses the queue of an error by
+    /// the addresses of its own header, and not by those of the flow that it is about.
+    fn pass_on(&mut self, error: NetworkError) {
+        let Quoted { source, protocol, .. } = error.quoted;
+        let is_known = matches!(protocol, ipv4::TCP | ipv4::UDP | ipv4::ICMP | ipv6::ICMPV6);
+        let changes_path = protocol == ipv4::TCP || matches!(error.kind, ErrorKind::TooLong(_));
+        let most = if changes_path { ERROR_EVENTS } else { ERROR_EVENTS / 2 };
+        let waiting = self.events.iter().filter(|event| matches!(event, Event::NetworkError(_))).count();
+        if is_known
+            && error.kind != ErrorKind::SourceQuench
+            && waiting < most
+            && self.events.len() < GOSSIP_EVENTS
+            && self.egress.addresses.is_ours(source)
+        {
+            self.tell(Event::NetworkError(error));
+        }
     }
 
     /// Shows the application a message. Whether it waited for that.

@@ -287,7 +287,11 @@ impl<D: Virtual, A: App> Host<D, A> {
                 Event::Ready => self.ready = true,
                 Event::Duplicate(..) => self.duplicate = true,
                 Event::Contested(..) => self.contested += 1,
-                Event::Neighbor { .. } | Event::Query(..) | Event::Router(..) | Event::Address(..) => {}
+                Event::Neighbor { .. }
+                | Event::Query(..)
+                | Event::Router(..)
+                | Event::Address(..)
+                | Event::NetworkError(_) => {}
             }
             let is_conflict = matches!(event, Event::Duplicate(..) | Event::Contested(..));
             assert!(!is_conflict || self.claims_heard > 0, "{}: {event:?}, but nobody claimed it", self.name);

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::app::{Echo as Number, SendOptions};
+use crate::app::{Closed, ConnectionId, Echo as Number, SendOptions};
 
 const MAY_FRAGMENT: SendOptions = SendOptions { source: None, hop_limit: None, dscp: 0, ecn: 0, dont_fragment: false };
 const DONT_FRAGMENT: SendOptions = SendOptions { dont_fragment: true, ..MAY_FRAGMENT };
@@ -135,4 +135,111 @@ fn an_echo_request_that_was_too_long_is_sent_in_fragments_the_next_time() {
     // Who wants to find out what the path takes still can.
     host.stack.app_mut().pings.push((REMOTE.into(), DONT_FRAGMENT));
     assert_eq!(host.turn(&[])[0].1.len(), ethernet::LEN + 1500);
+}
+
+/// The events that are about errors, and what they say.
+fn errors(host: &mut Host<impl App>) -> Vec<NetworkError> {
+    let events = std::iter::from_fn(|| host.stack.next_event());
+    events.filter_map(|event| if let Event::NetworkError(error) = event { Some(error) } else { None }).collect()
+}
+
+#[test]
+fn an_error_that_comes_to_another_worker_is_of_use_to_the_one_that_sent_the_packet() {
+    for request in requests(1400) {
+        let [mut sender, mut other] = [0, 1].map(|_| Host::new(&routed(), Echo));
+        let answer = sender.answers(&request).remove(0);
+        other.answers(&too_long(&answer, 1300));
+        assert_eq!(other.dropped(DropReason::IcmpIgnored), 1);
+        let [error] = errors(&mut other)[..] else { panic!("it is passed on") };
+        sender.stack.hear_network_error(sender.now, &error, &mut sender.umem);
+        assert_eq!((sender.answers(&request).len(), errors(&mut sender)), (2, vec![]));
+        // A third one cannot use it, and says nothing of it either.
+        let mut third = Host::new(&routed(), Echo);
+        third.stack.hear_network_error(third.now, &error, &mut third.umem);
+        assert_eq!((third.answers(&request).len(), errors(&mut third)), (1, vec![]));
+    }
+}
+
+#[test]
+fn only_some_errors_are_passed_on_at_a_time_and_none_about_what_others_sent() {
+    let mut host = Host::new(&routed(), Echo);
+    let answer = Host::new(&routed(), Echo).answers(&requests(1400)[0]).remove(0);
+    let mut foreign = answer.clone();
+    foreign[ethernet::LEN + 15] = 99;
+    let port = super::ping::error(3, 3, 0, OURS, wire::ipv4::UDP, &[0, 7, 0x9c, 0x40, 0, 0, 0, 0]);
+    let quench = super::ping::error(4, 0, 0, OURS, wire::ipv4::UDP, &[0, 7, 0x9c, 0x40, 0, 0, 0, 0]);
+    for _ in 0..100 {
+        for frame in [&too_long(&foreign, 1300), &quench, &port] {
+            host.answers(frame);
+        }
+    }
+    let passed = errors(&mut host);
+    assert_eq!((passed.len(), passed[0].kind), (4, crate::network::icmp::ErrorKind::Refused));
+    for _ in 0..100 {
+        host.answers(&port);
+        host.answers(&too_long(&answer, 1300));
+    }
+    assert_eq!(errors(&mut host).len(), 8, "those that change a path have places of their own");
+    for _ in 0..100 {
+        host.answers(&too_long(&answer, 1300));
+        host.answers(&arp(wire::arp::Operation::Reply, PEER, OURS));
+    }
+    host.answers(&arp(wire::arp::Operation::Reply, OURS, OURS));
+    let events: Vec<_> = std::iter::from_fn(|| host.stack.next_event()).collect();
+    assert!(events.contains(&Event::Contested(OURS.into(), PEER_MAC)), "{events:?}");
+}
+
+/// Opens a connection, and remembers how it ended.
+#[derive(Default)]
+struct Dialer {
+    is_called: bool,
+    closed: Option<Closed>,
+}
+
+impl App for Dialer {
+    type Session = ();
+
+    fn datagram(&mut self, _now: Instant, _datagram: &mut Datagram<'_>) -> Answer {
+        Answer::None
+    }
+
+    fn closed(&mut self, _now: Instant, (): &mut (), _id: ConnectionId, reason: Closed) {
+        self.closed = Some(reason);
+    }
+
+    fn poll(&mut self, _now: Instant, outbox: &mut impl Outbox) {
+        if !std::mem::replace(&mut self.is_called, true) {
+            outbox.connect((REMOTE, 80).into()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_connection_is_given_up_when_another_worker_hears_that_nobody_listens() {
+    let tcp = TcpConfig { chunks: 32, connections: 4, backlog: 4, time_wait: 4, ..TcpConfig::default() };
+    let config = StackConfig { tcp: Some(tcp), ..routed() };
+    let [mut caller, mut other] =
+        [Dialer::default(), Dialer { is_called: true, ..Dialer::default() }].map(|app| Host::new(&config, app));
+    let syn = caller.stack_turn();
+    let transport: [u8; 8] = parse(&syn).payload()[..8].try_into().unwrap();
+    other.answers(&super::ping::error(3, 3, 0, OURS, wire::ipv4::TCP, &transport));
+    let [error] = errors(&mut other)[..] else { panic!("it is passed on") };
+    caller.stack.hear_network_error(caller.now, &error, &mut caller.umem);
+    let (mut received, mut out) = (Burst::new(), Burst::new());
+    caller.stack.receive(caller.now, &mut received, &mut caller.umem, &mut out);
+    caller.stack.transmit(caller.now, &mut caller.umem, &mut out);
+    assert_eq!((caller.stack.app().closed, out.len()), (Some(Closed::Unreachable), 0));
+}
+
+impl Host<Dialer> {
+    /// The one frame of a turn. TCP keeps its segments, so that more is on queues than waits for neighbors.
+    fn stack_turn(&mut self) -> Vec<u8> {
+        let mut out = Burst::new();
+        self.stack.transmit(self.now, &mut self.umem, &mut out);
+        let frames: Vec<_> = out.drain().collect();
+        let [frame] = &frames[..] else { panic!("{} frames", frames.len()) };
+        let bytes = self.umem.bytes(frame).to_vec();
+        frames.into_iter().for_each(|frame| self.umem.free(frame));
+        bytes
+    }
 }

@@ -81,7 +81,7 @@ fn speaker() -> Pinger {
 }
 
 /// An ICMP error about a packet that carried `transport`.
-fn error(kind: u8, code: u8, parameter: u32, source: Ipv4Addr, protocol: u8, transport: &[u8]) -> Vec<u8> {
+pub(super) fn error(kind: u8, code: u8, parameter: u32, source: Ipv4Addr, protocol: u8, transport: &[u8]) -> Vec<u8> {
     let mut quoted = vec![0; wire::ipv4::LEN];
     let payload_len = transport.len() as u16;
     wire::ipv4::Header { traffic_class: 0, payload_len, ttl: 1, protocol, source, destination: REMOTE }
