@@ -251,7 +251,8 @@ impl<A: App> Stack<A> {
     #[must_use]
     pub fn new(config: &StackConfig, app: A, now: Instant) -> Self {
         let addresses = Addresses::new(&config.addresses, config.probing, now);
-        Self {
+        let routes = Routes::new(addresses.prefixes(), &config.gateways).with(config.routes.clone());
+        let mut stack = Self {
             app,
             mac: config.mac,
             plain_link: PlainLink::new(config.mac, config.vlan),
@@ -277,7 +278,7 @@ impl<A: App> Stack<A> {
                 sent: SentLately::new(config.secret),
                 identifications: Identifications::new(config.secret),
                 outgoing: FrameQueue::default(),
-                routes: Routes::new(addresses.prefixes(), &config.gateways).with(config.routes.clone()),
+                routes: Routes::new([], &[]),
                 addresses,
                 prefer_temporary: config.autoconf.is_some_and(|autoconf| autoconf.slaac == Slaac::Temporary),
                 neighbors: Neighbors::new(&config.neighbors, config.secret),
@@ -294,7 +295,9 @@ impl<A: App> Stack<A> {
             },
             events: ArrayVec::new(),
             ready: false,
-        }
+        };
+        stack.take_routes(routes);
+        stack
     }
 
     /// Digests as many received frames as `out` has room for answers; the others stay in `received`.
@@ -467,6 +470,13 @@ impl<A: App> Stack<A> {
             Some(configured) => configured.set_routes(routes),
             None => routes,
         };
+        self.take_routes(routes);
+    }
+
+    fn take_routes(&mut self, routes: Routes) {
+        if let Some(tcp) = &mut self.tcp {
+            tcp.set_routes(&routes);
+        }
         self.egress.set_routes(routes);
     }
 

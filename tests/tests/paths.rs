@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
-use barewire_tests::lab::Lab;
+use barewire_tests::lab::{Lab, PATIENCE};
 use barewire_tests::netns::{Namespace, Veth, run};
 
 /// A host behind the lab's peer, which is its router.
@@ -81,4 +81,38 @@ fn an_error_on_one_queue_is_of_use_to_the_flows_of_the_other() {
         let counted = ["datagrams_fragmented_total", "drops_total"].map(|name| metrics.sum(name, &[queue]));
         assert!(counted.iter().all(|&count| count > 0), "{queue}: errors of the other: {counted:?}");
     }
+}
+
+#[test]
+fn the_mtu_of_a_route_is_kept_to() {
+    let behind = Behind::new(1, 1500);
+    behind.lab.veth.near.ip(&["route", "add", "10.1.0.0/24", "via", &Lab::PEER.to_string(), "mtu", "1000"]);
+    let engine = behind.lab.start(&["--routes", "kernel"]);
+    let socket = behind.client.enter(|| UdpSocket::bind((Behind::CLIENT, 0)).unwrap());
+    behind.client.enter(|| socket.connect((Lab::ENGINE, 7)).unwrap());
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (request, mut received) = ([7; 1400], [0; 2000]);
+    socket.send(&request).unwrap();
+    assert_eq!(socket.recv(&mut received).unwrap(), request.len());
+    assert_eq!(received[..request.len()], request);
+    // Who is on the link is told nothing of that.
+    let near = behind.lab.client();
+    near.send(&request).unwrap();
+    assert_eq!(near.recv(&mut received).unwrap(), request.len());
+    let metrics = engine.metrics_when("both are counted", |m| m.sum("udp_delivered_total", &[]) == 2);
+    assert_eq!(metrics.sum("datagrams_fragmented_total", &[]), 1);
+}
+
+/// The router says that there is no way: whoever waits in vain is told so, and not that nobody answered.
+#[test]
+fn who_cannot_be_reached_is_said_to_be_unreachable() {
+    let behind = Behind::new(1, 1500);
+    behind.lab.veth.far.ip(&["route", "add", "unreachable", "10.9.0.0/24"]);
+    let gateway = Lab::PEER.to_string();
+    let always = ["--interface", Veth::NEAR, "--address", Lab::ADDRESS, "--gateway", &gateway, "--timeout", "2"];
+    let connect = |peer| behind.lab.refused_command(Lab::command(&[&["connect", peer], &always[..]].concat()));
+    let refused = connect("10.9.0.1:7");
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    assert!(refused.stderr.contains("the network says that this cannot be reached"), "{}", refused.stderr);
+    assert!(refused.took >= Duration::from_secs(2), "it may have had another way soon");
 }

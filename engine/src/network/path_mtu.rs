@@ -57,6 +57,8 @@ pub struct PathMtus {
     link: u16,
     /// The least of all, the link's included.
     least: u16,
+    /// The least that a route says.
+    of_routes: u16,
     /// When the first of the entries is believed no more, if any is.
     next_end: Option<Instant>,
     key: [u64; 2],
@@ -66,7 +68,14 @@ impl PathMtus {
     /// No path is known to take less than `link` bytes. `key` keys the hash: it should be unpredictable.
     #[must_use]
     pub fn new(link: u16, key: [u64; 2]) -> Self {
-        Self { entries: vec![EMPTY; ENTRIES].into_boxed_slice(), link, least: link, next_end: None, key }
+        Self {
+            entries: vec![EMPTY; ENTRIES].into_boxed_slice(),
+            link,
+            least: link,
+            of_routes: u16::MAX,
+            next_end: None,
+            key,
+        }
     }
 
     /// Bytes that every path takes: a datagram that is no longer needs no look into the table.
@@ -82,7 +91,7 @@ impl PathMtus {
         self.link
     }
 
-    /// Bytes that the path to a destination takes, as far as is known.
+    /// Bytes that the path to a destination takes, as far as routers have said.
     #[must_use]
     pub fn to(&self, destination: IpAddress, now: Instant) -> u16 {
         if self.least == self.link {
@@ -134,9 +143,15 @@ impl PathMtus {
         self.recompute();
     }
 
+    /// Takes note of the least MTU that a route has, if any has one.
+    pub fn set_least_of_routes(&mut self, mtu: Option<u16>) {
+        self.of_routes = mtu.unwrap_or(u16::MAX);
+        self.recompute();
+    }
+
     fn recompute(&mut self) {
         let known = self.entries.iter().filter(|entry| entry.mtu < self.link);
-        self.least = known.clone().map(|entry| entry.mtu).min().unwrap_or(self.link);
+        self.least = known.clone().map(|entry| entry.mtu).min().unwrap_or(self.link).min(self.of_routes);
         self.next_end = known.map(|entry| entry.until).min();
     }
 

@@ -41,17 +41,6 @@ pub struct Route {
     pub mtu: Option<u16>,
 }
 
-/// Where a datagram goes next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hop {
-    /// The neighbor to send it to.
-    pub next_hop: IpAddress,
-    /// The address of ours to send from, if the route names one.
-    pub source: Option<IpAddress>,
-    /// Longest IP packet that fits through, bytes, if the route says so.
-    pub mtu: Option<u16>,
-}
-
 /// The ways out of one interface.
 #[derive(Clone, Debug)]
 pub struct Routes {
@@ -144,14 +133,6 @@ impl Routes {
         self.lookup(destination).map(|route| route.gateway.unwrap_or(destination))
     }
 
-    /// Where a datagram for `destination` goes next, and how.
-    #[inline]
-    #[must_use]
-    pub fn hop(&self, destination: IpAddress) -> Option<Hop> {
-        let &Route { gateway, source, mtu, .. } = self.lookup(destination)?;
-        Some(Hop { next_hop: gateway.unwrap_or(destination), source, mtu })
-    }
-
     /// Whether an address is on the link.
     #[inline]
     #[must_use]
@@ -169,6 +150,12 @@ impl Routes {
             Some(pieces) => self.entries.get(pieces.find(bits)? as usize),
         };
         entry?.route.as_ref()
+    }
+
+    /// The least MTU that a route has, if any has one.
+    #[must_use]
+    pub fn least_mtu(&self) -> Option<u16> {
+        self.iter().filter_map(|route| route.mtu).min()
     }
 
     /// All routes, those with the longest prefixes first.
@@ -318,10 +305,13 @@ mod tests {
     }
 
     #[test]
-    fn a_hop_says_what_its_route_says() {
-        let route = Route { source: Some(ip("10.0.0.3")), mtu: Some(1400), ..via("192.0.2.0/24", "10.0.0.1") };
-        let hop = Hop { next_hop: ip("10.0.0.1"), source: Some(ip("10.0.0.3")), mtu: Some(1400) };
-        assert_eq!(dual().with(vec![route]).hop(ip("192.0.2.7")), Some(hop));
+    fn a_destination_has_the_mtu_of_its_route_alone() {
+        let narrow = Route { mtu: Some(1400), ..via("192.0.2.0/24", "10.0.0.1") };
+        let narrower = Route { mtu: Some(1300), ..via("192.0.2.128/25", "10.0.0.1") };
+        let routes = dual().with(vec![narrow, narrower]);
+        let mtu = |to: &str| routes.lookup(ip(to)).and_then(|route| route.mtu);
+        assert_eq!(["192.0.2.7", "192.0.2.200", "10.0.0.9"].map(mtu), [Some(1400), Some(1300), None]);
+        assert_eq!((routes.least_mtu(), dual().least_mtu()), (Some(1300), None));
     }
 
     #[test]

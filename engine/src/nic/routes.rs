@@ -69,7 +69,7 @@ pub(super) fn route(message: &RouteMessage, index: u32) -> Option<Route> {
             RouteAttribute::Destination(address) => destination = Some(ip(address)?),
             RouteAttribute::Priority(priority) => metric = *priority,
             RouteAttribute::PrefSource(address) => source = ip(address).map(IpAddress::from),
-            RouteAttribute::Metrics(metrics) => mtu = mtu_of(metrics),
+            RouteAttribute::Metrics(metrics) => mtu = mtu_of(metrics, message.header.address_family),
             _ => {}
         }
     }
@@ -119,10 +119,16 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
     }
 }
 
-fn mtu_of(metrics: &[RouteMetric]) -> Option<u16> {
+/// RFC 791, section 3.2: every internet module must be able to forward a datagram of 68 octets. RFC 8200, section 5: IPv6
+/// requires that every link in the Internet have an MTU of 1280 octets or greater.
+const fn least_mtu(family: AddressFamily) -> u16 {
+    if matches!(family, AddressFamily::Inet6) { 1280 } else { 68 }
+}
+
+fn mtu_of(metrics: &[RouteMetric], family: AddressFamily) -> Option<u16> {
     let mtu = metrics.iter().find_map(|metric| if let RouteMetric::Mtu(mtu) = metric { Some(*mtu) } else { None });
     // A larger one limits nothing.
-    mtu.and_then(|mtu| u16::try_from(mtu).ok())
+    mtu.and_then(|mtu| u16::try_from(mtu).ok()).map(|mtu| mtu.max(least_mtu(family)))
 }
 
 #[cfg(test)]
@@ -170,6 +176,8 @@ mod tests {
         );
         let mtu = RouteAttribute::Metrics(vec![RouteMetric::Advmss(1), RouteMetric::Mtu(1400)]);
         assert_eq!(with(mtu), Some(Route { mtu: Some(1400), ..connected }));
+        let tiny = RouteAttribute::Metrics(vec![RouteMetric::Mtu(1)]);
+        assert_eq!(with(tiny), Some(Route { mtu: Some(68), ..connected }));
         let default = [RouteAttribute::Gateway(v4("10.0.0.1")), RouteAttribute::Oif(OURS)];
         assert_eq!(route(&message(0, default.into()), OURS), Some(Route::default_via(gateway)));
     }

@@ -106,7 +106,7 @@ impl<A: App> Stack<A> {
     pub fn settle_routes(&mut self) {
         if let Some(configured) = self.autoconf.as_mut().filter(|configured| configured.is_stale) {
             let routes = configured.all_routes();
-            self.egress.set_routes(routes);
+            self.take_routes(routes);
         }
     }
 

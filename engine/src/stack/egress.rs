@@ -103,8 +103,18 @@ impl Egress {
 
     /// Takes other ways out.
     pub(super) fn set_routes(&mut self, routes: Routes) {
+        self.paths.set_least_of_routes(routes.least_mtu());
         self.routes = routes;
         self.neighbors.begin_epoch();
+    }
+
+    /// Bytes that the path to a destination takes, by what its route says and routers have said.
+    pub(super) fn path_mtu(&self, destination: IpAddress, now: Instant) -> u16 {
+        if self.paths.least() == self.paths.link() {
+            return self.paths.link();
+        }
+        let told = self.paths.to(destination, now);
+        self.routes.lookup(destination).and_then(|route| route.mtu).map_or(told, |mtu| mtu.min(told))
     }
 
     /// The MAC address that a packet goes to from `ours` to `theirs`, if it was found out lately and datagrams may come in

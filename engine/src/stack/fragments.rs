@@ -117,7 +117,7 @@ impl Egress {
     #[inline]
     pub(super) fn fits(&self, payload_len: usize, destination: IpAddress, now: Instant) -> bool {
         let len = payload_len + header_len(destination.is_v4());
-        len <= usize::from(self.paths.least()) || len <= usize::from(self.paths.to(destination, now))
+        len <= usize::from(self.paths.least()) || len <= usize::from(self.path_mtu(destination, now))
     }
 
     /// Takes note of the IP payload that a frame holds and that is about to be sent, in one packet or several.
@@ -138,7 +138,7 @@ impl Egress {
         now: Instant,
         umem: &mut Umem,
     ) {
-        let mtu = usize::from(self.paths.to(way.destination, now));
+        let mtu = usize::from(self.path_mtu(way.destination, now));
         let link_len = ethernet::MAX_LEN as u16;
         let shape = if way.destination.is_v4() { Shape::v4(mtu, link_len) } else { Shape::v6(mtu, link_len) };
         let pieces = umem.packet_len(&frame).div_ceil(mtu.saturating_sub(ipv6::LEN + ipv6::FRAGMENT_LEN).max(1));

@@ -184,7 +184,7 @@ impl<A: App> Stack<A> {
     fn take_error(&mut self, now: Instant, error: &NetworkError, umem: &mut Umem) -> bool {
         let NetworkError { source, kind, told, quoted } = error;
         let mut useful = match (*kind, quoted.protocol) {
-            (kind, ipv4::TCP) => path_error(kind).is_some_and(|error| self.tcp_error(error, quoted, umem)),
+            (kind, ipv4::TCP) => path_error(kind).is_some_and(|error| self.tcp_error(now, error, quoted, umem)),
             (ErrorKind::TooLong(mtu), _) => self.learn_path(now, mtu, quoted),
             _ => false,
         };

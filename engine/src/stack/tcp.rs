@@ -10,6 +10,7 @@ use crate::transport::tcp::{End, Events, Outgoing, Output, Tcp};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{Mac, Priority};
 use crate::wire::ip::IpAddress;
+use crate::wire::seq::SeqNum;
 use crate::wire::tcp::Packet;
 use crate::wire::{ipv4, tcp};
 
@@ -173,9 +174,14 @@ impl<A: App> Stack<A> {
 
     /// Tells the application what happened to a connection, in the order in which it may matter.
     fn tell_app(&mut self, index: u32, events: Events, now: Instant, umem: &mut Umem) {
-        let Self { tcp: Some(tcp), app, sessions, .. } = self else { return };
+        let Self { tcp: Some(tcp), app, sessions, egress, .. } = self else { return };
         if events.opened {
             renew(sessions, index);
+            let remote = tcp.tuple(index).map(|tuple| tuple.remote.0);
+            // RFC 1191, section 6.3, and RFC 8201, section 5.2: what is known of a path is shared by all who use it.
+            if let Some(remote) = remote.filter(|_| egress.paths.least() < egress.paths.link()) {
+                tcp.path_was_narrow(index, egress.paths.to(remote, now), now);
+            }
         }
         let Some(session) = sessions.get_mut(index as usize) else { return tcp.settle(index) };
         let mut connection = Conversation::new(tcp, umem, index, now);
@@ -242,12 +248,18 @@ impl<A: App> Stack<A> {
     }
 
     /// Hands an ICMP error to the connection that it is about. Whether it was of use there.
-    pub(super) fn tcp_error(&mut self, error: PathError, quoted: &Quoted, umem: &mut Umem) -> bool {
+    pub(super) fn tcp_error(&mut self, now: Instant, error: PathError, quoted: &Quoted, umem: &mut Umem) -> bool {
         let (Some(tcp), ipv4::TCP) = (&mut self.tcp, quoted.protocol) else { return false };
         let [a, b, c, d, rest @ ..] = quoted.transport;
         let (source_port, destination_port) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
         let tuple = Tuple { local: (quoted.source, source_port), remote: (quoted.destination, destination_port) };
-        tcp.path_error(error, &tuple, crate::wire::seq::SeqNum::new(u32::from_be_bytes(rest)), umem)
+        let useful = tcp.path_error(error, &tuple, SeqNum::new(u32::from_be_bytes(rest)), now, umem);
+        // That the number is under way is the proof, and other connections and datagrams take the same path.
+        if let Some(mtu) = tcp.take_narrowed() {
+            self.egress.paths.learn(quoted.destination, mtu, now);
+            self.egress.hurry_upkeep();
+        }
+        useful
     }
 }
 

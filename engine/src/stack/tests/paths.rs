@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::app::{Closed, ConnectionId, Echo as Number, SendOptions};
+use crate::app::{Closed, Connection, ConnectionId, Echo as Number, SendOptions};
 
 const MAY_FRAGMENT: SendOptions = SendOptions { source: None, hop_limit: None, dscp: 0, ecn: 0, dont_fragment: false };
 const DONT_FRAGMENT: SendOptions = SendOptions { dont_fragment: true, ..MAY_FRAGMENT };
@@ -189,10 +189,10 @@ fn only_some_errors_are_passed_on_at_a_time_and_none_about_what_others_sent() {
     assert!(events.contains(&Event::Contested(OURS.into(), PEER_MAC)), "{events:?}");
 }
 
-/// Opens a connection, and remembers how it ended.
+/// Opens connections, one after another, sends a page on each, and remembers how they ended.
 #[derive(Default)]
 struct Dialer {
-    is_called: bool,
+    calls: u32,
     closed: Option<Closed>,
 }
 
@@ -203,43 +203,140 @@ impl App for Dialer {
         Answer::None
     }
 
+    fn opened(&mut self, _now: Instant, (): &mut (), connection: &mut impl Connection) {
+        assert_eq!(connection.send(&[7; 1400]), 1400);
+    }
+
     fn closed(&mut self, _now: Instant, (): &mut (), _id: ConnectionId, reason: Closed) {
         self.closed = Some(reason);
     }
 
     fn poll(&mut self, _now: Instant, outbox: &mut impl Outbox) {
-        if !std::mem::replace(&mut self.is_called, true) {
+        if self.calls > 0 {
+            self.calls -= 1;
             outbox.connect((REMOTE, 80).into()).unwrap();
         }
     }
 }
 
-#[test]
-fn a_connection_is_given_up_when_another_worker_hears_that_nobody_listens() {
+fn dialer(routes: Vec<Route>) -> Host<Dialer> {
     let tcp = TcpConfig { chunks: 32, connections: 4, backlog: 4, time_wait: 4, ..TcpConfig::default() };
-    let config = StackConfig { tcp: Some(tcp), ..routed() };
-    let [mut caller, mut other] =
-        [Dialer::default(), Dialer { is_called: true, ..Dialer::default() }].map(|app| Host::new(&config, app));
-    let syn = caller.stack_turn();
-    let transport: [u8; 8] = parse(&syn).payload()[..8].try_into().unwrap();
-    other.answers(&super::ping::error(3, 3, 0, OURS, wire::ipv4::TCP, &transport));
-    let [error] = errors(&mut other)[..] else { panic!("it is passed on") };
-    caller.stack.hear_network_error(caller.now, &error, &mut caller.umem);
-    let (mut received, mut out) = (Burst::new(), Burst::new());
-    caller.stack.receive(caller.now, &mut received, &mut caller.umem, &mut out);
-    caller.stack.transmit(caller.now, &mut caller.umem, &mut out);
-    assert_eq!((caller.stack.app().closed, out.len()), (Some(Closed::Unreachable), 0));
+    Host::new(&StackConfig { tcp: Some(tcp), routes, ..routed() }, Dialer::default())
 }
 
 impl Host<Dialer> {
-    /// The one frame of a turn. TCP keeps its segments, so that more is on queues than waits for neighbors.
-    fn stack_turn(&mut self) -> Vec<u8> {
-        let mut out = Burst::new();
+    /// One turn with these frames: what is sent. TCP keeps its segments, so that more is on queues than waits for neighbors.
+    fn exchange(&mut self, frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        let (mut received, mut out) = (Burst::new(), Burst::new());
+        for bytes in frames {
+            received.push(self.frame(bytes)).unwrap();
+        }
+        self.stack.receive(self.now, &mut received, &mut self.umem, &mut out);
         self.stack.transmit(self.now, &mut self.umem, &mut out);
         let frames: Vec<_> = out.drain().collect();
-        let [frame] = &frames[..] else { panic!("{} frames", frames.len()) };
-        let bytes = self.umem.bytes(frame).to_vec();
-        frames.into_iter().for_each(|frame| self.umem.free(frame));
+        let bytes = frames.iter().map(|frame| self.umem.bytes(frame).to_vec()).collect();
+        for frame in frames {
+            let (descriptor, _) = self.umem.lend(frame);
+            assert!(self.umem.complete(descriptor.addr));
+        }
         bytes
     }
+
+    /// Opens a connection: its SYN, and what is sent as soon as it is established.
+    fn call(&mut self) -> (Vec<u8>, Vec<Vec<u8>>) {
+        self.stack.app_mut().calls = 1;
+        let syn = self.exchange(&[]).remove(0);
+        let sent = self.exchange(&[syn_ack(&syn)]);
+        (syn, sent)
+    }
+}
+
+/// What `REMOTE` answers to a SYN: it takes segments of 1,460 bytes.
+fn syn_ack(syn: &[u8]) -> Vec<u8> {
+    let segment = wire::tcp::Packet::parse(parse(syn).payload()).unwrap();
+    let header = wire::tcp::Header {
+        source: (REMOTE.into(), 80),
+        destination: (OURS.into(), segment.source_port()),
+        sequence: crate::wire::seq::SeqNum::new(1000),
+        acknowledgment: segment.sequence() + 1,
+        flags: wire::tcp::Flags::SYN | wire::tcp::Flags::ACK,
+        window: 65_000,
+        urgent: 0,
+        options: &wire::tcp::Options { mss: Some(1460), ..wire::tcp::Options::EMPTY },
+        payload_len: 0,
+    };
+    let mut bytes = vec![0; header.header_len()];
+    header.write(&mut bytes, Sum::default());
+    ipv4(REMOTE, wire::ipv4::TCP, &bytes)
+}
+
+/// The lengths of IP packets.
+fn lengths(frames: &[Vec<u8>]) -> Vec<usize> {
+    frames.iter().map(|frame| frame.len() - ethernet::LEN).collect()
+}
+
+/// RFC 1191, section 6.3: the estimate is one for all that go to a destination.
+#[test]
+fn a_connection_begins_with_what_another_was_told_of_the_path() {
+    let mut host = dialer(vec![]);
+    let (_, sent) = host.call();
+    assert_eq!(lengths(&sent), [1440]);
+    let again = host.exchange(&[too_long(&sent[0], 1000)]);
+    assert_eq!(lengths(&again), [1000, 480]);
+    assert_eq!(host.stack.egress.path_mtu(REMOTE.into(), host.now), 1000);
+    let (syn, sent) = host.call();
+    assert_eq!(lengths(&sent), [1000], "and what is left waits for an acknowledgment");
+    assert_eq!(announced(&syn), 1460, "what we take is another matter");
+    // A forged one, about what is not under way, changes nothing.
+    let mut host = dialer(vec![]);
+    let mut forged = host.call().1.remove(0);
+    forged[ethernet::LEN + wire::ipv4::LEN + 4] ^= 0x40;
+    host.exchange(&[too_long(&forged, 1000)]);
+    assert_eq!(host.stack.egress.path_mtu(REMOTE.into(), host.now), 1500);
+}
+
+/// The maximum segment size that a SYN announces.
+fn announced(syn: &[u8]) -> u16 {
+    let options = &parse(syn).payload()[wire::tcp::LEN..];
+    assert_eq!(options[..2], [2, 4]);
+    u16::from_be_bytes([options[2], options[3]])
+}
+
+fn narrow_route(mtu: u16) -> Route {
+    Route { mtu: Some(mtu), ..Route::via("192.0.2.0/24".parse().unwrap(), PEER.into()) }
+}
+
+#[test]
+fn a_connection_keeps_to_the_mtu_of_its_route() {
+    let (syn, sent) = dialer(vec![narrow_route(1000)]).call();
+    assert_eq!((announced(&syn), lengths(&sent)), (960, vec![1000]));
+    let (syn, sent) = dialer(vec![narrow_route(9000)]).call();
+    assert_eq!((announced(&syn), lengths(&sent)), (1460, vec![1440]), "the link takes less");
+}
+
+#[test]
+fn answers_keep_to_the_mtu_of_their_route() {
+    let near = udp(PEER, 4000, 7, &[7; 1400]);
+    let far = requests(1400)[0].clone();
+    let mut host = Host::new(&StackConfig { routes: vec![narrow_route(1000)], ..routed() }, Echo);
+    assert_eq!(lengths(&host.answers(&far)), [996, 452]);
+    assert_eq!(lengths(&host.answers(&near)), [1428], "another route");
+    let routes = || Routes::new(["10.0.0.2/24".parse().unwrap()], &[PEER.into()]);
+    host.stack.set_routes(routes());
+    assert_eq!(lengths(&host.answers(&far)), [1428]);
+    host.stack.set_routes(routes().with(vec![narrow_route(600)]));
+    assert_eq!(lengths(&host.answers(&far)).len(), 3);
+}
+
+#[test]
+fn a_connection_is_given_up_when_another_worker_hears_that_nobody_listens() {
+    let [mut caller, mut other] = [0, 1].map(|_| dialer(vec![]));
+    caller.stack.app_mut().calls = 1;
+    let syn = caller.exchange(&[]).remove(0);
+    let transport: [u8; 8] = parse(&syn).payload()[..8].try_into().unwrap();
+    other.exchange(&[super::ping::error(3, 3, 0, OURS, wire::ipv4::TCP, &transport)]);
+    let [error] = errors(&mut other)[..] else { panic!("it is passed on") };
+    caller.stack.hear_network_error(caller.now, &error, &mut caller.umem);
+    assert!(caller.exchange(&[]).is_empty());
+    assert_eq!(caller.stack.app().closed, Some(Closed::Unreachable));
 }

@@ -200,7 +200,7 @@ impl Tcb {
         Options {
             // RFC 9293, section 3.7.1 (MUST-14, MUST-67, SHLD-5, MAY-3): the MSS option is sent, and is what IP can
             // take in.
-            mss: Some(shared.config.mss(&self.tuple)),
+            mss: Some(shared.mss(&self.tuple)),
             window_scale: (!answers || self.snd.scaled).then_some(self.rcv.shift_offered),
             sack_permitted: !answers || self.sack_ok,
             timestamps: ts.then(|| (self.ts.value(now), self.ts.recent)),

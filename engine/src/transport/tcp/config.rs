@@ -66,15 +66,6 @@ pub struct TcpConfig {
 }
 
 impl TcpConfig {
-    /// The largest segment that we can take.
-    ///
-    /// RFC 9293, section 3.7.1 (MUST-16): the size of the reassembly or receive buffer less the fixed headers of IP and TCP.
-    #[inline]
-    #[must_use]
-    pub fn mss(&self, tuple: &Tuple) -> u16 {
-        self.mtu.saturating_sub(tuple.headers_len())
-    }
-
     /// Chunks that a segment of the longest kind takes.
     pub(super) fn chunks_per_segment(&self) -> u32 {
         let mtu = u32::from(self.mtu);

@@ -58,7 +58,7 @@ impl Tcp {
         (tcb.snd.wnd, tcb.snd.max_wnd) = (1, 1);
         (tcb.ts.on, tcb.ecn.on) = (true, self.shared.config.ask_for_ecn);
         tcb.timers.stuck_since = now;
-        tcb.set_peer_mss(Some(self.shared.config.mss(&tuple)), &self.shared);
+        tcb.set_peer_mss(Some(self.shared.mss(&tuple)), &self.shared);
         let holdings = tcb.holdings();
         self.make_place();
         let index = match self.tables.connections.insert(tcb) {
@@ -154,7 +154,7 @@ impl Tcb {
                 repair: Default::default(),
             },
             rtt: RttEstimator::new(config.rto),
-            congestion: Congestion::new(config.algorithm, u32::from(config.mss(&tuple))),
+            congestion: Congestion::new(config.algorithm, u32::from(shared.mss(&tuple))),
             pacing: Pacing::default(),
             black_hole: BlackHole::No,
             soft_error: None,

@@ -418,7 +418,7 @@ fn syn_ack(opening: &Opening, shared: &Shared, now: Instant) -> Control {
     let ts_offset = shared.numbers.ts_offset(&opening.tuple);
     let options = Options {
         // RFC 9293, section 3.7.1 (MUST-14, MUST-67, SHLD-5): as in every SYN.
-        mss: Some(shared.config.mss(&opening.tuple)),
+        mss: Some(shared.mss(&opening.tuple)),
         window_scale: opening.window_scale.map(|_| super::window::shift_for(shared.config.receive_buffer)),
         sack_permitted: opening.sack,
         timestamps: opening.ts_recent.map(|recent| (clock(now).wrapping_add(ts_offset), recent)),

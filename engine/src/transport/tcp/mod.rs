@@ -84,6 +84,7 @@ use self::time_wait::TimeWaits;
 use self::transmit::Next;
 use self::tuple::Tuple;
 use crate::base::{DropReason, Frame, Instant, Umem};
+use crate::network::route::Routes;
 use crate::structure::flow_table::FlowTable;
 use crate::structure::ready_list::ReadyList;
 use crate::structure::recent::Recent;
@@ -127,6 +128,10 @@ struct Shared {
     repairs: Slab<Repair>,
     /// A segment without text that is to be sent at once. Kept apart, because it is large and seldom there.
     control: Option<Control>,
+    /// The ways out, if any of them takes less than the link.
+    routes: Option<Routes>,
+    /// What a router said lately of a path, if that was less than was known.
+    narrowed: Option<u16>,
 }
 
 impl Shared {
@@ -247,6 +252,8 @@ impl Tcp {
                 gaps: Slab::new(config.connections),
                 repairs: Slab::new(config.connections),
                 control: None,
+                routes: None,
+                narrowed: None,
                 config,
             },
         }
@@ -334,14 +341,14 @@ impl Tcp {
     }
 
     /// Digests an ICMP error that quotes a segment of ours from `tuple`, starting at `seq`. Whether it was of use.
-    pub fn path_error(&mut self, error: PathError, tuple: &Tuple, seq: SeqNum, umem: &mut Umem) -> bool {
+    pub fn path_error(&mut self, error: PathError, tuple: &Tuple, seq: SeqNum, now: Instant, umem: &mut Umem) -> bool {
         let Some((Kind::Connection, index)) = self.tables.find(tuple) else {
             self.shared.counters.icmp_ignored += 1;
             return false;
         };
         let Some(tcb) = self.tables.connections.get_mut(index) else { return false };
         let taken = self.shared.counters.icmp_taken;
-        tcb.ended = tcb.ended.or(tcb.path_error(error, seq, &mut self.shared, umem));
+        tcb.ended = tcb.ended.or(tcb.path_error(error, seq, now, &mut self.shared, umem));
         self.settle(index);
         self.shared.counters.icmp_taken > taken
     }

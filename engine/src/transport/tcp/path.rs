@@ -7,8 +7,10 @@ use super::congestion::Congestion;
 use super::long::text_per_chunk;
 use super::state::State;
 use super::tcb::{Tcb, mark};
-use super::{End, SMALLEST_MSS, Shared, Tcp, Trouble, default_mss};
+use super::tuple::Tuple;
+use super::{End, SMALLEST_MSS, SMALLEST_MTU, Shared, Tcp, Trouble, default_mss};
 use crate::base::{Instant, Umem};
+use crate::network::route::Routes;
 use crate::wire::seq::SeqNum;
 
 /// What an ICMP error about a segment of ours says.
@@ -55,7 +57,7 @@ pub(super) enum BlackHole {
         /// What the path took at last, without headers.
         least: u16,
     },
-    /// Long ones vanished again.
+    /// Long ones vanished again; or a router says that it drops them, which is no riddle, but ends in the same way.
     Found {
         /// What the path took before, without headers.
         before: u16,
@@ -64,7 +66,40 @@ pub(super) enum BlackHole {
     },
 }
 
+impl Shared {
+    /// Bytes that the first link to a peer takes, by what the route to it says, too.
+    fn link_mtu(&self, tuple: &Tuple) -> u16 {
+        let route = self.routes.as_ref().and_then(|routes| routes.lookup(tuple.remote.0)?.mtu);
+        route.map_or(self.config.mtu, |mtu| mtu.max(SMALLEST_MTU).min(self.config.mtu))
+    }
+
+    /// The largest segment that we can take, and send.
+    ///
+    /// RFC 9293, section 3.7.1 (MUST-16): the size of the reassembly or receive buffer less the fixed headers of IP and TCP.
+    pub(super) fn mss(&self, tuple: &Tuple) -> u16 {
+        self.link_mtu(tuple).saturating_sub(tuple.headers_len())
+    }
+}
+
 impl Tcp {
+    /// Takes note of what the routes say about the MTU: of connections that are opened from now on.
+    pub fn set_routes(&mut self, routes: &Routes) {
+        self.shared.routes = routes.least_mtu().map(|_| routes.clone());
+    }
+
+    /// Hears, before anything was sent on a connection, that its path takes no more than `mtu` bytes.
+    pub fn path_was_narrow(&mut self, index: u32, mtu: u16, now: Instant) {
+        if let Some(tcb) = self.tables.connections.get_mut(index) {
+            tcb.path_was_narrow(mtu, now, &self.shared);
+        }
+    }
+
+    /// What a router said of the path of a connection, in an error that was found to be about what is under way: bytes that
+    /// it takes, if those are fewer than was known.
+    pub const fn take_narrowed(&mut self) -> Option<u16> {
+        self.shared.narrowed.take()
+    }
+
     /// When the peer of a connection last showed that it gets what is sent to it (RFC 4861, section 7.3.1), if all is well: by
     /// a segment that fits to what was sent.
     #[cold]
@@ -84,6 +119,7 @@ impl Tcb {
         &mut self,
         error: PathError,
         seq: SeqNum,
+        now: Instant,
         shared: &mut Shared,
         umem: &mut Umem,
     ) -> Option<End> {
@@ -93,7 +129,7 @@ impl Tcb {
         }
         shared.counters.icmp_taken += 1;
         match error {
-            PathError::TooLong(mtu) => self.path_is_narrow(mtu, seq, shared, umem),
+            PathError::TooLong(mtu) => self.path_is_narrow(mtu, now, shared, umem),
             // RFC 5927, section 6: a connection in a synchronized state is not aborted by a hard error either; before
             // that, RFC 9293, section 3.9.2.2 (SHLD-26): hard error conditions SHOULD abort.
             PathError::Refused if matches!(self.state, State::SynSent | State::SynReceived) => {
@@ -109,35 +145,69 @@ impl Tcb {
     }
 
     /// RFC 1191, section 3: the segment is sent again in shorter ones, at once.
-    fn path_is_narrow(&mut self, mtu: u16, seq: SeqNum, shared: &mut Shared, umem: &mut Umem) {
+    fn path_is_narrow(&mut self, mtu: u16, now: Instant, shared: &mut Shared, umem: &mut Umem) {
         let (current, least) = (self.path_mtu(), shared.config.min_pmtu(&self.tuple));
         let mtu = if mtu == 0 { plateau_below(current).max(least) } else { mtu.max(least) };
         if mtu >= current {
             return;
         }
         shared.counters.pmtu_lowered += 1;
-        self.shorten(mtu, seq, umem);
+        shared.narrowed = Some(mtu);
+        let before = self.widest();
+        self.shorten(mtu, umem);
+        self.believe_in(before, now);
+    }
+
+    /// Hears that a path takes no more than `mtu` bytes, before anything was sent on it: others met its narrow link lately.
+    ///
+    /// RFC 9293, section 3.7.1 (MUST-16): the maximum size of a segment that a TCP endpoint really sends MUST be the smaller
+    /// of the send MSS and the largest transmission size permitted by the IP layer.
+    pub(super) fn path_was_narrow(&mut self, mtu: u16, now: Instant, shared: &Shared) {
+        let mtu = mtu.max(shared.config.min_pmtu(&self.tuple));
+        if mtu < self.path_mtu() {
+            let before = self.widest();
+            self.set_mss(mtu - self.tuple.headers_len());
+            self.believe_in(before, now);
+        }
+    }
+
+    /// RFC 1191, section 6.3: an increase of the PMTU estimate may be tried 10 minutes after it was decreased. Nobody says
+    /// when a path gets wider, and who said that it is narrow may have lied.
+    const fn believe_in(&mut self, before: u16, now: Instant) {
+        self.black_hole = BlackHole::Found { before, since_s: seconds(now) };
+    }
+
+    /// What the path took at best, without headers.
+    fn widest(&self) -> u16 {
+        match self.black_hole {
+            BlackHole::Suspected { before } | BlackHole::Found { before, .. } => before,
+            BlackHole::No | BlackHole::Trial { .. } => self.path_mtu() - self.tuple.headers_len(),
+        }
     }
 
     /// The link takes no packets longer than `mtu` bytes any more, or longer ones than before.
     pub(super) fn link_has_changed(&mut self, mtu: u16, umem: &mut Umem) {
         // What was learnt of the path as long as it was narrower than the link stays.
         if mtu < self.path_mtu() {
-            self.shorten(mtu, self.snd.una, umem);
+            self.shorten(mtu, umem);
+        }
+        let most = mtu - self.tuple.headers_len();
+        if let BlackHole::Suspected { before } | BlackHole::Found { before, .. } = &mut self.black_hole {
+            *before = most.min(*before);
         }
     }
 
-    /// Makes segments no longer than fit into `mtu` bytes, and sends those from `seq` on again that are.
-    fn shorten(&mut self, mtu: u16, seq: SeqNum, umem: &mut Umem) {
+    /// Makes segments no longer than fit into `mtu` bytes, and sends those again that are.
+    fn shorten(&mut self, mtu: u16, umem: &mut Umem) {
         self.black_hole = BlackHole::No;
         // Then a frame does not tell how long the segment was that it was a part of.
         let gathered = self.gathers();
         self.set_mss(mtu - self.tuple.headers_len());
         let mut next = self.snd.queue.first();
         while let Some(place) = next.filter(|&place| place != self.snd.unsent) {
-            let note = *umem.note(place);
+            let marks = umem.note(place).marks;
             let too_long = gathered || umem.queued_len(place) > self.snd.mss;
-            if too_long && note.marks & mark::SACKED == 0 && SeqNum::new(note.seq).after_eq(seq.min(self.snd.una)) {
+            if too_long && marks & mark::SACKED == 0 {
                 self.mark_lost(place, umem);
             }
             next = umem.next(place);
@@ -174,13 +244,12 @@ impl Tcb {
     /// RFC 9293, section 3.7.1 (MUST-15, MUST-16): the default where the peer said nothing; the smaller of both, less our
     /// options in every segment.
     pub(super) fn set_peer_mss(&mut self, peer: Option<u16>, shared: &Shared) {
-        let config = &shared.config;
         let peer = peer.unwrap_or(default_mss(self.tuple.remote.0.is_v4()));
-        self.snd.peer_mss = peer.max(SMALLEST_MSS).min(config.mss(&self.tuple));
+        self.snd.peer_mss = peer.max(SMALLEST_MSS).min(shared.mss(&self.tuple));
         self.snd.mss = self.snd.peer_mss - self.option_len();
         self.spread_over_chunks();
         // RFC 6928, section 2: the initial window is of so many segments as they are.
-        self.congestion = Congestion::new(config.algorithm, u32::from(self.snd.mss));
+        self.congestion = Congestion::new(shared.config.algorithm, u32::from(self.snd.mss));
     }
 
     /// Sets what the path takes, less our options, and tells the congestion control.

@@ -98,7 +98,7 @@ fn application(s: &mut Script, chance: &mut Chance) {
             let una = s.tcp.tables.connections.get(s.index).map_or(s.iss(), |tcb| tcb.snd.una);
             let error =
                 [PathError::TooLong(600 + chance.below(900) as u16), PathError::Unreachable][chance.below(2) as usize];
-            s.tcp.path_error(error, &tuple, una, &mut s.umem);
+            s.tcp.path_error(error, &tuple, una, s.now, &mut s.umem);
         }
         _ => {}
     }

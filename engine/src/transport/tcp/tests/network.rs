@@ -10,7 +10,7 @@ impl Script {
     fn icmp(&mut self, error: PathError, seq: u32) -> bool {
         self.note("<", &format!("ICMP {error:?} about {seq}"));
         let tuple = Tuple { local: OUR, remote: PEER };
-        let useful = self.tcp.path_error(error, &tuple, self.iss() + seq, &mut self.umem);
+        let useful = self.tcp.path_error(error, &tuple, self.iss() + seq, self.now, &mut self.umem);
         self.flush();
         useful
     }
@@ -122,6 +122,45 @@ fn what_a_router_says_is_believed_within_limits() {
         s.icmp(PathError::TooLong(1400), 1);
         assert_eq!(s.tcb().snd.mss, 960);
         s.take_all();
+    }
+}
+
+/// RFC 1191, section 6.3: what a router said is doubted after ten minutes, and believed again if it says so again.
+#[test]
+fn a_path_that_was_narrow_is_tried_again_after_ten_minutes() {
+    for mut s in with_long_segments() {
+        s.at(105);
+        assert!(s.icmp(PathError::TooLong(1000), 1));
+        s.take_all();
+        s.at(115).peer_sends(seg(1, 2921));
+        s.at(590_000).app_sends(1).take_all();
+        s.at(590_010).peer_sends(seg(1, 2922));
+        assert_eq!(s.tcb().snd.mss, 960);
+        s.at(701_000).app_sends(1).take_all();
+        s.at(701_010).peer_sends(seg(1, 2923)).app_sends(1460).expect(seg(2923, 1).len(1460).psh());
+        // It is as narrow as before: that costs one segment, and ten minutes more.
+        s.at(701_020);
+        assert!(s.icmp(PathError::TooLong(1000), 2923));
+        s.expect(seg(2923, 1).len(960)).expect(seg(3883, 1).len(500).psh());
+        s.at(701_030).peer_sends(seg(1, 4383));
+        assert_eq!((s.tcb().snd.mss, s.counters().pmtu_lowered), (960, 2));
+        s.at(1_302_000).app_sends(1).take_all();
+        s.at(1_302_010).peer_sends(seg(1, 4384)).app_sends(1460).expect(seg(4384, 1).len(1460).psh());
+        // It got wider.
+        s.at(1_302_020).peer_sends(seg(1, 5844));
+        assert_eq!((s.tcb().snd.mss, s.tcb().black_hole), (1460, BlackHole::No));
+    }
+}
+
+/// A connection over a path that others found narrow begins with short segments, and never with longer ones than the peer
+/// takes.
+#[test]
+fn a_connection_begins_with_what_is_known_of_its_path() {
+    for (known, mss) in [(1500, 1460), (1000, 960), (100, 512)] {
+        for mut s in established_by(syn().mss(1460)) {
+            s.tcp.path_was_narrow(s.index, known, s.now);
+            assert_eq!(s.tcb().snd.mss, mss, "{known}");
+        }
     }
 }
 
