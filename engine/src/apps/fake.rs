@@ -20,6 +20,7 @@ pub(super) struct FakeConnection {
     pub(super) finished: bool,
     pub(super) aborted: bool,
     pub(super) received: Vec<u8>,
+    pub(super) trouble: Option<SoftError>,
 }
 
 /// What fits a frame here.
@@ -121,7 +122,7 @@ macro_rules! connection {
             fn set_dscp(&mut self, _dscp: u8) {}
 
             fn soft_error(&self) -> Option<SoftError> {
-                None
+                self.trouble
             }
         }
     };

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::app::{Answer, App, Closed, ConnectError, Connection, ConnectionId, Datagram, Outbox};
+use crate::app::{Answer, App, Closed, ConnectError, Connection, ConnectionId, Datagram, Outbox, SoftError};
 use crate::base::Instant;
 
 /// Bytes of a piece: what a pipe holds.
@@ -132,6 +132,8 @@ pub struct Pipe {
     give_up_at: Option<Instant>,
     connection: Option<ConnectionId>,
     opened: bool,
+    /// The network says that the peer cannot be reached.
+    unreachable: bool,
     input: Receiver<io::Result<Piece>>,
     input_spares: SyncSender<Piece>,
     /// A piece of input, of which some bytes are sent.
@@ -176,6 +178,7 @@ impl Pipe {
             give_up_at: None,
             connection: None,
             opened: false,
+            unreachable: false,
             input,
             input_spares,
             sending: None,
@@ -197,6 +200,11 @@ impl Pipe {
             // Whoever wanted to know may have gone.
             let _ = tell.send(outcome);
         }
+    }
+
+    /// Why the connection did not come about in time.
+    const fn no_answer(&self) -> Failure {
+        if self.unreachable { Failure::Unreachable } else { Failure::NoAnswer }
     }
 
     fn break_off(&mut self, failure: Failure, connection: &mut impl Connection) {
@@ -308,7 +316,7 @@ impl App for Pipe {
             Closed::Refused => Err(Failure::Refused),
             Closed::Reset => Err(Failure::Reset),
             Closed::TimedOut if self.opened => Err(Failure::TimedOut),
-            Closed::TimedOut => Err(Failure::NoAnswer),
+            Closed::TimedOut => Err(self.no_answer()),
             Closed::Unreachable => Err(Failure::Unreachable),
             Closed::Aborted => Err(Failure::Stopped),
         });
@@ -334,10 +342,15 @@ impl App for Pipe {
                 let silence = now.since(self.moved_at);
                 self.next_look = Some(now + (silence / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
             }
-        } else if now >= give_up_at {
-            self.break_off(Failure::NoAnswer, &mut connection);
         } else {
-            self.next_look = Some(give_up_at);
+            // RFC 9293, section 3.9.2.2 (MUST-56): such an error does not end a connection. It may have another way soon.
+            let error = connection.soft_error();
+            self.unreachable |= matches!(error, Some(SoftError::Unreachable | SoftError::TimeExceeded));
+            if now >= give_up_at {
+                self.break_off(self.no_answer(), &mut connection);
+            } else {
+                self.next_look = Some(give_up_at);
+            }
         }
     }
 
@@ -438,6 +451,34 @@ mod tests {
                 (Ok(()), None) => {}
                 (Err(told), Some(words)) => assert!(told.to_string().contains(words), "{told}"),
                 other => panic!("{reason:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn who_gives_up_says_what_the_network_said() {
+        for (trouble, unreachable) in [
+            (SoftError::Unreachable, true),
+            (SoftError::TimeExceeded, true),
+            (SoftError::ParameterProblem, false),
+            (SoftError::NotResponding, false),
+        ] {
+            // It is told when the time is over, or TCP gives up before.
+            for is_patient in [true, false] {
+                let mut outbox = FakeOutbox::default();
+                let (mut pipe, mut ends) = pipe();
+                pipe.poll(Instant::ZERO, &mut outbox);
+                outbox.connection.trouble = Some(trouble);
+                pipe.poll(Instant::ZERO + MS, &mut outbox);
+                assert!(!outbox.connection.aborted, "it may have another way soon");
+                if is_patient {
+                    pipe.poll(Instant::ZERO + PATIENCE, &mut outbox);
+                } else {
+                    let id = ConnectionId { index: 0, generation: 0 };
+                    pipe.closed(Instant::ZERO + MS, &mut (), id, Closed::TimedOut);
+                }
+                let outcome = ends.outcome.try_recv().unwrap().unwrap_err();
+                assert_eq!(matches!(outcome, Failure::Unreachable), unreachable, "{trouble:?}: {outcome}");
             }
         }
     }
