@@ -114,8 +114,6 @@ reasons! {
         FragmentMalformed = "fragment_malformed",
         /// A fragment that reaches beyond 65,535 bytes, and those that were held for the same datagram.
         FragmentTooLong = "fragment_too_long",
-        /// A fragment of TCP over IPv4 that parts the header, which would go past filters (RFC 1858).
-        FragmentTiny = "fragment_tiny",
         /// A fragment all of whose bytes had arrived already.
         FragmentDuplicate = "fragment_duplicate",
         /// Fragments of a datagram of IPv6 two of which overlap.

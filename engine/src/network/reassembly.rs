@@ -25,7 +25,6 @@ use std::time::Duration;
 
 use crate::base::{DropReason, Frame, Instant, Umem};
 use crate::wire::ip::IpAddress;
-use crate::wire::{ipv4, tcp};
 use datagram::{Added, Datagram, Key, Span};
 
 mod datagram;
@@ -268,6 +267,10 @@ impl<C: Copy> Reassembly<C> {
     }
 
     /// Takes in a fragment: `frame` is its payload, behind headers that begin at `fragment.header_at`.
+    ///
+    /// Whether the first fragment is so small that ports or flags come only with the second is not looked at. RFC 1858
+    /// and RFC 3128 have routers drop such fragments, who judge by the first one what they let through. A host judges
+    /// the whole datagram, in which no header is written over by a later fragment: the first to bring a byte wins.
     pub fn insert(&mut self, fragment: &Fragment<C>, frame: Frame, umem: &mut Umem, now: Instant) -> Insertion<C> {
         let len = umem.packet_len(&frame);
         let mut evicted = 0;
@@ -469,9 +472,6 @@ fn fault<C>(fragment: &Fragment<C>, frame: &Frame, len: usize) -> Option<Fault> 
     if frame.is_empty() || !fragment.offset.is_multiple_of(8) {
         return Some(Fault { reason: DropReason::FragmentMalformed, pointer: None });
     }
-    if parts_header(fragment, len) {
-        return Some(Fault { reason: DropReason::FragmentTiny, pointer: None });
-    }
     // RFC 8200, section 4.5: if the length of a fragment is not a multiple of 8 octets and the M flag of that fragment
     // packet is 1, then that fragment must be discarded and an ICMP Parameter Problem, Code 0, message should be sent,
     // pointing to the Payload Length field of the fragment packet.
@@ -486,16 +486,6 @@ fn fault<C>(fragment: &Fragment<C>, frame: &Frame, len: usize) -> Option<Fault> 
         return Some(Fault { reason: DropReason::FragmentTooLong, pointer: to_sender(fragment_header + OFFSET_AT) });
     }
     None
-}
-
-/// Whether the TCP header in a datagram of IPv4 begins or goes on in other fragments, past filters that judge by the first one.
-/// IPv6 has all headers in the first fragment (RFC 7112), and a first one of UDP, eight bytes long, has that header.
-fn parts_header<C>(fragment: &Fragment<C>, len: usize) -> bool {
-    let is_tcp = fragment.source.is_v4() && fragment.protocol == ipv4::TCP;
-    // RFC 1858, section 3.2.1: if FO=0 and PROTOCOL=TCP and TRANSPORTLEN < tmin then DROP PACKET. Section 3.2.2: if FO=1 and
-    // PROTOCOL=TCP then DROP PACKET. RFC 3128, section 2: the first of them alone can be got round. With `tmin` the whole
-    // header, nothing begins within that.
-    is_tcp && if fragment.offset == 0 { len < tcp::LEN } else { usize::from(fragment.offset) < tcp::LEN }
 }
 
 /// What the length field of the whole datagram counts beside the payload, by a fragment's headers: the header of IPv4;

@@ -236,25 +236,10 @@ fn a_datagram_in_many_tiny_fragments_is_put_together_in_one_chunk() {
 }
 
 #[test]
-fn fragments_that_part_the_tcp_header_are_refused() {
-    let tcp = |family: Family, offset, more| Fragment { protocol: 6, ..family.fragment(1, 77, offset, more) };
-    let tiny = Became::Dropped(DropReason::FragmentTiny, 1);
-    for len in [8, 16] {
-        assert_eq!(bench().insert(Family::V4, tcp(Family::V4, 0, true), &pattern(len)), tiny);
-        // A whole datagram is judged by TCP, and that of UDP has its header in eight bytes.
-        assert_eq!(bench().insert(Family::V4, Family::V4.fragment(1, 77, 0, true), &pattern(len)), Became::Held);
-        // Of IPv6 that was found before.
-        assert_eq!(bench().insert(Family::V6, tcp(Family::V6, 0, true), &pattern(len)), Became::Held);
-    }
-    let mut bench = bench();
-    assert_eq!(bench.insert(Family::V4, tcp(Family::V4, 0, true), &pattern(24)), Became::Held);
-    for offset in [8, 16] {
-        for more in [true, false] {
-            assert_eq!(bench.insert(Family::V4, tcp(Family::V4, offset, more), &pattern(32)), tiny);
-        }
-    }
-    assert_eq!(bench.insert(Family::V4, tcp(Family::V4, 24, true), &pattern(32)), Became::Held);
-    assert_eq!(bench.run_out(), 2);
+fn a_first_fragment_without_the_transport_header_is_no_reason_to_drop_it() {
+    // RFC 1858 and RFC 3128 speak of filters; a host sees the whole header.
+    let syn = pattern(40);
+    assert_eq!(insert_all(&mut bench(), Family::V4, &syn, &[(0, 8), (8, 16), (16, 40)]), Became::Whole(syn.clone()));
 }
 
 #[test]
