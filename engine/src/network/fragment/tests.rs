@@ -223,6 +223,6 @@ fn a_chain_that_fits_into_its_first_chunk_becomes_one_frame() {
 #[test]
 fn the_reasons_of_fragments_are_known_as_such() {
     let of_fragments = DropReason::ALL.iter().filter(|reason| reason.is_of_fragments());
-    assert_eq!(of_fragments.count(), 12);
+    assert_eq!(of_fragments.count(), 11);
     assert!(!DropReason::NdpFragment.is_of_fragments());
 }
