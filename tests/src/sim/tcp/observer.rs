@@ -81,7 +81,8 @@ impl Observer {
         self.flows.values().filter(crossed).count() as u64
     }
 
-    /// Bytes of text that `from` sent, and that arrived at the other side without a gap.
+    /// Bytes of text that `from` sent, and that arrived at the other side without a gap, on the connection whose SYN it sent
+    /// last.
     #[must_use]
     pub fn arrived(&self, flow: Flow, from: Side) -> u64 {
         let tracks = self.flows.get(&flow).map_or(&[][..], |tracks| &tracks[from as usize]);
@@ -96,8 +97,12 @@ fn check(
     segment: &Segment<'_>,
     doubts: Doubts,
 ) -> Result<(), String> {
-    if segment.syn && !own.iter().any(|track| track.begins_at(segment.seq)) {
-        own.push(Track::new(flow, from, segment));
+    if segment.syn {
+        match own.iter().position(|track| track.begins_at(segment.seq)) {
+            // Another number may have been on the wire since, a SYN cookie's, of which nobody took notice.
+            Some(at) => own[at..].rotate_left(1),
+            None => own.push(Track::new(flow, from, segment)),
+        }
     }
     let place = own.iter().rposition(|track| track.place(segment).is_some());
     if place.is_none() && segment.text.is_empty() && (doubts.disorder || doubts.losses) {
