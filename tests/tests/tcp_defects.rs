@@ -388,7 +388,8 @@ fn options_that_were_not_agreed_on_or_are_not_true_are_caught() {
 
 #[test]
 fn control_bits_that_are_wrong_are_caught() {
-    assert_caught(Defect::FinTooEarly, "FIN");
+    // It strikes the end of what the application has to say for now.
+    assert_caught(Defect::FinTooEarly, "is said to be finished");
     assert_caught(Defect::FinForgotten, "connections are not over");
     assert_caught(Defect::SynWithText, "text with SYN");
     assert_caught(Defect::ReservedBits, "reserved bits");

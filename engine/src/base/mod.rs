@@ -13,4 +13,6 @@ pub use frame::{BURST, Burst, Frame};
 pub(crate) use prefetch::prefetch;
 pub use queue::{FrameQueue, Note, Queued};
 pub use time::Instant;
+#[cfg(test)]
+pub(crate) use umem::STEPS;
 pub use umem::{Backing, ChunkSize, Descriptor, Place, Umem, UmemConfig, UmemError};

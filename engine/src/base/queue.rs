@@ -30,6 +30,21 @@ pub struct Note {
 impl Note {
     /// Nothing written.
     pub const EMPTY: Self = Self { sent_at: Instant::ZERO, seq: 0, sum: 0, marks: 0, sends: 0 };
+
+    /// Writes down that this frame is the first of a run of frames on its queue that ends with `last`, at the number `end`:
+    /// whoever walks over the queue goes on behind it. It takes the place of `sent_at`.
+    #[inline]
+    pub const fn set_run(&mut self, last: Queued, end: u32) {
+        self.sent_at = Instant::from_ns((last.0 as u64) << 32 | end as u64);
+    }
+
+    /// The last frame of the run that this one is the first of, and the number at which it ends.
+    #[inline]
+    #[must_use]
+    pub const fn run(&self) -> (Queued, u32) {
+        let both = self.sent_at.as_ns();
+        (Queued((both >> 32) as u32), both as u32)
+    }
 }
 
 /// A frame's place on a queue: good until the frame leaves it.

@@ -24,6 +24,8 @@ use std::ptr::NonNull;
 use super::frame::Frame;
 use super::queue::Note;
 pub use config::{Backing, ChunkSize, UmemConfig};
+#[cfg(test)]
+pub(crate) use parked::STEPS;
 
 /// No chunk: the end of a list.
 pub(super) const NONE: u32 = u32::MAX;

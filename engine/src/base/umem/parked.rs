@@ -3,6 +3,12 @@
 use super::super::queue::{Note, ON_QUEUE, Queued};
 use super::{Copied, Frame, NONE, Place, Umem};
 
+#[cfg(test)]
+thread_local! {
+    /// Steps from one frame of a queue to the next, for tests of how many there are.
+    pub(crate) static STEPS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
 impl Umem {
     /// What is written on a frame in hand.
     #[inline]
@@ -36,6 +42,8 @@ impl Umem {
     #[inline]
     #[must_use]
     pub fn next(&self, place: Queued) -> Option<Queued> {
+        #[cfg(test)]
+        STEPS.with(|steps| steps.set(steps.get() + 1));
         Queued(self.meta.get(place.0 as usize)?.next).some()
     }
 

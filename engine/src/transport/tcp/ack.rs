@@ -109,10 +109,13 @@ impl Tcb {
         }
         let Released { acked, known, rtt_us } = self.release_acked(segment.ack, now, ts_ecr, umem);
         let sack = if self.sack_ok {
-            self.take_sack(&segment.options.sack, segment.ack, now, ts_ecr, umem)
+            self.take_sack(&segment.options.sack, segment.ack, now, ts_ecr, umem, shared)
         } else {
             SackNews::default()
         };
+        if self.recovery.sacked == 0 && segment.options.sack.is_empty() {
+            self.forget_scoreboard(shared);
+        }
         // RFC 5681, section 2: outstanding data, no text, neither SYN nor FIN, and the same number and window.
         let is_duplicate = acked == 0 && segment.seq_len() == 0 && !window_changed;
         let delivered = acked - known.min(acked) + sack.bytes;
@@ -151,6 +154,7 @@ impl Tcb {
             && (recovery.sacked | recovery.lost | recovery.retransmitted) == 0
             && recovery.duplicates == 0
             && !recovery.rack.probe_pending
+            && recovery.rack.scoreboard.is_none()
             && segment.options.sack.is_empty()
             && !segment.has(Flags::ECE)
     }
@@ -280,8 +284,11 @@ impl Tcb {
             // RFC 8985, section 7.4.2: the probe repaired a loss, and congestion control has to hear of it.
             self.enter_recovery(news.flight_before, news.sacked_before, shared);
         }
-        let (found, next_loss) =
-            if self.sack_ok { self.detect_losses(now, umem) } else { (self.count_duplicates(&mut news, umem), None) };
+        let (found, next_loss) = if self.sack_ok {
+            self.detect_losses(now, umem, shared)
+        } else {
+            (self.count_duplicates(&mut news, umem), None)
+        };
         let news = &news;
         if self.undo_if_needless(news, umem, shared) {
             return next_loss;
@@ -391,7 +398,7 @@ impl Tcb {
         }
         let before = recovery.repair.take(&mut shared.repairs).and_then(|repair| repair.before);
         shared.counters.needless_recoveries += 1;
-        self.unmark_lost(umem);
+        self.unmark_lost(umem, shared);
         self.recovery.phase = Phase::Open;
         let (in_flight, mss) = (self.in_flight(), u32::from(self.snd.mss));
         if before.is_some_and(|before| self.congestion.undo(&before, in_flight, news.acked, mss)) {
@@ -463,7 +470,7 @@ impl Tcb {
         let flight = self.outstanding();
         self.recovery.timeouts = self.recovery.timeouts.saturating_add(1);
         let begins = first && self.recovery.phase != Phase::Loss;
-        self.mark_all_lost(umem);
+        self.mark_all_lost(umem, shared);
         if !self.sack_ok {
             self.recovery.sacked = 0;
         }

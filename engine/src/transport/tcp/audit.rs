@@ -22,7 +22,7 @@ impl Tcp {
     /// # Errors
     /// What does not hold, and of which connection (of none: [`Tuple::NONE`]).
     pub fn audit(&self, umem: &Umem) -> Result<(), (Tuple, &'static str)> {
-        let (mut holdings, mut aside) = (Holdings::default(), (0, 0));
+        let (mut holdings, mut aside, mut promised) = (Holdings::default(), (0, 0, 0), 0);
         for (index, tcb) in self.tables.connections.iter() {
             let known = self.tables.find(&tcb.tuple) == Some((Kind::Connection, index));
             let ready = self.ready.contains(index);
@@ -37,8 +37,10 @@ impl Tcp {
                 .map_err(|wrong| (tcb.tuple, wrong))?;
             let Holdings { send, receive } = tcb.holdings();
             (holdings.send, holdings.receive) = (holdings.send + send, holdings.receive + receive);
+            promised += u64::from(tcb.rcv.counted());
             aside.0 += u32::from(!tcb.rcv.out_of_order.is_idle());
             aside.1 += u32::from(!tcb.recovery.repair.is_none());
+            aside.2 += u32::from(!tcb.recovery.rack.scoreboard.is_none());
         }
         for (index, embryo) in self.tables.embryos.slab.iter() {
             let tuple = embryo.opening.tuple;
@@ -50,8 +52,9 @@ impl Tcp {
         let waiting = self.tables.time_waits.audit(|tuple, index| {
             hold(self.tables.find(tuple) == Some((Kind::TimeWait, index)), "the flow table leads to the TIME-WAIT")
         });
-        let kept = (self.shared.gaps.len(), self.shared.repairs.len());
-        let of_connections = hold(kept == aside, "gaps and repairs are of connections");
+        let kept = (self.shared.gaps.len(), self.shared.repairs.len(), self.shared.scoreboards.len());
+        let of_connections = hold(kept == aside, "gaps, repairs and scoreboards are of connections")
+            .and_then(|()| hold(promised == self.shared.memory.promises.counted(), "what is promised is counted"));
         waiting.and(of_connections).and_then(|()| self.audit_totals(holdings)).map_err(|wrong| (Tuple::NONE, wrong))
     }
 
@@ -146,6 +149,7 @@ impl Gaps {
             (bytes, frames, behind) = (bytes + len, frames + 1, seq + len + fin_len(note.marks));
             next = umem.next(place);
         }
+        hold(self.runs_hold(umem), "runs of frames behind gaps are known")?;
         hold(bytes == self.bytes() && frames == self.len() && frames == known, "text behind gaps is counted")
     }
 }

@@ -92,7 +92,7 @@ impl Tcb {
             sequence: self.snd.nxt,
             acknowledgment: self.rcv.nxt,
             flags,
-            window: self.advertise(shared.config.receive_buffer, &shared.memory),
+            window: self.advertise(&shared.memory),
             timestamps: self.ts.on.then(|| (self.ts.value(now), self.ts.recent)),
             payload_len: text,
         };
@@ -113,11 +113,11 @@ impl Tcb {
         let withheld = report_due && options.sack.is_empty();
         let window = if is_syn {
             // RFC 7323, section 2.2: the window field of a segment with SYN is never scaled.
-            let window = shared.config.receive_buffer.min(u32::from(u16::MAX));
+            let window = self.rcv.limit.min(u32::from(u16::MAX));
             self.rcv.adv = self.rcv.adv.max(self.rcv.nxt + window);
             window as u16
         } else {
-            self.advertise(shared.config.receive_buffer, &shared.memory)
+            self.advertise(&shared.memory)
         };
         let mut flags = plan.flags;
         if self.ecn.echo && !is_syn {

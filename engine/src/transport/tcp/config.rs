@@ -10,6 +10,10 @@ use super::source_port;
 use super::tuple::Tuple;
 use crate::wire::ip::IpAddress;
 use crate::wire::ipv6::MIN_MTU;
+use crate::wire::{ipv4, tcp};
+
+/// Frames that may be queued however small the send buffer is.
+const FEW_FRAMES: u32 = 64;
 
 /// Everything that TCP has to be told.
 #[derive(Clone, Debug)]
@@ -70,6 +74,21 @@ impl TcpConfig {
     pub(super) fn chunks_per_segment(&self) -> u32 {
         let mtu = u32::from(self.mtu);
         mtu / u32::from(super::long::text_per_chunk(self.mtu, mtu, self.chunk_room).max(1))
+    }
+
+    /// Frames that the application may have queued on a connection: a full send buffer of 512 bytes each, which is less than
+    /// the default segment of 536, or a few. A peer whose segments are smaller gets less under way.
+    #[inline]
+    pub(super) const fn most_frames(&self) -> u32 {
+        let frames = self.send_buffer / 512;
+        if frames > FEW_FRAMES { frames } else { FEW_FRAMES }
+    }
+
+    /// Text that a chunk holds, of received segments of the longest kind with timestamps.
+    pub(super) fn received_per_chunk(&self) -> u32 {
+        let mtu = u32::from(self.mtu);
+        let mss = self.mtu.saturating_sub((ipv4::LEN + tcp::LEN) as u16 + 12);
+        u32::from(super::long::text_per_chunk(mss, mtu, self.chunk_room).max(1))
     }
 
     /// The smallest MTU of a path that is believed.

@@ -75,6 +75,7 @@ impl Tcp {
             return Err(ConnectFailure::TooMany);
         }
         self.shared.memory.account(Holdings::default(), holdings);
+        self.count_promise(index);
         self.shared.counters.connects += 1;
         self.settle(index);
         Ok(index)
@@ -91,7 +92,6 @@ impl Tcb {
             active,
             sack_ok: false,
             finishing: false,
-            fin_queued: false,
             probe: Probe::No,
             window_limited: false,
             doubts_way: false,
@@ -114,6 +114,7 @@ impl Tcb {
                 scaled: false,
                 up: iss,
                 urgent: false,
+                fin_queued: false,
             },
             rcv: Receive {
                 nxt: SeqNum::default(),
@@ -123,6 +124,8 @@ impl Tcb {
                 urgent: false,
                 queue: FrameQueue::default(),
                 queued: 0,
+                limit: shared.memory.promises.first(config.receive_buffer),
+                counts: false,
                 out_of_order: Default::default(),
                 shift: 0,
                 shift_offered: window::shift_for(config.receive_buffer),
@@ -159,9 +162,6 @@ impl Tcb {
             black_hole: BlackHole::No,
             soft_error: None,
             ended: None,
-            keep_alive_probes: 0,
-            challenges: 0,
-            challenge_second: 0,
             overridden_wnd: 0,
         }
     }
@@ -172,5 +172,6 @@ impl Tcb {
         self.rcv.queue.clear(umem);
         self.rcv.out_of_order.clear(&mut shared.gaps, umem);
         self.recovery.repair.take(&mut shared.repairs);
+        self.forget_scoreboard(shared);
     }
 }

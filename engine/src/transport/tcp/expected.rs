@@ -47,13 +47,13 @@ impl Tcb {
         {
             self.ts.set_recent(value, now);
         }
-        (self.timers.heard_at, self.keep_alive_probes) = (now, 0);
+        (self.timers.heard_at, self.timers.keep_alive_probes) = (now, 0);
         let Progress { acked } = self.take_ack(segment, now, umem, shared);
         let events = Events { writable: acked > 0 && self.wishes.wants_room, ..Events::NONE };
         if segment.len == 0 {
             return Verdict { events, ..Verdict::taken(Some(frame)) };
         }
-        if shared.memory.receive.allowance(self.holdings().receive) == 0 {
+        if !shared.memory.receive.allows(self.holdings().receive) {
             return self.take_text_somehow(frame, segment, events, shared, now, umem);
         }
         *umem.note_mut(&frame) = Note { seq: segment.seq.value(), sum: segment.sum, ..Note::EMPTY };

@@ -40,6 +40,8 @@ pub(super) struct Opening {
     /// TS.Recent, if timestamps were agreed on.
     pub(super) ts_recent: Option<u32>,
     pub(super) ecn: bool,
+    /// The window that the peer was told of.
+    pub(super) window: u16,
 }
 
 /// What the handshake says about the round-trip time.
@@ -66,7 +68,7 @@ pub(super) struct Embryo {
     challenge_limit: AnswerLimit,
 }
 
-const _: () = assert!(size_of::<Embryo>() == 72);
+const _: () = assert!(size_of::<Embryo>() == 80);
 
 /// All of them.
 #[derive(Debug)]
@@ -146,6 +148,7 @@ impl Tcp {
             sack: options.sack_permitted,
             ts_recent: options.timestamps.map(|(value, _)| value),
             ecn: asks_for_ecn(segment) && self.shared.config.ecn,
+            window: self.shared.first_window(),
         };
         let hash = segment.tuple.hash(self.tables.key);
         let embryo = Embryo {
@@ -223,6 +226,8 @@ impl Tcp {
             sack: kept.sack_permitted,
             ts_recent: segment.options.timestamps.map(|(value, _)| value),
             ecn: kept.ecn,
+            // What was told nobody knows any more.
+            window: self.shared.first_window(),
         };
         self.open(&opening, Rtt::Unknown, segment, frame, now, umem)
     }
@@ -245,7 +250,7 @@ impl Tcp {
         if segment.has(Flags::SYN) && !segment.has(Flags::ACK) && segment.seq == opening.irs {
             return self.answer_again(index, segment, frame, now);
         }
-        let window = self.shared.config.receive_buffer.min(u32::from(u16::MAX));
+        let window = u32::from(opening.window);
         let old_ts = opening
             .ts_recent
             .zip(segment.options.timestamps)
@@ -354,6 +359,7 @@ impl Tcp {
             self.tables.connections.remove(index);
             return Verdict::dropped(frame, DropReason::TcpConnectionsFull);
         }
+        self.count_promise(index);
         self.in_connection(index, segment, frame, now, umem)
     }
 
@@ -388,7 +394,8 @@ impl Tcb {
     pub(super) fn take_opening(&mut self, opening: &Opening, shared: &Shared, now: Instant) {
         self.rcv.nxt = opening.irs + 1;
         (self.rcv.acked, self.rcv.up) = (self.rcv.nxt, self.rcv.nxt);
-        self.rcv.adv = self.rcv.nxt + shared.config.receive_buffer.min(u32::from(u16::MAX));
+        self.rcv.limit = u32::from(opening.window);
+        self.rcv.adv = self.rcv.nxt + self.rcv.limit;
         if let Some(recent) = opening.ts_recent {
             self.ts.on = true;
             self.ts.set_recent(recent, now);
@@ -429,7 +436,7 @@ fn syn_ack(opening: &Opening, shared: &Shared, now: Instant) -> Control {
         seq: opening.iss,
         ack: opening.irs + 1,
         flags,
-        window: shared.config.receive_buffer.min(u32::from(u16::MAX)) as u16,
+        window: opening.window,
         options,
         class: 0,
     }

@@ -153,7 +153,7 @@ impl Tcb {
             seq: segment.seq,
             taken: false,
             refusal: None,
-            left: shared.memory.receive.allowance(self.holdings().receive).max(1),
+            left: self.receivable_chunks(&shared.memory).max(1),
         };
         let mut rest = Some(frame);
         while let Some(chain) = rest.take() {

@@ -7,6 +7,8 @@
 //! threshold of Choudhury and Hahne, with a factor of one). So a few connections may use most of the memory, many get
 //! equal parts of it without anybody counting them, and something is left for a new one.
 
+use super::promise::Promises;
+
 /// Segments whose chunks a connection may hold as long as any are left at all: one, and the one behind it.
 const LEAST: u32 = 2;
 
@@ -33,14 +35,20 @@ impl Pool {
         Self { limit, least: LEAST * per_segment, held: 0, contended: false }
     }
 
-    /// Chunks that a connection may take in addition to the `held` ones that it has.
+    /// Chunks that a connection may take at once in addition to the `held` ones that it has: as many as it could take one
+    /// by one, each of which leaves one less to all.
     #[inline]
     pub(super) fn allowance(&self, held: u32) -> u32 {
-        match self.left() {
-            0 => 0,
-            left if self.contended => self.least.saturating_sub(held).min(left),
-            left => left.max(self.least).saturating_sub(held).min(left),
-        }
+        let left = self.left();
+        let least = self.least.saturating_sub(held).min(left);
+        if self.contended { least } else { left.saturating_sub(held).div_ceil(2).max(least) }
+    }
+
+    /// Whether a connection may take a chunk in addition to the `held` ones that it has.
+    #[inline]
+    pub(super) fn allows(&self, held: u32) -> bool {
+        let left = self.left();
+        left > 0 && held < if self.contended { self.least } else { left.max(self.least) }
     }
 
     /// Chunks that nobody holds.
@@ -66,12 +74,20 @@ impl Pool {
 pub(super) struct Memory {
     pub(super) send: Pool,
     pub(super) receive: Pool,
+    /// Room that was promised of what there is to receive into.
+    pub(super) promises: Promises,
 }
 
 impl Memory {
-    /// So many chunks for all connections together, of which a segment takes `per_segment`.
-    pub(super) const fn new(limit: u32, per_segment: u32) -> Self {
-        Self { send: Pool::new(limit / 2, per_segment), receive: Pool::new(limit - limit / 2, per_segment) }
+    /// So many chunks for all connections together, of which a segment takes `per_segment` with `per_chunk` bytes of text
+    /// in each.
+    pub(super) const fn new(limit: u32, per_segment: u32, per_chunk: u32) -> Self {
+        let (send, receive) = (limit / 2, limit - limit / 2);
+        Self {
+            send: Pool::new(send, per_segment),
+            receive: Pool::new(receive, per_segment),
+            promises: Promises::new(receive, per_segment, per_chunk),
+        }
     }
 
     /// Chunks held by all connections.
@@ -108,6 +124,8 @@ mod tests {
         let mut alone = 0;
         (0..2000).for_each(|_| take(&mut alone));
         assert_eq!(alone, 500);
+        let at_once = Pool::new(1000, 1);
+        assert_eq!([0, 400, 999].map(|held| at_once.allowance(held)), [500, 300, 1], "no more at once than one by one");
         let mut others = [0; 9];
         (0..2000).for_each(|_| others.iter_mut().for_each(&mut take));
         assert!(others.iter().all(|&held| (49..=51).contains(&held)), "{others:?}");
@@ -125,9 +143,9 @@ mod tests {
 
     #[test]
     fn a_full_send_pool_leaves_room_to_receive() {
-        let mut memory = Memory::new(8, 1);
+        let mut memory = Memory::new(8, 1, 1448);
         memory.account(Holdings::default(), Holdings { send: 4, receive: 0 });
-        assert_eq!((memory.send.allowance(0), memory.receive.allowance(0)), (0, 4));
+        assert_eq!((memory.send.allowance(0), memory.receive.allowance(0)), (0, 2));
         assert_eq!(memory.held(), 4);
     }
 }

@@ -45,12 +45,14 @@ mod listen;
 mod long;
 mod memory;
 mod outcome;
+mod promise;
 mod prr;
 mod rack;
 mod reassembly;
 mod receive;
 mod reno;
 mod sack;
+mod scoreboard;
 mod syn_guard;
 mod tcb;
 mod time_wait;
@@ -75,6 +77,7 @@ pub use self::outcome::{End, Events, Outgoing, Output, Trouble, Verdict};
 use self::path::PathError;
 use self::reassembly::Gaps;
 use self::receive::Arrival;
+use self::scoreboard::Scoreboard;
 use self::segment::{Control, Segment};
 use self::source_port::SourcePorts;
 use self::syn_cookie::SynCookies;
@@ -126,6 +129,8 @@ struct Shared {
     gaps: Slab<Gaps>,
     /// What is written down of the repairs of connections.
     repairs: Slab<Repair>,
+    /// Where connections look among what is under way.
+    scoreboards: Slab<Scoreboard>,
     /// A segment without text that is to be sent at once. Kept apart, because it is large and seldom there.
     control: Option<Control>,
     /// The ways out, if any of them takes less than the link.
@@ -246,11 +251,12 @@ impl Tcp {
             syn_guard: SynGuard::new(),
             shared: Shared {
                 counters: Counters::default(),
-                memory: Memory::new(config.chunks, config.chunks_per_segment()),
+                memory: Memory::new(config.chunks, config.chunks_per_segment(), config.received_per_chunk()),
                 numbers: InitialNumbers::new(sequence_key, timestamp_key).replaced_by(config.guessable_numbers),
                 cookies: SynCookies::new(cookie_key),
                 gaps: Slab::new(config.connections),
                 repairs: Slab::new(config.connections),
+                scoreboards: Slab::new(config.connections),
                 control: None,
                 routes: None,
                 narrowed: None,
@@ -476,6 +482,7 @@ impl Tcp {
         if !self.hungry.is_empty() {
             self.feed(now, umem);
         }
+        self.look_for_idle(now);
         for _ in 0..EXPIRED_AT_ONCE {
             let Some(index) = self.wheel.expire(now) else { break };
             self.expire_timer(index, now, umem);
@@ -514,6 +521,7 @@ impl Tcp {
         self.hungry.remove(index);
         let Some(mut tcb) = self.tables.connections.remove(index) else { return };
         self.shared.memory.account(tcb.holdings(), Holdings::default());
+        self.shared.memory.promises.count(tcb.rcv.counted(), 0);
         tcb.free_queues(&mut self.shared, umem);
         let counters = &mut self.shared.counters;
         match end {

@@ -5,9 +5,12 @@
 
 use std::time::Duration;
 
+use super::Shared;
 use super::sack::seq_len;
+use super::scoreboard::{Mark, STEPS};
 use super::tcb::{Phase, SendTimer, Tcb, mark};
-use crate::base::{Instant, Note, Umem};
+use crate::base::{Instant, Note, Queued, Umem};
+use crate::structure::aside::Aside;
 use crate::wire::seq::SeqNum;
 
 /// Segments reported by SACK from which on a gap is a loss even without a reordering window (RFC 8985, section
@@ -41,6 +44,10 @@ pub(super) struct Rack {
     probe_end: SeqNum,
     pub(super) probe_pending: bool,
     probe_retransmitted: bool,
+    /// Whether anything under way was sent again, as far as is known.
+    sent_again: bool,
+    /// Where to look among what is under way, once the peer has sent SACK options: see scoreboard.rs.
+    pub(super) scoreboard: Aside,
 }
 
 impl Rack {
@@ -58,6 +65,18 @@ impl Rack {
     pub(super) const fn probed(&mut self, end: SeqNum, retransmitted: bool) {
         (self.probe_end, self.probe_pending, self.probe_retransmitted) = (end, true, retransmitted);
     }
+}
+
+/// A search for lost segments.
+struct Search {
+    /// RACK.xmit_ts and RACK.end_seq.
+    newest: (Instant, SeqNum),
+    /// How long after it was sent a segment is lost: RACK.rtt and RACK.reo_wnd.
+    patience: Duration,
+    now: Instant,
+    /// Whether any was found, and when the next one is lost.
+    any: bool,
+    next_loss: Option<Instant>,
 }
 
 impl Tcb {
@@ -143,39 +162,100 @@ impl Tcb {
 
     /// Marks what is lost by now (RFC 8985, section 6.2, step 5), and says whether anything is, and when the next
     /// segment will be if it has not arrived by then.
-    pub(super) fn detect_losses(&mut self, now: Instant, umem: &mut Umem) -> (bool, Option<Instant>) {
-        let (mut any, mut next_loss) = (false, None);
-        if self.recovery.rack.sent_at == Instant::ZERO {
+    pub(super) fn detect_losses(
+        &mut self,
+        now: Instant,
+        umem: &mut Umem,
+        shared: &mut Shared,
+    ) -> (bool, Option<Instant>) {
+        let rack = &self.recovery.rack;
+        if rack.sent_at == Instant::ZERO {
             return (false, None);
         }
-        let (sent_at, end) = (self.recovery.rack.sent_at, self.recovery.rack.end);
-        let patience = Duration::from_micros(u64::from(self.recovery.rack.rtt_us)) + self.reordering_window();
-        let mut next = self.snd.queue.first();
+        let patience = Duration::from_micros(u64::from(rack.rtt_us)) + self.reordering_window();
+        let mut search = Search { newest: (rack.sent_at, rack.end), patience, now, any: false, next_loss: None };
+        let mut known = self.recovery.rack.scoreboard.get(&shared.scoreboards).copied().unwrap_or_default();
+        let from = self.begin_at(known.loss_from, self.snd.nxt);
+        if self.recovery.rack.sent_again {
+            self.find_lost_again(&mut search, &mut known.again_end, umem);
+        }
+        known.loss_from = self.find_lost(from, &mut search, umem);
+        self.remember(known, shared);
+        (search.any, search.next_loss)
+    }
+
+    /// Looks for lost ones among those that were sent once, from the first on that is neither reported nor lost: it says
+    /// which that is now. They were sent in order, so whatever follows it was sent later.
+    fn find_lost(&mut self, from: Option<Queued>, search: &mut Search, umem: &mut Umem) -> Mark {
+        let (mut next, mut first) = (from, Mark::default());
         while let Some(place) = next.filter(|&place| place != self.snd.unsent) {
             let note = *umem.note(place);
+            first = Mark { place, seq: SeqNum::new(note.seq) };
+            if note.marks & mark::SACKED != 0 {
+                next = Self::behind_run(place, &mut { STEPS }, umem);
+                continue;
+            }
+            let is_settled = note.marks & (mark::LOST | mark::EVER_RETRANSMITTED) != 0;
+            if !is_settled && !self.is_lost(place, &note, search, umem) {
+                break;
+            }
             next = umem.next(place);
-            let settled = note.marks & mark::SACKED != 0
-                || (note.marks & mark::LOST != 0 && note.marks & mark::RETRANSMITTED == 0);
-            let own_end = SeqNum::new(note.seq) + seq_len(umem, place);
-            if !Rack::sent_after((sent_at, end), (note.sent_at, own_end)) {
-                // Everything behind one that was sent only once was sent after it.
-                if note.marks & (mark::EVER_RETRANSMITTED | mark::SACKED) == 0 {
-                    break;
-                }
-                continue;
-            }
-            if settled {
-                continue;
-            }
-            let lost_at = note.sent_at + patience;
-            if lost_at <= now {
-                self.mark_lost(place, umem);
-                any = true;
-            } else if next_loss.is_none_or(|earliest| lost_at < earliest) {
-                next_loss = Some(lost_at);
-            }
         }
-        (any, next_loss)
+        first
+    }
+
+    /// Looks for lost ones among those that were sent again. What was sent again lies in front of what is still to be.
+    fn find_lost_again(&mut self, search: &mut Search, again_end: &mut Option<SeqNum>, umem: &mut Umem) {
+        let (mut next, mut steps) = (self.snd.queue.first(), STEPS);
+        let mut last = None;
+        while let Some(place) = next.filter(|&place| place != self.snd.unsent) {
+            let note = *umem.note(place);
+            if again_end.is_some_and(|end| SeqNum::new(note.seq).after_eq(end)) {
+                break;
+            }
+            if steps == 0 {
+                return;
+            }
+            if note.marks & mark::SACKED != 0 {
+                next = Self::behind_run(place, &mut steps, umem);
+                continue;
+            }
+            let is_unsettled = note.marks & (mark::LOST | mark::RETRANSMITTED) != mark::LOST;
+            if note.marks & mark::EVER_RETRANSMITTED != 0 && is_unsettled {
+                last = Some(SeqNum::new(note.seq) + seq_len(umem, place));
+                self.is_lost(place, &note, search, umem);
+            }
+            steps -= 1;
+            next = umem.next(place);
+        }
+        self.recovery.rack.sent_again = last.is_some();
+        *again_end = last;
+    }
+
+    /// Takes note that a segment up to `end` was sent again.
+    pub(super) fn note_sent_again(&mut self, end: SeqNum, shared: &mut Shared) {
+        let rack = &mut self.recovery.rack;
+        if let Some(known) = rack.scoreboard.get_mut(&mut shared.scoreboards) {
+            let known_end = if rack.sent_again { known.again_end } else { Some(end) };
+            known.again_end = known_end.map(|known| known.max(end));
+        }
+        rack.sent_again = true;
+    }
+
+    /// Whether a frame is lost by now, and marks it if it is.
+    fn is_lost(&mut self, place: Queued, note: &Note, search: &mut Search, umem: &mut Umem) -> bool {
+        let end = SeqNum::new(note.seq) + seq_len(umem, place);
+        if !Rack::sent_after(search.newest, (note.sent_at, end)) {
+            return false;
+        }
+        let lost_at = note.sent_at + search.patience;
+        if lost_at > search.now {
+            search.next_loss = Some(search.next_loss.map_or(lost_at, |earliest| earliest.min(lost_at)));
+            return false;
+        }
+        self.mark_lost(place, umem);
+        search.any = true;
+        true
     }
 
     /// When a tail loss probe is due, if one may be sent (RFC 8985, section 7.2).

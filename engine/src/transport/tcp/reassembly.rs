@@ -6,9 +6,10 @@
 //!                 \_____ one SACK block _/         \ another /
 //! ```
 //!
-//! A new frame usually belongs at the end, which is found at once; otherwise the queue is walked, which the limit on
-//! a connection's chunks keeps short. Where data overlaps, what was there first stays, unless a new frame covers all of
-//! it, or it overlaps what is next in order (RFC 9293 leaves it open; so does Linux).
+//! Frames without a gap between them make a run, of which the first knows the last ([`Note::set_run`](crate::base::Note)):
+//! whoever looks for the place of a new one goes from run to run, and there are not many (CVE-2018-5390 is what happens
+//! otherwise). It usually belongs at the end, which is found at once. Where data overlaps, what was there first stays,
+//! unless a new frame covers a run, or overlaps what is next in order (RFC 9293 leaves it open; so does Linux).
 
 use super::tcb::mark;
 use crate::base::{Frame, FrameQueue, Queued, Umem};
@@ -21,10 +22,20 @@ use crate::wire::tcp::SackBlocks;
 /// Blocks that are remembered: as many as fit into a SACK option beside timestamps (RFC 2018, section 3).
 const BLOCKS: usize = 3;
 
+/// Runs of a connection at most: a window of a megabyte of which every other segment is lost has 362, and a peer that
+/// sends every other byte any number. Text that would make one more is dropped, and comes again.
+const RUNS: u32 = 512;
+
+/// Text that is copied behind what it continues, bytes at most: half of what the smallest chunk holds.
+pub(super) const WORTH_JOINING: u32 = 896;
+
 /// Frames behind gaps.
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
     queue: FrameQueue,
+    /// Runs in it, and the last one's first frame.
+    runs: u32,
+    last_run: Option<Queued>,
     /// Text in it, bytes.
     bytes: u32,
     /// The block that the latest frame is in, then those reported before it (RFC 2018, section 4).
@@ -41,7 +52,7 @@ pub(super) enum Insertion {
     Held,
     /// Everything in it was there already.
     Duplicate(Frame),
-    /// The table of gaps is full.
+    /// The table of gaps is full, or there are too many.
     NoRoom(Frame),
 }
 
@@ -152,6 +163,25 @@ impl Gaps {
         self.bytes
     }
 
+    /// Whether the runs are written down as they are. For audits.
+    pub(super) fn runs_hold(&self, umem: &Umem) -> bool {
+        let (mut runs, mut last_run, mut next) = (0, None, self.queue.first());
+        while let Some(first) = next {
+            let run = Run::of(umem, first);
+            let mut last = first;
+            while let Some(behind) = umem.next(last)
+                && SeqNum::new(umem.note(behind).seq) == end_of(umem, last)
+            {
+                last = behind;
+            }
+            if (run.last, run.end) != (last, end_of(umem, last)) {
+                return false;
+            }
+            (runs, last_run, next) = (runs + 1, Some(first), umem.next(last));
+        }
+        (runs, last_run) == (self.runs, self.last_run)
+    }
+
     /// The first frame held.
     #[inline]
     pub(super) const fn first(&self) -> Option<Queued> {
@@ -168,34 +198,102 @@ impl Gaps {
         let note = *umem.note_mut(&frame);
         let (seq, len) = (SeqNum::new(note.seq), u32::from(frame.len()));
         let end = seq + len + fin_len(note.marks);
-        let before = self.place_before(umem, seq);
-        if let Some(before) = before
-            && end_of(umem, before).after_eq(end)
-        {
+        let before = self.run_before(umem, seq);
+        let known = before.map_or(seq, |before| before.end);
+        if before.is_some() && known.after_eq(end) {
             self.note_duplicate(seq, end);
             return Insertion::Duplicate(frame);
         }
-        let place = self.queue.insert_after(umem, before, frame);
-        self.bytes += len;
-        if let Some(before) = before {
-            let overlap = end_of(umem, before).since(seq);
-            if end_of(umem, before).after(seq) {
-                self.cut_front(umem, place, overlap);
-            }
+        // The run that it belongs to, if it does not begin one.
+        let run = before.filter(|_| known.after_eq(seq));
+        if run.is_none() && self.runs >= RUNS {
+            return Insertion::NoRoom(frame);
         }
-        self.swallow_behind(umem, place);
-        let start = SeqNum::new(umem.note(place).seq);
-        let end = end_of(umem, place);
-        self.report(start, end);
+        self.bytes += len;
+        let place = match run {
+            Some(run) if known == seq && is_joinable(umem, run.last, &frame) && join(umem, run.last, &frame) => {
+                umem.free(frame);
+                run.last
+            }
+            _ => {
+                let place = self.queue.insert_after(umem, before.map(|before| before.last), frame);
+                if run.is_some() {
+                    self.cut_front(umem, place, known.since(seq));
+                }
+                place
+            }
+        };
+        let first = run.map_or(place, |run| run.first);
+        self.runs += u32::from(run.is_none());
+        let (last, end) = self.meet_next(umem, place);
+        umem.annotate(first, |note| note.set_run(last, end.value()));
+        if umem.next(last).is_none() {
+            self.last_run = Some(first);
+        }
+        self.report(SeqNum::new(umem.note(first).seq), end);
         Insertion::Held
+    }
+
+    /// The last run that starts at or before `seq`.
+    fn run_before(&self, umem: &Umem, seq: SeqNum) -> Option<Run> {
+        let starts_before = |run: &Run| SeqNum::new(umem.note(run.first).seq).before_eq(seq);
+        if let Some(last) = self.last_run.map(|first| Run::of(umem, first)).filter(starts_before) {
+            return Some(last);
+        }
+        let mut before = None;
+        let mut next = self.queue.first().map(|first| Run::of(umem, first));
+        while let Some(run) = next.filter(starts_before) {
+            next = umem.next(run.last).map(|first| Run::of(umem, first));
+            before = Some(run);
+        }
+        before
+    }
+
+    /// Frees runs that the frame at the end of another covers, cuts the frame off where the run behind it starts, and joins
+    /// the two if they touch. Says what the run ends with, and where.
+    fn meet_next(&mut self, umem: &mut Umem, place: Queued) -> (Queued, SeqNum) {
+        while let Some(first) = umem.next(place) {
+            let (next, end) = (Run::of(umem, first), end_of(umem, place));
+            let start = SeqNum::new(umem.note(first).seq);
+            if end.before(start) {
+                break;
+            }
+            if next.end.after(end) {
+                if end.after(start) {
+                    let (len, left) = (umem.queued_len(place), start.since(SeqNum::new(umem.note(place).seq)));
+                    umem.truncate(place, left as u16);
+                    umem.annotate(place, |note| note.marks &= !mark::FIN);
+                    self.bytes -= u32::from(len).saturating_sub(left);
+                    sum_anew(umem, place);
+                }
+                self.runs -= 1;
+                return (next.last, next.end);
+            }
+            let mut is_last = false;
+            while !is_last && let Some(covered) = umem.next(place) {
+                is_last = covered == next.last;
+                self.bytes -= u32::from(umem.queued_len(covered));
+                self.queue.release_after(umem, Some(place));
+            }
+            self.runs -= 1;
+        }
+        (place, end_of(umem, place))
     }
 
     /// Takes out the first frame if it continues at `nxt`; what lies before `nxt` is cut off.
     fn take(&mut self, umem: &mut Umem, nxt: SeqNum) -> Option<Frame> {
         let first = self.queue.first()?;
-        let start = SeqNum::new(umem.note(first).seq);
+        let (note, run) = (*umem.note(first), Run::of(umem, first));
+        let start = SeqNum::new(note.seq);
         if start.after(nxt) {
             return None;
+        }
+        if run.last == first {
+            self.runs -= 1;
+            self.last_run = self.last_run.filter(|&last| last != first);
+        } else if let Some(next) = umem.next(first) {
+            umem.annotate(next, |note| note.set_run(run.last, run.end.value()));
+            self.last_run = self.last_run.map(|last| if last == first { next } else { last });
         }
         self.cut_front(umem, first, nxt.since(start));
         self.bytes -= u32::from(umem.queued_len(first));
@@ -242,47 +340,8 @@ impl Gaps {
     /// Frees everything: the peer keeps what was not acknowledged in the ordinary way (RFC 2018, section 8 allows
     /// a receiver to discard what it reported), and says how many frames there were.
     fn clear(&mut self, umem: &mut Umem) -> u32 {
-        (self.bytes, self.count) = (0, 0);
+        (self.bytes, self.count, self.runs, self.last_run) = (0, 0, 0, None);
         self.queue.clear(umem)
-    }
-
-    /// The last frame that starts at or before `seq`.
-    fn place_before(&self, umem: &Umem, seq: SeqNum) -> Option<Queued> {
-        if let Some(last) = self.queue.last()
-            && SeqNum::new(umem.note(last).seq).before_eq(seq)
-        {
-            return Some(last);
-        }
-        let (mut before, mut next) = (None, self.queue.first());
-        while let Some(place) = next
-            && SeqNum::new(umem.note(place).seq).before_eq(seq)
-        {
-            before = Some(place);
-            next = umem.next(place);
-        }
-        before
-    }
-
-    /// Frees frames that a new one covers, and cuts the new one off where the one behind it starts.
-    fn swallow_behind(&mut self, umem: &mut Umem, place: Queued) {
-        while let Some(next) = umem.next(place) {
-            let (start, end) = (SeqNum::new(umem.note(next).seq), end_of(umem, next));
-            let own_end = end_of(umem, place);
-            if own_end.before_eq(start) {
-                return;
-            }
-            if end.after(own_end) {
-                let own_start = SeqNum::new(umem.note(place).seq);
-                let (old, new) = (u32::from(umem.queued_len(place)), start.since(own_start));
-                umem.truncate(place, new as u16);
-                umem.annotate(place, |note| note.marks &= !mark::FIN);
-                self.bytes -= old.saturating_sub(new);
-                sum_anew(umem, place);
-                return;
-            }
-            self.bytes -= u32::from(umem.queued_len(next));
-            self.queue.release_after(umem, Some(place));
-        }
     }
 
     fn cut_front(&mut self, umem: &mut Umem, place: Queued, bytes: u32) {
@@ -313,6 +372,41 @@ impl Gaps {
         self.blocks[0] = (start, end);
         self.count = count as u8 + 1;
     }
+}
+
+/// Frames without a gap between them.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    first: Queued,
+    last: Queued,
+    /// The number behind the last one.
+    end: SeqNum,
+}
+
+impl Run {
+    /// The run of which this is the first frame.
+    fn of(umem: &Umem, first: Queued) -> Self {
+        let (last, end) = umem.note(first).run();
+        Self { first, last, end: SeqNum::new(end) }
+    }
+}
+
+/// Whether a frame is small enough to be copied behind another, and neither has a FIN.
+fn is_joinable(umem: &mut Umem, last: Queued, frame: &Frame) -> bool {
+    (umem.note(last).marks | umem.note_mut(frame).marks) == 0 && u32::from(frame.len()) <= WORTH_JOINING
+}
+
+/// Copies a frame's text, with its sum on its note, behind that of a queued one; `false`, and no change, if it does not fit
+/// there.
+pub(super) fn join(umem: &mut Umem, place: Queued, frame: &Frame) -> bool {
+    let (before, behind) = (umem.note(place).sum, umem.note_mut(frame).sum);
+    let len = usize::from(umem.queued_len(place));
+    let joined = umem.extend_by_frame(place, frame);
+    if joined {
+        let sum = Sum::default().add_piece(before, 0).add_piece(behind, len).fold();
+        umem.annotate(place, |note| note.sum = sum);
+    }
+    joined
 }
 
 /// Makes a queued frame's sum that of the bytes that it has now.

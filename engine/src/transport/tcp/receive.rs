@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ack::Progress;
-use super::reassembly::Insertion;
+use super::reassembly::{Insertion, WORTH_JOINING};
 use super::segment::{Control, Segment};
 use super::state::State;
 use super::tcb::{Tcb, mark};
@@ -86,7 +86,7 @@ impl Tcb {
         // than one that is acknowledged, too.
         self.update_recent_timestamp(segment, now);
         self.take_congestion_mark(segment);
-        (self.timers.heard_at, self.keep_alive_probes) = (now, 0);
+        (self.timers.heard_at, self.timers.keep_alive_probes) = (now, 0);
         if in_handshake {
             if self.recovery.timeouts > 0 {
                 self.begin_with_care();
@@ -235,11 +235,11 @@ impl Tcb {
     /// limit would tell one peer about the connections of another (CVE-2016-5696).
     fn may_challenge(&mut self, now: Instant) -> bool {
         let second = (now.as_ns() / 1_000_000_000) as u16;
-        if self.challenge_second != second {
-            (self.challenge_second, self.challenges) = (second, 0);
+        if self.timers.challenge_second != second {
+            (self.timers.challenge_second, self.timers.challenges) = (second, 0);
         }
-        self.challenges = self.challenges.saturating_add(1);
-        self.challenges <= CHALLENGES
+        self.timers.challenges = self.timers.challenges.saturating_add(1);
+        self.timers.challenges <= CHALLENGES
     }
 
     /// RFC 5961, section 3.2: a reset counts if it is exactly the next number; elsewhere in the window it is
@@ -334,9 +334,10 @@ impl Tcb {
             return Verdict { events, ..Verdict::dropped(frame, DropReason::TcpDuplicate) };
         }
         // A FIN alone needs no chunk, where it is next.
-        let takes_chunk = !frame.is_empty() || seq != self.rcv.nxt;
-        let is_full = takes_chunk && shared.memory.receive.allowance(self.holdings().receive) == 0;
-        if is_full && !self.make_room(shared, umem, seq) {
+        let has_room = (frame.is_empty() && seq == self.rcv.nxt)
+            || shared.memory.receive.allows(self.holdings().receive)
+            || self.is_promised(&shared.memory);
+        if !has_room && !self.make_room(shared, umem, seq) {
             shared.counters.out_of_memory += 1;
             self.rcv.ack_now = true;
             return Verdict { events, ..Verdict::dropped(frame, DropReason::TcpNoMemory) };
@@ -367,7 +368,9 @@ impl Tcb {
     /// each is answered by an acknowledgment of RCV.NXT.
     fn take_out_of_order(&mut self, frame: Frame, events: Events, shared: &mut Shared, umem: &mut Umem) -> Verdict {
         self.rcv.ack_now = true;
-        if shared.memory.receive.is_short() {
+        // What was promised room has it; but small pieces take more of that than they were promised.
+        let is_piece = u32::from(frame.len()) <= WORTH_JOINING;
+        if shared.memory.receive.is_short() && (is_piece || !self.is_promised(&shared.memory)) {
             shared.counters.out_of_memory += 1;
             return Verdict { events, ..Verdict::dropped(frame, DropReason::TcpNoMemory) };
         }
@@ -377,7 +380,10 @@ impl Tcb {
                 Verdict { events, ..Verdict::taken(None) }
             }
             Insertion::Duplicate(frame) => Verdict { events, ..Verdict::dropped(frame, DropReason::TcpDuplicate) },
-            Insertion::NoRoom(frame) => Verdict { events, ..Verdict::dropped(frame, DropReason::TcpNoMemory) },
+            Insertion::NoRoom(frame) => {
+                shared.counters.out_of_memory += 1;
+                Verdict { events, ..Verdict::dropped(frame, DropReason::TcpNoMemory) }
+            }
         }
     }
 
@@ -465,19 +471,13 @@ impl Tcb {
         }
         self.rcv.unacked_segments = self.rcv.unacked_segments.saturating_add(1);
         // Small pieces that the application does not take are moved together, or each would hold a whole chunk.
-        if len < super::SMALL && !self.rcv.queue.is_empty() && self.join_last_received(&frame, umem) {
+        let is_small = len < super::SMALL || (self.is_crowded() && len <= u32::from(self.snd.chunk_room / 2));
+        if is_small && !self.rcv.queue.is_empty() && self.join_last_received(&frame, umem) {
             umem.free(frame);
             return fin;
         }
         self.rcv.queue.push(umem, frame);
         fin
-    }
-
-    /// Copies a frame's text behind that of the last one that waits for the application; `false` if it does not fit there.
-    #[inline(never)]
-    fn join_last_received(&mut self, frame: &Frame, umem: &mut Umem) -> bool {
-        let last = self.rcv.queue.last().filter(|&last| umem.extend_by_frame(last, frame));
-        last.map(|last| super::reassembly::sum_anew(umem, last)).is_some()
     }
 
     /// RFC 9293, section 3.8.6.3 (SHLD-18, SHLD-19): acknowledgments are delayed, but not that of every second
@@ -554,8 +554,7 @@ impl Tcb {
         let options: &Options = &segment.options;
         self.rcv.nxt = segment.seq + 1;
         (self.rcv.acked, self.rcv.adv, self.rcv.up) = (self.rcv.nxt, self.rcv.nxt, self.rcv.nxt);
-        let window = shared.config.receive_buffer.min(u32::from(u16::MAX));
-        self.rcv.adv = self.rcv.nxt + window;
+        self.rcv.adv = self.rcv.nxt + self.rcv.limit.min(u32::from(u16::MAX));
         if let Some((value, _)) = options.timestamps {
             self.ts.on = true;
             self.ts.set_recent(value, now);

@@ -3,10 +3,20 @@
 //! The scoreboard is the send queue itself: a frame that the peer reported is marked, and kept all the same, for
 //! a receiver may go back on its word until the ordinary acknowledgment passes (RFC 2018, section 8).
 
+use super::Shared;
+use super::scoreboard::{Mark, STEPS};
 use super::tcb::{Tcb, mark};
 use crate::base::{Instant, Note, Queued, Umem};
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::{MAX_SACK_BLOCKS, SackBlocks};
+
+/// What is known after a block was looked at.
+struct Reach {
+    /// Bytes that were not known to have arrived before.
+    fresh: u32,
+    /// Up to where the block can bring no news any more.
+    end: SeqNum,
+}
 
 /// What the blocks of one acknowledgment said.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,6 +38,7 @@ impl Tcb {
         now: Instant,
         ts_ecr: Option<u32>,
         umem: &mut Umem,
+        shared: &mut Shared,
     ) -> SackNews {
         let mut news = SackNews::default();
         let blocks = blocks.as_slice();
@@ -57,35 +68,72 @@ impl Tcb {
             }
         }
         sorted.sort_unstable_by_key(|&(_, end)| end.since(una));
-        for (start, end) in sorted.into_iter().filter(|(start, end)| start != end) {
-            news.bytes += self.mark_sacked(start, end, now, ts_ecr, umem);
-            news.any = true;
+        if sorted.iter().all(|(start, end)| start == end) {
+            return news;
         }
+        news.any = true;
+        let mut scoreboard = self.scoreboard(shared);
+        let mut steps = STEPS;
+        for block in &mut sorted {
+            let Some((start, end)) = scoreboard.news_of(*block) else { continue };
+            let reach = self.mark_sacked((start, end), &mut scoreboard.sack_from, &mut steps, now, ts_ecr, umem);
+            news.bytes += reach.fresh;
+            // What was not reached, or covers a frame in part, is no less news the next time.
+            block.1 = reach.end;
+        }
+        scoreboard.blocks = sorted;
+        self.remember(scoreboard, shared);
         news
     }
 
-    /// Marks the frames that lie in a block, and says how many bytes of them are news.
-    fn mark_sacked(&mut self, start: SeqNum, end: SeqNum, now: Instant, ts_ecr: Option<u32>, umem: &mut Umem) -> u32 {
-        let mut fresh = 0;
-        let mut next = self.snd.queue.first();
+    /// Marks the frames that lie in a block, from the first that begins in it on, and says how far they are known now and how
+    /// many bytes of them are news.
+    fn mark_sacked(
+        &mut self,
+        (start, end): (SeqNum, SeqNum),
+        from: &mut Mark,
+        steps: &mut u32,
+        now: Instant,
+        ts_ecr: Option<u32>,
+        umem: &mut Umem,
+    ) -> Reach {
+        let mut reach = Reach { fresh: 0, end };
+        let mut next = self.begin_at(*from, start);
         while let Some(place) = next.filter(|&place| place != self.snd.unsent) {
             let note = *umem.note(place);
             let seq = SeqNum::new(note.seq);
             if seq.after_eq(end) {
                 break;
             }
+            *from = Mark { place, seq };
+            if *steps == 0 {
+                reach.end = seq.max(start);
+                break;
+            }
+            if note.marks & mark::SACKED != 0 {
+                next = Self::behind_run(place, steps, umem);
+                continue;
+            }
             let len = seq_len(umem, place);
             // RFC 2018, section 5.1 goes by whole segments: one that is covered in part is not acknowledged.
-            if seq.after_eq(start) && (seq + len).before_eq(end) && note.marks & mark::SACKED == 0 {
+            if seq.after_eq(start) && (seq + len).before_eq(end) {
                 self.unmark(place, len, umem);
-                umem.annotate(place, |note| note.marks |= mark::SACKED);
+                umem.annotate(place, |note| {
+                    note.marks |= mark::SACKED;
+                    note.set_run(place, 0);
+                });
                 self.recovery.sacked += len;
                 self.delivered_segment(&note, seq + len, now, ts_ecr);
-                fresh += len;
+                reach.fresh += len;
+            } else {
+                *steps -= 1;
+                if seq.after_eq(start) {
+                    reach.end = seq;
+                }
             }
             next = umem.next(place);
         }
-        fresh
+        reach
     }
 
     /// Takes a frame's bytes out of the accounts of what is lost, sent again, or acknowledged by SACK.
@@ -129,7 +177,8 @@ impl Tcb {
     /// RFC 2018, section 8: the data sender MUST retransmit the segment at the left edge of the window after a
     /// retransmit timeout, whether or not the SACKed bit is on for that segment: a receiver that went back on its
     /// word is not believed again, and all its reports are forgotten.
-    pub(super) fn mark_all_lost(&mut self, umem: &mut Umem) {
+    pub(super) fn mark_all_lost(&mut self, umem: &mut Umem, shared: &mut Shared) {
+        self.forget_scoreboard(shared);
         let first = self.snd.queue.first();
         let reneged = first.is_some_and(|place| umem.note(place).marks & mark::SACKED != 0);
         let mut next = first;
@@ -138,6 +187,10 @@ impl Tcb {
                 let len = seq_len(umem, place);
                 if umem.note(place).marks & mark::SACKED != 0 {
                     self.unmark(place, len, umem);
+                    // When it was sent is not known any more.
+                    umem.annotate(place, |note| {
+                        (note.sent_at, note.marks) = (Instant::ZERO, note.marks | mark::EVER_RETRANSMITTED);
+                    });
                 }
                 self.mark_lost(place, umem);
             }
@@ -146,7 +199,10 @@ impl Tcb {
     }
 
     /// Forgets that anything is lost: the repair was needless.
-    pub(super) fn unmark_lost(&mut self, umem: &mut Umem) {
+    pub(super) fn unmark_lost(&mut self, umem: &mut Umem, shared: &mut Shared) {
+        if let Some(scoreboard) = self.recovery.rack.scoreboard.get_mut(&mut shared.scoreboards) {
+            scoreboard.loss_from = Mark::default();
+        }
         let mut next = self.snd.queue.first();
         while let Some(place) = next.filter(|&place| place != self.snd.unsent) {
             umem.annotate(place, |note| note.marks &= !(mark::LOST | mark::RETRANSMITTED));

@@ -80,6 +80,8 @@ pub(super) struct Send {
     /// SND.UP, and whether it lies ahead of what is acknowledged.
     pub(super) up: SeqNum,
     pub(super) urgent: bool,
+    /// The FIN is on the queue.
+    pub(super) fin_queued: bool,
 }
 
 /// The receive sequence space.
@@ -98,6 +100,9 @@ pub(super) struct Receive {
     pub(super) queue: FrameQueue,
     /// Text in it, bytes.
     pub(super) queued: u32,
+    /// Bytes that may be queued and promised room together, and whether they are counted: see promise.rs.
+    pub(super) limit: u32,
+    pub(super) counts: bool,
     /// What arrived behind gaps.
     pub(super) out_of_order: OutOfOrder,
     /// Rcv.Wind.Shift, and the one that we offered.
@@ -254,6 +259,11 @@ pub(super) struct Timers {
     pub(super) sent_at: Instant,
     /// Since when data waits for an acknowledgment, or a closed window for its opening, without any progress.
     pub(super) stuck_since: Instant,
+    /// Keep-alives in a row without an answer.
+    pub(super) keep_alive_probes: u8,
+    /// Challenge ACKs within a second, and which second: one in 18 hours.
+    pub(super) challenges: u8,
+    pub(super) challenge_second: u16,
 }
 
 /// What the send timer is for.
@@ -306,8 +316,6 @@ pub(super) struct Tcb {
     pub(super) sack_ok: bool,
     /// Our application has no more to send: a FIN is queued, or will be when there is a chunk for it.
     pub(super) finishing: bool,
-    /// The FIN is on the queue.
-    pub(super) fin_queued: bool,
     /// A segment to send out of turn.
     pub(super) probe: Probe,
     /// The congestion window held something back.
@@ -328,11 +336,6 @@ pub(super) struct Tcb {
     pub(super) soft_error: Option<Trouble>,
     /// How it ended, until the application has heard of it.
     pub(super) ended: Option<End>,
-    /// Keep-alives in a row without an answer.
-    pub(super) keep_alive_probes: u8,
-    /// Challenge ACKs within a second, and which second: one in 18 hours.
-    pub(super) challenges: u8,
-    pub(super) challenge_second: u16,
     /// The largest window since one was too small for a segment and was used all the same; 0: there was none. As far as
     /// it matters: half of it is no less than a segment.
     pub(super) overridden_wnd: u16,
@@ -374,7 +377,7 @@ impl Tcb {
     /// Whether our FIN is acknowledged.
     #[inline]
     pub(super) fn fin_is_acknowledged(&self) -> bool {
-        self.fin_queued && self.snd.queue.is_empty()
+        self.snd.fin_queued && self.snd.queue.is_empty()
     }
 
     /// Bytes of options in each of our segments with text, outside of SACK.

@@ -84,7 +84,7 @@ impl Tcb {
 
     fn expire_reordering(&mut self, now: Instant, shared: &mut Shared, umem: &mut Umem) {
         let (flight, sacked) = (self.outstanding(), self.recovery.sacked);
-        let (found, next_loss) = self.detect_losses(now, umem);
+        let (found, next_loss) = self.detect_losses(now, umem, shared);
         if found && matches!(self.recovery.phase, Phase::Open | Phase::Disorder | Phase::Reduced) {
             self.enter_recovery(flight, sacked, shared);
             let (in_flight, mss) = (self.in_flight(), u32::from(self.snd.mss));
@@ -161,7 +161,7 @@ impl Tcb {
             return None;
         }
         let interval = KEEP_ALIVE_INTERVAL.min(idle);
-        let due = self.timers.heard_at + idle + interval * u32::from(self.keep_alive_probes);
+        let due = self.timers.heard_at + idle + interval * u32::from(self.timers.keep_alive_probes);
         // RFC 9293, section 3.8.4 (MUST-26): keep-alives MUST only be sent when no sent data is outstanding, and no
         // data or acknowledgment packets have been received for the connection within an interval.
         if self.outstanding() > 0 || due > now {
@@ -170,15 +170,15 @@ impl Tcb {
         }
         // RFC 9293, section 3.8.4 (MUST-29): a TCP MUST NOT interpret failure to respond to any specific probe as a
         // dead connection: it takes nine.
-        if self.keep_alive_probes >= KEEP_ALIVE_PROBES {
+        if self.timers.keep_alive_probes >= KEEP_ALIVE_PROBES {
             shared.counters.timed_out += 1;
             return Some(End::TimedOut);
         }
-        if self.keep_alive_probes > 0 {
+        if self.timers.keep_alive_probes > 0 {
             // Perhaps it is only the way that is wrong.
             self.doubts_way = true;
         }
-        self.keep_alive_probes += 1;
+        self.timers.keep_alive_probes += 1;
         shared.counters.keep_alives += 1;
         self.probe = Probe::Window;
         self.timers.idle_at = now + interval;

@@ -3,6 +3,7 @@
 use super::long::Span;
 use super::pacing::Rate;
 use super::sack::seq_len;
+use super::scoreboard::STEPS;
 use super::state::State;
 use super::tcb::{Phase, Probe, SendTimer, Tcb, mark};
 use super::{Outgoing, Shared};
@@ -62,9 +63,9 @@ impl Tcb {
         {
             return next;
         }
-        if self.finishing && !self.fin_queued {
+        if self.finishing && !self.snd.fin_queued {
             self.queue_fin(umem);
-            if !self.fin_queued {
+            if !self.snd.fin_queued {
                 return Next::Starved;
             }
         }
@@ -113,7 +114,7 @@ impl Tcb {
             || self.probe != Probe::No
             || self.recovery.lost > self.recovery.retransmitted
             || self.snd.unsent != Queued::NONE
-            || (self.finishing && !self.fin_queued)
+            || (self.finishing && !self.snd.fin_queued)
     }
 
     /// Sends the first lost segment again, if the congestion window allows.
@@ -130,7 +131,7 @@ impl Tcb {
             return None;
         }
         let mss = u32::from(self.snd.mss);
-        if umem.is_shared(place) || !self.fits(place, mss, umem) {
+        if umem.is_shared(place) || !self.fits(place, mss, shared, umem) {
             return None;
         }
         let span = self.span_of_lost(place, mss.min(window.saturating_sub(in_flight)), umem);
@@ -138,13 +139,19 @@ impl Tcb {
     }
 
     /// The first segment that is lost and was not sent again.
-    fn first_lost(&self, umem: &Umem) -> Option<Queued> {
+    fn first_lost(&mut self, umem: &mut Umem) -> Option<Queued> {
         let mut next = self.recovery.lost_hint.some().or(self.snd.queue.first());
         while let Some(place) = next.filter(|&place| place != self.snd.unsent) {
-            if umem.note(place).marks & (mark::LOST | mark::RETRANSMITTED) == mark::LOST {
+            let marks = umem.note(place).marks;
+            if marks & (mark::LOST | mark::RETRANSMITTED) == mark::LOST {
+                self.recovery.lost_hint = place;
                 return Some(place);
             }
-            next = umem.next(place);
+            next = if marks & mark::SACKED != 0 {
+                Self::behind_run(place, &mut { STEPS }, umem)
+            } else {
+                umem.next(place)
+            };
         }
         None
     }
@@ -158,7 +165,7 @@ impl Tcb {
         self.recovery.retransmits = self.recovery.retransmits.saturating_add(1);
         let mut place = span.first;
         for _ in 0..span.frames {
-            self.mark_sent_again(place, now, umem);
+            self.mark_sent_again(place, shared, now, umem);
             self.recovery.lost_hint = place;
             place = umem.next(place).unwrap_or(place);
         }
@@ -173,7 +180,7 @@ impl Tcb {
         next
     }
 
-    fn mark_sent_again(&mut self, place: Queued, now: Instant, umem: &mut Umem) {
+    fn mark_sent_again(&mut self, place: Queued, shared: &mut Shared, now: Instant, umem: &mut Umem) {
         let (len, marks) = (seq_len(umem, place), umem.note(place).marks);
         if marks & mark::RETRANSMITTED == 0 {
             if marks & mark::LOST == 0 {
@@ -181,6 +188,7 @@ impl Tcb {
             }
             self.recovery.retransmitted += len;
         }
+        self.note_sent_again(SeqNum::new(umem.note(place).seq) + len, shared);
         umem.annotate(place, |note| {
             note.marks |= mark::LOST | mark::RETRANSMITTED | mark::EVER_RETRANSMITTED;
             note.sent_at = now;
@@ -217,13 +225,13 @@ impl Tcb {
             }
             Hold::Nagle => return Next::Nothing,
         }
-        if !self.fits(place, most, umem) {
-            return Next::Starved;
+        if !self.fits(place, most, shared, umem) {
+            return if self.is_cut_up(place, shared) { Next::Nothing } else { Next::Starved };
         }
         let mut span = self.span_of_unsent(place, most, umem);
         // A FIN for which the window has no room goes on its own, later.
         if span.len() > usable {
-            if !self.split(span.last, u32::from(umem.queued_len(span.last)), umem) {
+            if !self.split(span.last, u32::from(umem.queued_len(span.last)), shared, umem) {
                 return Next::Starved;
             }
             span.marks &= !mark::FIN;
@@ -377,14 +385,14 @@ impl Tcb {
 
     /// Makes the frame at most `most` bytes long: what is more goes into a frame of its own behind it. `false` if
     /// there is no memory for that.
-    fn fits(&mut self, place: Queued, most: u32, umem: &mut Umem) -> bool {
-        u32::from(umem.queued_len(place)) <= most || most > 0 && self.split(place, most, umem)
+    fn fits(&mut self, place: Queued, most: u32, shared: &Shared, umem: &mut Umem) -> bool {
+        u32::from(umem.queued_len(place)) <= most || most > 0 && self.split(place, most, shared, umem)
     }
 
     /// Moves what a frame has behind its first `most` bytes, and a FIN, to a frame of its own behind it. `false` if
     /// there is no memory for that, or if the device still has the frame.
-    fn split(&mut self, place: Queued, most: u32, umem: &mut Umem) -> bool {
-        if umem.is_shared(place) {
+    fn split(&mut self, place: Queued, most: u32, shared: &Shared, umem: &mut Umem) -> bool {
+        if self.is_cut_up(place, shared) || umem.is_shared(place) {
             return false;
         }
         let Some(mut rest) = umem.alloc() else { return false };
@@ -403,6 +411,12 @@ impl Tcb {
         true
     }
 
+    /// Whether a queue holds so many frames that none is cut further but the first, which everything waits for (as Linux does
+    /// since CVE-2019-11478): what keeps the others back is acknowledged soon.
+    fn is_cut_up(&self, place: Queued, shared: &Shared) -> bool {
+        self.snd.queue.len() >= 2 * shared.config.most_frames() && self.snd.queue.first() != Some(place)
+    }
+
     /// Sends new text, or the last segment again (RFC 8985, section 7.3).
     fn send_loss_probe(&mut self, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
         let Some(last) = self.last_sent(umem) else { return Next::Nothing };
@@ -415,6 +429,7 @@ impl Tcb {
         if matches!(next, Next::Segment(_)) {
             shared.counters.loss_probes += 1;
             self.recovery.rack.probed(SeqNum::new(note.seq) + len, true);
+            self.note_sent_again(SeqNum::new(note.seq) + len, shared);
             umem.annotate(last, |note| {
                 note.marks |= mark::EVER_RETRANSMITTED;
                 note.sent_at = now;
@@ -444,7 +459,7 @@ impl Tcb {
             && let Some(last) = self.snd.queue.last()
         {
             umem.annotate(last, |note| note.marks |= mark::FIN);
-            self.fin_queued = true;
+            self.snd.fin_queued = true;
             return;
         }
         let Some(frame) = umem.alloc() else { return };
@@ -453,7 +468,7 @@ impl Tcb {
         if self.snd.unsent == Queued::NONE {
             self.snd.unsent = place;
         }
-        self.fin_queued = true;
+        self.snd.fin_queued = true;
     }
 
     /// RFC 5681, section 4.1: after an idle time the window starts anew.
@@ -495,7 +510,7 @@ impl Tcb {
         let usable = self.usable_window();
         if usable > 0
             && let Some(place) = self.snd.unsent.some()
-            && self.fits(place, usable, umem)
+            && self.fits(place, usable, shared, umem)
         {
             self.overridden_wnd = self.snd.wnd.min(u32::from(u16::MAX)) as u16;
         } else {

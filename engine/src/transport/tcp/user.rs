@@ -193,10 +193,15 @@ impl Tcp {
     }
 
     /// Does something to a connection, and keeps the account of memory right.
-    fn with(&mut self, index: u32, umem: &mut Umem, act: impl FnOnce(&mut Tcb, &Shared, &mut Umem) -> usize) -> usize {
+    fn with(
+        &mut self,
+        index: u32,
+        umem: &mut Umem,
+        act: impl FnOnce(&mut Tcb, &mut Shared, &mut Umem) -> usize,
+    ) -> usize {
         let Some(tcb) = self.tables.connections.get_mut(index) else { return 0 };
         let before = tcb.holdings();
-        let count = act(tcb, &self.shared, umem);
+        let count = act(tcb, &mut self.shared, umem);
         self.shared.memory.account(before, tcb.holdings());
         count
     }
@@ -213,7 +218,7 @@ impl Tcb {
     /// <SEQ=SND.NXT><CTL=RST,ACK> for a peer that knows of the connection, once (RFC 9293, section 3.10.5).
     pub(super) fn reset(&mut self) -> Option<Control> {
         let knows = self.state.is_synchronized() || self.state == State::SynReceived;
-        if !knows || std::mem::replace(&mut self.fin_queued, true) && self.state == State::TimeWait {
+        if !knows || std::mem::replace(&mut self.snd.fin_queued, true) && self.state == State::TimeWait {
             return None;
         }
         let (seq, ack) = (self.snd.nxt, self.rcv.nxt);
@@ -234,12 +239,18 @@ impl Tcb {
         if !self.state.may_send() || self.finishing || self.ended.is_some() {
             return 0;
         }
-        let by_chunks =
-            shared.memory.send.allowance(self.snd.queue.len()).saturating_mul(u32::from(self.snd.per_chunk));
+        let by_chunks = self.queueable(shared).saturating_mul(u32::from(self.snd.per_chunk));
         shared.config.send_buffer.saturating_sub(self.snd.queued).min(by_chunks)
     }
 
-    fn consume(&mut self, len: usize, shared: &Shared, umem: &mut Umem) -> usize {
+    /// Frames that may be queued at once.
+    #[inline]
+    fn queueable(&self, shared: &Shared) -> u32 {
+        let queued = self.snd.queue.len();
+        shared.memory.send.allowance(queued).min(shared.config.most_frames().saturating_sub(queued))
+    }
+
+    fn consume(&mut self, len: usize, shared: &mut Shared, umem: &mut Umem) -> usize {
         let mut left = len.min(self.rcv.queued as usize);
         let taken = left;
         while left > 0
@@ -259,23 +270,24 @@ impl Tcb {
     }
 
     /// After text was taken: the window opens.
-    fn took(&mut self, taken: usize, shared: &Shared) {
+    fn took(&mut self, taken: usize, shared: &mut Shared) {
         self.rcv.queued -= taken as u32;
         let start = self.rcv.nxt + 0_u32.wrapping_sub(self.rcv.queued);
         self.rcv.urgent &= self.rcv.up.after(start);
-        if taken > 0
-            && self.state.takes_text()
-            && self.window_update_is_due(shared.config.receive_buffer, &shared.memory)
-        {
+        let buffer = shared.config.receive_buffer;
+        if self.outgrows_limit(taken as u32, buffer, &shared.memory) {
+            self.adapt_limit(taken as u32, buffer, &mut shared.memory);
+        }
+        if taken > 0 && self.state.takes_text() && self.window_update_is_due(&shared.memory) {
             self.rcv.ack_now = true;
         }
     }
 
-    fn send_back(&mut self, len: usize, shared: &Shared, umem: &mut Umem) -> usize {
+    fn send_back(&mut self, len: usize, shared: &mut Shared, umem: &mut Umem) -> usize {
         if !self.state.may_send() || self.finishing || self.ended.is_some() {
             return 0;
         }
-        let (mut sent, mut frames) = (0, shared.memory.send.allowance(self.snd.queue.len()));
+        let (mut sent, mut frames) = (0, self.queueable(shared));
         while let Some(first) = self.rcv.queue.first() {
             let first_len = u32::from(umem.queued_len(first));
             let asked = len - sent;

@@ -21,22 +21,21 @@ impl Tcb {
         if self.rcv.adv.after(self.rcv.nxt) { self.rcv.adv.since(self.rcv.nxt) } else { 0 }
     }
 
-    /// Bytes that could be taken in from RCV.NXT on: as many as the buffer and the memory have room for.
+    /// Bytes that could be taken in from RCV.NXT on: as many as the connection may be promised and the memory has room for.
     #[inline]
-    fn receivable(&self, buffer: u32, memory: &Memory) -> u32 {
-        let by_bytes = buffer.saturating_sub(self.rcv.queued);
+    fn receivable(&self, memory: &Memory) -> u32 {
+        let promised = self.rcv.limit.saturating_sub(self.rcv.queued);
         // A chunk holds a segment, or its part of one, and what arrived behind gaps lies within the window already.
-        let behind_gaps = self.rcv.out_of_order.len();
-        let chunks = memory.receive.allowance(self.rcv.queue.len() + behind_gaps) + behind_gaps;
+        let chunks = memory.receive.left().saturating_add(self.rcv.out_of_order.len());
         // More than the field can say, the peer cannot be told.
         let sayable = u32::from(u16::MAX) << self.rcv.shift;
-        by_bytes.min(chunks.saturating_mul(u32::from(self.snd.per_chunk))).min(sayable)
+        promised.min(chunks.saturating_mul(u32::from(self.snd.per_chunk))).min(sayable)
     }
 
     /// The window field of a segment that is sent now, whose right edge becomes the one that the peer knows.
     #[inline]
-    pub(super) fn advertise(&mut self, buffer: u32, memory: &Memory) -> u16 {
-        let edge = self.window_edge(buffer, memory);
+    pub(super) fn advertise(&mut self, memory: &Memory) -> u16 {
+        let edge = self.window_edge(memory);
         let wnd = edge.since(self.rcv.nxt);
         let mut field = wnd >> self.rcv.shift;
         // RFC 9293, section 3.8.6 (SHLD-14): a TCP receiver SHOULD NOT shrink the window. Rounding down would. Rounding up
@@ -44,7 +43,7 @@ impl Tcb {
         // less than a step beyond what there is room for. Then a step less is told, and what was told before is taken
         // all the same (RFC 7323, section 2.4).
         let rounded_up = (field + 1) << self.rcv.shift;
-        let room = self.receivable(buffer, memory) + (1 << self.rcv.shift);
+        let room = self.receivable(memory) + (1 << self.rcv.shift);
         if (field << self.rcv.shift) < self.receive_window() && rounded_up < room {
             field += 1;
         }
@@ -55,27 +54,27 @@ impl Tcb {
 
     /// The right edge to tell the peer: moved only if it is worth while.
     #[inline]
-    fn window_edge(&self, buffer: u32, memory: &Memory) -> SeqNum {
-        let step = (buffer / 2).min(u32::from(self.snd.mss));
-        // Nearly always it has not moved that far, which the buffer alone tells.
-        if buffer < self.receive_window() + step {
+    fn window_edge(&self, memory: &Memory) -> SeqNum {
+        let step = (self.rcv.limit / 2).min(u32::from(self.snd.mss));
+        // Nearly always it has not moved that far, which the limit alone tells.
+        if self.rcv.limit < self.receive_window() + step {
             return self.rcv.adv.max(self.rcv.nxt);
         }
-        let edge = self.rcv.nxt + self.receivable(buffer, memory);
+        let edge = self.rcv.nxt + self.receivable(memory);
         // RFC 9293, section 3.8.6.2.2 (MUST-39): a TCP implementation MUST include a SWS avoidance algorithm in the
-        // receiver: the edge is kept until it can move by a segment, or by half the buffer.
+        // receiver: the edge is kept until it can move by a segment, or by half of what there may be.
         let worthwhile = edge.after(self.rcv.adv) && edge.since(self.rcv.adv) >= step;
         if worthwhile || self.rcv.adv.before(self.rcv.nxt) { edge } else { self.rcv.adv }
     }
 
     /// Whether the window has opened so far that the peer should hear of it at once: to at least twice of what it
     /// knows (as on Linux), and past what silly-window avoidance would hold back.
-    pub(super) fn window_update_is_due(&self, buffer: u32, memory: &Memory) -> bool {
+    pub(super) fn window_update_is_due(&self, memory: &Memory) -> bool {
         let known = self.receive_window();
-        if known >= buffer / 2 {
+        if known >= self.rcv.limit / 2 {
             return false;
         }
-        let wnd = self.window_edge(buffer, memory).since(self.rcv.nxt);
+        let wnd = self.window_edge(memory).since(self.rcv.nxt);
         wnd > known && wnd >= known.saturating_mul(2)
     }
 }

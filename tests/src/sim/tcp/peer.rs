@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use barewire::app::{Answer, App, Closed, Connection, ConnectionId, Datagram, Outbox};
-use barewire::base::{BURST, Burst, ChunkSize, Descriptor, Instant, Place, Umem, UmemConfig};
+use barewire::base::{BURST, Burst, ChunkSize, Descriptor, DropReason, Instant, Place, Umem, UmemConfig};
 use barewire::stack::Stack;
 use barewire::transport::tcp::{ConnectionInfo, Tcp, TcpConfig};
 
@@ -253,6 +253,12 @@ impl Host {
     #[must_use]
     pub const fn tcp(&self) -> &Tcp {
         self.stack.tcp_state().expect("a host that speaks TCP")
+    }
+
+    /// Frames dropped for a reason.
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.stack.counters().drops[reason as usize]
     }
 
     /// The connection from a port, if there is one.

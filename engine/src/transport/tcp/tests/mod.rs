@@ -31,6 +31,7 @@ mod options;
 mod receiving;
 mod selective;
 mod sending;
+mod steps;
 mod time_waiting;
 mod timeouts;
 mod urgent;
@@ -54,7 +55,7 @@ const PEER: (IpAddress, u16) = (IpAddress::v4(Ipv4Addr::new(10, 0, 0, 2)), 40_00
 /// The MSS that the peer offers unless a script says otherwise.
 const MSS: u16 = 1000;
 /// Chunks of packet memory.
-const CHUNKS: u32 = 512;
+const CHUNKS: u32 = 1024;
 /// Distances to 2^32 at which both sides begin: the SYN is the last number but one; the first segment wraps; a later.
 const BEGINNINGS: [u32; 3] = [2, 1000, 20_000];
 

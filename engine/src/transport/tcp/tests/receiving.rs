@@ -215,49 +215,113 @@ fn when_memory_is_short_what_is_behind_gaps_goes_first() {
     let short = |config: &mut TcpConfig| config.chunks = 32;
     for mut s in established_with(short, syn().mss(MSS)) {
         s.take_all();
-        // Of 16 chunks to receive with, one connection gets half.
-        for n in 1..8 {
-            s.peer_sends(seg(1 + 1000 * n, 1).len(1000)).expect(seg(1, 1));
+        let index = s.index;
+        s.peer_sends(seg(1001, 1).len(1000)).expect(seg(1, 1));
+        s.peer_sends(seg(2001, 1).len(800)).expect(seg(1, 1));
+        // Of 16 chunks to receive with, others take what is left.
+        for port in 41_000..41_007 {
+            s.peer_sends(syn().mss(MSS).port(port)).take();
+            s.peer_sends(seg(1, 1).port(port));
+            for n in 0..2 {
+                s.peer_sends(seg(1 + 1000 * n, 1).len(1000).port(port));
+            }
         }
-        let held = s.counters().out_of_order;
-        assert!((6..=8).contains(&held), "{held}");
-        for n in 8..15 {
-            s.peer_sends(seg(1 + 1000 * n, 1).len(1000)).take();
-        }
-        assert!(s.counters().out_of_memory > 0);
+        s.peer_sends(seg(2001, 1).len(800).port(41_000));
+        assert_eq!((s.outcome, s.tcp.held()), (Err(DropReason::TcpNoMemory), 16));
+        s.take_all();
+        s.index = index;
+        s.told();
         // The segment that all wait for has room.
         s.peer_sends(seg(1, 1).len(1000));
-        assert_eq!((s.outcome, s.told()), (Ok(()), vec![Told::Data]));
-        let received = s.tcp.received_len(s.index);
-        s.app_takes(received).take_all();
-        assert_eq!(s.tcp.held(), 0);
+        assert_eq!((s.outcome, s.told(), s.counters().out_of_order_dropped), (Ok(()), vec![Told::Data], 2));
     }
+}
+
+/// Everything that a peer was told of has room, in whatever pieces it comes.
+#[test]
+fn what_was_promised_has_room_in_whatever_pieces_it_comes() {
+    for len in [1000, 800, 500, 300, 100] {
+        let short = |config: &mut TcpConfig| config.chunks = 128;
+        for mut s in established_with(short, syn().mss(MSS)) {
+            let (mut sent, mut window) = (0, u32::from(s.tcp.shared.first_window()));
+            while window >= len {
+                s.peer_sends(seg(1 + sent, 1).len(len));
+                assert_eq!(s.outcome, Ok(()), "{sent} bytes in pieces of {len}, and {window} more");
+                sent += len;
+                window = s.tcb().receive_window();
+            }
+            assert_eq!((s.counters().out_of_memory, s.tcb().rcv.queued), (0, sent));
+            let (held, full) = (s.tcp.held(), sent.div_ceil(1792));
+            assert!(held <= 2 * full + 8, "{sent} bytes in pieces of {len} lie in {held} chunks");
+            s.take_all();
+            s.app_takes(sent).take_all();
+        }
+    }
+}
+
+/// A window grows as the application takes what comes, and as far as what is free allows; one that nothing is taken from
+/// stays as it was told.
+#[test]
+fn a_window_grows_with_what_is_taken() {
+    let large = |config: &mut TcpConfig| (config.receive_buffer, config.chunks) = (1 << 20, 1024);
+    for mut s in established_with(large, syn().mss(MSS).scale(7)) {
+        let mut sent = 0;
+        for _ in 0..20 {
+            s.peer_sends(seg(1 + sent, 1).len(1000));
+            sent += 1000;
+        }
+        s.take_all();
+        assert!(s.tcb().receive_window() <= 65_535 - sent + 32, "nothing was taken");
+        let mut most = 0;
+        for _ in 0..1000 {
+            s.peer_sends(seg(1 + sent, 1).len(1000));
+            sent += 1000;
+            let received = s.tcp.received_len(s.index);
+            s.app_takes(received).take_all();
+            most = most.max(s.tcb().receive_window());
+        }
+        let half = 512 / 8 * 7 * 1448 / 2;
+        assert!((half - 2000..=half + 2000).contains(&most), "half of the memory, not all: {most} and {half}");
+    }
+}
+
+/// Takes all of 16 chunks to receive with: two segments of the first connection, and those of seven others.
+fn full() -> impl Iterator<Item = Script> {
+    established_with(|config| config.chunks = 32, syn().mss(MSS)).map(|mut s| {
+        let index = s.index;
+        for port in (41_000..41_007).chain([PEER.1]) {
+            if port != PEER.1 {
+                s.peer_sends(syn().mss(MSS).port(port)).take();
+                s.peer_sends(seg(1, 1).port(port));
+            }
+            for n in 0..2 {
+                s.peer_sends(seg(1 + 1000 * n, 1).len(1000).port(port));
+            }
+        }
+        s.take_all();
+        assert_eq!(s.tcp.held(), 16);
+        s.index = index;
+        s
+    })
 }
 
 /// A FIN takes no chunk, so it finds room where text does not; behind a gap it would have to be held.
 #[test]
 fn when_memory_is_short_a_fin_is_taken_all_the_same() {
-    let short = |config: &mut TcpConfig| config.chunks = 32;
-    for mut s in established_with(short, syn().mss(MSS)) {
-        for n in 0..8 {
-            s.peer_sends(seg(1 + 1000 * n, 1).len(1000)).take_all();
-        }
-        for more in [seg(8001, 1).len(1000), seg(8001, 1).len(1000).fin(), seg(9001, 1).fin()] {
-            s.peer_sends(more).expect(seg(1, 8001));
+    for mut s in full() {
+        for more in [seg(2001, 1).len(800), seg(2001, 1).len(800).fin(), seg(2801, 1).fin()] {
+            s.peer_sends(more).expect(seg(1, 2001));
             assert_eq!(s.outcome, Err(DropReason::TcpNoMemory));
         }
         assert_eq!(s.counters().out_of_memory, 3);
         s.told();
-        s.peer_sends(seg(8001, 1).fin()).expect(seg(1, 8002));
+        s.peer_sends(seg(2001, 1).fin()).expect(seg(1, 2002));
         assert_eq!((s.outcome, s.told(), s.state()), (Ok(()), vec![Told::Finished], "CLOSE-WAIT"));
-        s.app_takes(8000);
+        s.app_takes(2000);
     }
     // Nor does one at the end of text that was taken before.
-    for mut s in established_with(short, syn().mss(MSS)) {
-        for n in 0..8 {
-            s.peer_sends(seg(1 + 1000 * n, 1).len(1000)).take_all();
-        }
-        s.peer_sends(seg(7001, 1).len(1000).fin()).expect(seg(1, 8002)).app_takes(8000);
+    for mut s in full() {
+        s.peer_sends(seg(1001, 1).len(1000).fin()).expect(seg(1, 2002)).app_takes(2000);
     }
 }
 
