@@ -175,7 +175,7 @@ impl Tcb {
         let patience = Duration::from_micros(u64::from(rack.rtt_us)) + self.reordering_window();
         let mut search = Search { newest: (rack.sent_at, rack.end), patience, now, any: false, next_loss: None };
         let mut known = self.recovery.rack.scoreboard.get(&shared.scoreboards).copied().unwrap_or_default();
-        let from = self.begin_at(known.loss_from, self.snd.nxt);
+        let from = self.begin_at(known.loss_from, self.snd.nxt, umem);
         if self.recovery.rack.sent_again {
             self.find_lost_again(&mut search, &mut known.again_end, umem);
         }

@@ -98,7 +98,7 @@ impl Tcb {
         umem: &mut Umem,
     ) -> Reach {
         let mut reach = Reach { fresh: 0, end };
-        let mut next = self.begin_at(*from, start);
+        let mut next = self.begin_at(*from, start, umem);
         while let Some(place) = next.filter(|&place| place != self.snd.unsent) {
             let note = *umem.note(place);
             let seq = SeqNum::new(note.seq);

@@ -82,9 +82,10 @@ impl Tcb {
     }
 
     /// The frame to begin at: that of a mark, if it is still there and no later than `seq`, or the first one.
-    pub(super) fn begin_at(&self, from: Mark, seq: SeqNum) -> Option<Queued> {
-        let is_there = from.seq.within(self.snd.una, self.outstanding()) && from.seq.before_eq(seq);
-        from.place.some().filter(|_| is_there).or(self.snd.queue.first())
+    pub(super) fn begin_at(&self, from: Mark, seq: SeqNum, umem: &Umem) -> Option<Queued> {
+        let may_be_there = from.seq.within(self.snd.una, self.outstanding()) && from.seq.before_eq(seq);
+        let is_there = |place: &Queued| may_be_there && umem.note(*place).seq == from.seq.value();
+        from.place.some().filter(is_there).or(self.snd.queue.first())
     }
 
     /// The frame behind one that the peer has, and behind those that follow it which it has too.
