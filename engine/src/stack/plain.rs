@@ -23,7 +23,6 @@ use super::{Inbound, Outcome, Stack};
 use crate::app::{Answer, App, Datagram};
 use crate::base::{Burst, Frame, Instant, Umem, UnsentReason};
 use crate::link::address::Addresses;
-use crate::network::path_mtu::least_believed;
 use crate::network::sent_lately::Flow;
 use crate::network::{ipv4, ipv6};
 use crate::transport::udp::{self, Checksum};
@@ -226,9 +225,6 @@ impl<A: App> Stack<A> {
         match self.plain::<V>(now, plain, &mut frame, umem) {
             Some(Outcome::Answered) => {
                 self.egress.counters.delivered += 1;
-                if usize::from(frame.len()) > ethernet::LEN + usize::from(least_believed(V::IS_V4)) {
-                    self.note_answer::<V>(now, plain, &frame, umem);
-                }
                 self.egress.push(frame, umem, out);
             }
             Some(outcome) => self.conclude(now, outcome, frame, umem, out),
@@ -315,6 +311,8 @@ impl<A: App> Stack<A> {
         }
         self.egress.counters.udp_originated += 1;
         let plain = Plain { payload_len: (wire_udp::LEN + answer_len) as u16, ..plain };
+        let flow = || Flow::new(source.into(), ip4::UDP, *header);
+        self.egress.sent.note(flow, V::IS_V4, V::LEN + usize::from(plain.payload_len), now);
         let way = self.way_back(plain.way, (destination, source), now);
         if way == Mac::ZERO || !self.fits_everywhere::<V>(plain) {
             let inbound = inbound::<V>(plain, head)?;
@@ -344,6 +342,8 @@ impl<A: App> Stack<A> {
         if header[0] != V::ECHO_REQUEST || !is_intact || !self.fits_everywhere::<V>(plain) {
             return None;
         }
+        let flow = || Flow::new(ends.0.into(), V::ICMP, *header);
+        self.egress.sent.note(flow, V::IS_V4, V::LEN + usize::from(plain.payload_len), now);
         let way = self.way_back(plain.way, (ends.1, ends.0), now);
         if way == Mac::ZERO {
             return None;
@@ -360,18 +360,6 @@ impl<A: App> Stack<A> {
     #[inline(always)]
     fn fits_everywhere<V: Version>(&self, plain: Plain) -> bool {
         V::LEN + usize::from(plain.payload_len) <= usize::from(self.egress.paths.least())
-    }
-
-    /// Takes note of an answer that a path could be too narrow for. A call of its own, for the sake of the short ones.
-    #[inline(never)]
-    fn note_answer<V: Version>(&mut self, now: Instant, plain: Plain, frame: &Frame, umem: &Umem) {
-        let Some(packet) = umem.bytes(frame).get(usize::from(plain.at)..) else { return };
-        if let Some((_, to)) = V::ends(packet)
-            && let Some(transport) = packet.get(V::LEN..).and_then(<[u8]>::first_chunk)
-        {
-            let flow = || Flow::new(to.into(), plain.protocol, *transport);
-            self.egress.sent.note(flow, V::IS_V4, packet.len(), now);
-        }
     }
 
     /// The MAC address that an answer goes to: the one that is known, or what is found out now; zero if neither.
