@@ -12,7 +12,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::client::Client;
 use crate::impair::Faults;
 use crate::impair::wire::Wire;
 pub use crate::metrics::Metrics;
@@ -255,7 +256,7 @@ impl Lab {
     /// # Panics
     /// If the kernel gives none.
     #[must_use]
-    pub fn client(&self) -> UdpSocket {
+    pub fn client(&self) -> Client {
         self.client_of(Self::ENGINE, 7)
     }
 
@@ -264,9 +265,9 @@ impl Lab {
     /// # Panics
     /// If the kernel gives none.
     #[must_use]
-    pub fn client_of(&self, address: Ipv4Addr, port: u16) -> UdpSocket {
+    pub fn client_of(&self, address: Ipv4Addr, port: u16) -> Client {
         let socket = self.veth.far.enter(|| {
-            let socket = UdpSocket::bind((Self::PEER, 0))?;
+            let socket = Client::bind((Self::PEER, 0))?;
             socket.connect((address, port))?;
             Ok::<_, io::Error>(socket)
         });

@@ -1,5 +1,6 @@
 //! What the tests are made of.
 pub mod citations;
+pub mod client;
 pub mod content;
 pub mod crowd;
 pub mod differential;

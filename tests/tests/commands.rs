@@ -2,7 +2,7 @@
 //! the kernel's sockets on a veth pair. Needs root.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -57,7 +57,7 @@ fn netcat_gets_what_each_service_has_over_tcp_and_udp() {
 fn chargen_answers_a_datagram_with_another_of_its_pattern() {
     let lab = Lab::new(1);
     let _engine = serve(&lab, "rings");
-    let client: UdpSocket = lab.client_of(Lab::ENGINE, 19);
+    let client = lab.client_of(Lab::ENGINE, 19);
     let mut lengths = Vec::new();
     for _ in 0..20 {
         client.send(b"?").unwrap();

@@ -1,10 +1,11 @@
 //! The `barewire` command between two kernels on a veth pair: what it does with packets. Needs root.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
 
+use barewire_tests::client::Client;
 use barewire_tests::lab::{Engine, Lab, PATIENCE, Random};
 use barewire_tests::netns::{Namespace, Veth, run};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
@@ -15,7 +16,7 @@ const DRIVERS: [&str; 2] = ["rings", "xsk-rs"];
 /// Sends `count` datagrams of all lengths up to 1,472 with random content, some at a time, and checks that each
 /// comes back byte for byte. The order may change: what the peer's kernel kept while it asked for our MAC address
 /// can be overtaken.
-fn exchange(client: &UdpSocket, count: usize) {
+fn exchange(client: &Client, count: usize) {
     const WINDOW: usize = 16;
     let mut random = Random::new(count as u64);
     let mut buffer = vec![0; 2048];
@@ -219,7 +220,7 @@ fn clients_behind_a_router_are_answered_through_the_gateway() {
 
         let gateway = Lab::PEER.to_string();
         let engine = lab.start(&["--driver", driver, "--gateway", &gateway]);
-        let socket = client.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))).unwrap();
+        let socket = client.enter(|| Client::bind((Ipv4Addr::UNSPECIFIED, 0))).unwrap();
         client.enter(|| socket.connect((Lab::ENGINE, 7))).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         exchange(&socket, 100);

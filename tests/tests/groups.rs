@@ -1,9 +1,10 @@
 //! Multicast groups, broadcasts and routers' advertisements: the `barewire` command beside two kernels, and a router made
 //! by hand. Needs root.
 
-use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
+use barewire_tests::client::Client;
 use barewire_tests::lab::{Engine, Lab, PATIENCE, until};
 use barewire_tests::netns::{PacketSocket, Veth, interface_index};
 
@@ -95,11 +96,8 @@ fn mld_report(frame: &[u8]) -> Option<Vec<(u8, Ipv6Addr)>> {
 /// Sends a datagram from the peer's kernel to a group or a broadcast address, port 9.
 fn send(lab: &Lab, to: &str) {
     lab.veth.far.enter(|| {
-        let socket = if to.starts_with('[') {
-            UdpSocket::bind(("::", 0)).unwrap()
-        } else {
-            UdpSocket::bind((Lab::PEER, 0)).unwrap()
-        };
+        let socket =
+            if to.starts_with('[') { Client::bind(("::", 0)).unwrap() } else { Client::bind((Lab::PEER, 0)).unwrap() };
         socket.set_broadcast(true).unwrap_or(());
         socket.send_to(b"to all of you", to).unwrap();
     });
@@ -129,7 +127,7 @@ fn udp_to_a_joined_group_is_delivered_whether_the_kernel_is_in_it_or_not() {
     send(&lab, "239.1.2.3:9");
     engine.metrics_when("delivered", |m| m.sum("udp_delivered_total", &[]) == 1);
     let kernels = lab.veth.near.enter(|| {
-        let socket = UdpSocket::bind((GROUP, 9)).unwrap();
+        let socket = Client::bind((GROUP, 9)).unwrap();
         socket.join_multicast_v4(&GROUP, &Lab::KERNEL).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         socket
@@ -158,7 +156,7 @@ fn broadcasts_are_delivered_only_with_the_flag_and_to_the_kernel_in_any_case() {
     for (options, expected) in [(&["--discard-port", "9"][..], 0), (&["--discard-port", "9", "--broadcast"], 2)] {
         let lab = Lab::new(1);
         let engine = lab.start(options);
-        let kernels = lab.veth.near.enter(|| UdpSocket::bind(("0.0.0.0", 9)).unwrap());
+        let kernels = lab.veth.near.enter(|| Client::bind(("0.0.0.0", 9)).unwrap());
         kernels.set_read_timeout(Some(PATIENCE)).unwrap();
         for to in ["255.255.255.255:9", "10.0.0.255:9"] {
             send(&lab, to);

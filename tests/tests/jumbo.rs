@@ -1,11 +1,12 @@
 //! The engine on a link with an MTU of 9,000, whose frames lie in several chunks each, with Linux at the other end.
 //! Needs root.
 
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use barewire_tests::client::Client;
 use barewire_tests::lab::{Lab, Metrics, PATIENCE};
 use barewire_tests::netns::{PacketSocket, Veth};
 use barewire_tests::tcp;
@@ -32,7 +33,7 @@ fn long_datagrams_and_pings_come_back_in_one_packet_each() {
     };
     for (ours, theirs) in ENDS {
         lab.far("ping", &["-c", "20", "-i", "0.01", "-s", "8900", "-w", "10", &ours.to_string()]);
-        let socket = lab.veth.far.enter(|| UdpSocket::bind((theirs, 0))).unwrap();
+        let socket = lab.veth.far.enter(|| Client::bind((theirs, 0))).unwrap();
         socket.connect((ours, 7)).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut received = vec![0; 65_536];
@@ -49,7 +50,7 @@ fn long_datagrams_and_pings_come_back_in_one_packet_each() {
     assert_eq!(path(&metrics), (0, 0), "none was cut, here or there");
     // Longer ones come in fragments, and these in several chunks each.
     for (turn, (ours, theirs)) in ENDS.into_iter().enumerate() {
-        let socket = lab.veth.far.enter(|| UdpSocket::bind((theirs, 0))).unwrap();
+        let socket = lab.veth.far.enter(|| Client::bind((theirs, 0))).unwrap();
         socket.connect((ours, 7)).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let sent: Vec<u8> = (0..30_000_u32).map(|n| (n * 7 + n / 251) as u8).collect();

@@ -2,9 +2,9 @@
 //! Needs root.
 
 use std::io::{Read, Write};
-use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
+use barewire_tests::client::Client;
 use barewire_tests::lab::{Engine, Lab, Metrics, until};
 use barewire_tests::netns::Veth;
 use barewire_tests::peer::connect;
@@ -22,7 +22,7 @@ fn sum(metrics: &Metrics, name: &str) -> u64 {
 }
 
 /// Whether a datagram from a socket comes back.
-fn is_echoed(client: &UdpSocket) -> bool {
+fn is_echoed(client: &Client) -> bool {
     client.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     // It fails with what came back for the one before, if that was refused.
     let _ = client.send(b"are you there?");
@@ -30,7 +30,7 @@ fn is_echoed(client: &UdpSocket) -> bool {
 }
 
 /// Waits until it does: on a busy machine one datagram may take longer.
-fn wait_for_echo(client: &UdpSocket) {
+fn wait_for_echo(client: &Client) {
     until("a datagram comes back", || is_echoed(client).then_some(()));
 }
 
@@ -159,11 +159,11 @@ fn an_address_of_the_engines_that_the_kernel_gets_is_an_error_to_tell_and_no_end
 }
 
 /// A lab with a client that no route of the engine's leads to.
-fn with_a_client_behind() -> (Lab, UdpSocket) {
+fn with_a_client_behind() -> (Lab, Client) {
     let lab = Lab::new(2);
     lab.veth.far.ip(&["address", "add", &format!("{BEHIND}/32"), "dev", "lo"]);
     let client = lab.veth.far.enter(|| {
-        let socket = UdpSocket::bind((BEHIND, 0)).unwrap();
+        let socket = Client::bind((BEHIND, 0)).unwrap();
         socket.connect((Lab::ENGINE, 7)).unwrap();
         socket
     });

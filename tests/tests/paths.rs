@@ -1,8 +1,9 @@
 //! What the engine makes of paths that take less than its link, with routers and hosts that are kernels. Needs root.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use barewire_tests::client::Client;
 use barewire_tests::lab::{Lab, PATIENCE};
 use barewire_tests::netns::{Namespace, Veth, run};
 
@@ -63,7 +64,7 @@ fn an_error_on_one_queue_is_of_use_to_the_flows_of_the_other() {
     for core in 0..2 {
         let answered = behind.client.enter(|| {
             assert!(core_affinity::set_for_current(core_affinity::CoreId { id: core }));
-            let socket = UdpSocket::bind((Behind::CLIENT, 0)).unwrap();
+            let socket = Client::bind((Behind::CLIENT, 0)).unwrap();
             socket.connect((Lab::ENGINE, 7)).unwrap();
             socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
             let request = [core as u8; 1000];
@@ -88,7 +89,7 @@ fn the_mtu_of_a_route_is_kept_to() {
     let behind = Behind::new(1, 1500);
     behind.lab.veth.near.ip(&["route", "add", "10.1.0.0/24", "via", &Lab::PEER.to_string(), "mtu", "1000"]);
     let engine = behind.lab.start(&["--routes", "kernel"]);
-    let socket = behind.client.enter(|| UdpSocket::bind((Behind::CLIENT, 0)).unwrap());
+    let socket = behind.client.enter(|| Client::bind((Behind::CLIENT, 0)).unwrap());
     behind.client.enter(|| socket.connect((Lab::ENGINE, 7)).unwrap());
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let (request, mut received) = ([7; 1400], [0; 2000]);

@@ -3,7 +3,7 @@
 //!
 //! Needs root. Each test has a network namespace of its own, which ends with its thread.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use barewire::base::Instant;
 use barewire::steer::{
     GroupUse, HEARD_MAX, MAX_ADDRESSES, MAX_GROUPS, Steer, SteerConfig, SteerError, Verdict, XdpMode,
 };
+use barewire_tests::client::Client;
 use barewire_tests::fixtures;
 use barewire_tests::kernel::{
     capability, enter_new_network_namespace, keep_only_capabilities, monotonic_ns, unbound_xdp_socket,
@@ -255,7 +256,7 @@ fn what_all_hosts_hear_is_heard_by_the_kernel_and_read_from_the_ring() {
         assert_eq!(heard.read(&mut buffer), None);
 
         ip(&["addr", "add", "192.0.2.1/24", "dev", INTERFACE]);
-        let kernel = UdpSocket::bind("0.0.0.0:4000").unwrap();
+        let kernel = Client::bind("0.0.0.0:4000").unwrap();
         kernel.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let peer = PacketSocket::new(PEER);
         // What else the two ends say to each other, to groups that nobody listens to, does not disturb.

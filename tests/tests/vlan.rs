@@ -2,11 +2,12 @@
 //! right tags, and not at all without. Needs root.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream, UdpSocket};
+use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::Duration;
 
 use barewire::nic::TagStripping;
+use barewire_tests::client::Client;
 use barewire_tests::fixtures::ethertype::{SERVICE_VLAN, VLAN};
 use barewire_tests::lab::{Lab, Random};
 use barewire_tests::netns::{Veth, run};
@@ -33,7 +34,7 @@ const CASES: [Case; 3] = [
 const STREAM: usize = 1 << 20;
 
 /// Sends datagrams of many lengths, the longest included, and expects each back.
-fn exchange(client: &UdpSocket, mtu: usize) {
+fn exchange(client: &Client, mtu: usize) {
     let mut random = Random::new(1);
     let mut buffer = [0; 2048];
     for len in (0..mtu - 28).step_by(61).chain([mtu - 28]) {
