@@ -396,7 +396,8 @@ pub trait Connection {
     /// [`KEEP_ALIVE`] for those who have no reason for another.
     fn set_keep_alive(&mut self, idle: Option<Duration>);
 
-    /// How long data may stay unacknowledged before the connection is given up (RFC 9293: R2, USER TIMEOUT).
+    /// How long data may stay unacknowledged before the connection is given up (RFC 9293: R2, USER TIMEOUT). Unless it is the
+    /// usual 300 s, it also says for how long keep-alives may be without an answer, in place of their number.
     fn set_user_timeout(&mut self, timeout: Duration);
 
     /// The Differentiated Services code point of segments, 0 to 63 (RFC 2474).

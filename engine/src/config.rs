@@ -129,11 +129,12 @@ pub struct Options {
     #[arg(long, value_name = "SIZE")]
     pub tcp_memory: Option<Size>,
     /// Ask a peer that has been silent for so long whether it still lives, and give the connection up if it does not
-    /// answer nine times, as far apart but 75 s at most. Without, nobody notices that an idle peer is gone, and its
-    /// connection keeps its place [default: off]
+    /// answer nine times, as far apart but 75 s at most, or for as long as --user-timeout says. Without, nobody notices
+    /// that an idle peer is gone, and its connection keeps its place [default: off]
     #[arg(long, value_name = "SECONDS")]
     pub keep_alive: Option<u32>,
-    /// Give a connection up if what was sent is not acknowledged for so long [default: 300]
+    /// Give a connection up if what was sent is not acknowledged for so long; unless it is 300, also if keep-alives are
+    /// not answered for so long, however many they are [default: 300]
     #[arg(long, value_name = "SECONDS")]
     pub user_timeout: Option<u32>,
     /// Ask for ECN (RFC 3168) on connections that are opened; where the peer asks it is agreed to anyway

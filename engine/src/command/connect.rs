@@ -39,10 +39,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE_S, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
     /// Ask the peer whether it still lives when it has been silent for so long, and give up if it does not answer nine
-    /// times, as far apart but 75 s at most [default: it is not asked]
+    /// times, as far apart but 75 s at most, or for as long as --user-timeout says [default: it is not asked]
     #[arg(long, value_name = "SECONDS")]
     keep_alive: Option<u32>,
-    /// Give up if what was sent is not acknowledged for so long [default: 300]
+    /// Give up if what was sent is not acknowledged for so long; unless it is 300, also if keep-alives are not answered for
+    /// so long, however many they are [default: 300]
     #[arg(long, value_name = "SECONDS")]
     user_timeout: Option<u32>,
     /// Ask for ECN (RFC 3168): routers may mark packets instead of dropping them

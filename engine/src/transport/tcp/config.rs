@@ -12,6 +12,10 @@ use crate::wire::ip::IpAddress;
 use crate::wire::ipv6::MIN_MTU;
 use crate::wire::{ipv4, tcp};
 
+/// How long data may stay unacknowledged where nobody says otherwise.
+///
+/// RFC 9293, section 3.8.3 (SHLD-11): R2 SHOULD correspond to at least 100 seconds.
+pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(300);
 /// Frames that may be queued however small the send buffer is.
 const FEW_FRAMES: u32 = 64;
 
@@ -120,8 +124,7 @@ impl Default for TcpConfig {
             algorithm: Algorithm::Cubic,
             pacing: false,
             rto: RtoLimits::default(),
-            // RFC 9293, section 3.8.3 (SHLD-11): R2 SHOULD correspond to at least 100 seconds.
-            user_timeout: Duration::from_secs(300),
+            user_timeout: USER_TIMEOUT,
             // RFC 9293, section 3.8.4 (MUST-25): keep-alives MUST default to off.
             keep_alive: None,
             // Linux: tcp_fin_timeout.

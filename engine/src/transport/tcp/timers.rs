@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::config::USER_TIMEOUT;
 use super::state::State;
 use super::tcb::{Phase, Probe, SendTimer, Tcb};
 use super::{End, Shared, Trouble};
@@ -168,9 +169,7 @@ impl Tcb {
             self.timers.idle_at = if due > now { due } else { now + Duration::from_secs(1) };
             return None;
         }
-        // RFC 9293, section 3.8.4 (MUST-29): a TCP MUST NOT interpret failure to respond to any specific probe as a
-        // dead connection: it takes nine.
-        if self.timers.keep_alive_probes >= KEEP_ALIVE_PROBES {
+        if self.is_silence_the_end(now) {
             shared.counters.timed_out += 1;
             return Some(End::TimedOut);
         }
@@ -178,11 +177,25 @@ impl Tcb {
             // Perhaps it is only the way that is wrong.
             self.doubts_way = true;
         }
-        self.timers.keep_alive_probes += 1;
+        self.timers.keep_alive_probes = self.timers.keep_alive_probes.saturating_add(1);
         shared.counters.keep_alives += 1;
         self.probe = Probe::Window;
         self.timers.idle_at = now + interval;
         None
+    }
+
+    /// Whether keep-alives have been without an answer for so long that the peer is gone.
+    ///
+    /// RFC 9293, section 3.8.4 (MUST-29): a TCP MUST NOT interpret failure to respond to any specific probe as a dead
+    /// connection: it takes nine. A user timeout takes their place (Linux: tcp_keepalive_timer): the connection ends when a
+    /// probe is due after as long a silence, and one was sent. [`USER_TIMEOUT`] does not: it is what holds if nobody says
+    /// otherwise, and would end a connection after the first of the usual keep-alives.
+    fn is_silence_the_end(&self, now: Instant) -> bool {
+        let timeout = Duration::from_millis(u64::from(self.wishes.user_timeout_ms));
+        if timeout == USER_TIMEOUT {
+            return self.timers.keep_alive_probes >= KEEP_ALIVE_PROBES;
+        }
+        self.timers.keep_alive_probes > 0 && now.since(self.timers.heard_at) >= timeout
     }
 
     /// Starts or stops keep-alives, as the application wants.

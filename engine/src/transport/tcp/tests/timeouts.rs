@@ -246,6 +246,28 @@ fn keep_alives_can_be_configured_for_all_connections_and_are_as_far_apart() {
     }
 }
 
+/// As with Linux (tcp_keepalive_timer): it ends the connection in place of their number, sooner or later, but never before
+/// one was sent.
+#[test]
+fn a_user_timeout_says_how_long_keep_alives_may_be_without_an_answer() {
+    for (timeout, probes) in [(2, 1), (30, 5), (31, 6), (60, 11), (2000, 399)] {
+        let both = |config: &mut TcpConfig| {
+            config.keep_alive = Some(Duration::from_secs(5));
+            config.user_timeout = Duration::from_secs(timeout);
+        };
+        for mut s in established_with(both, syn().mss(MSS)) {
+            s.at(5_010).expect(seg(0, 1)).peer_sends(seg(1, 1));
+            for n in 1..=probes {
+                s.at(5_010 + n * 5_000).expect(seg(0, 1));
+            }
+            s.at(10_009 + probes * 5_000).expect_nothing();
+            assert_eq!(s.state(), "ESTABLISHED");
+            s.at(10_010 + probes * 5_000).expect_nothing();
+            assert_eq!((s.state(), s.told()), ("LISTEN", vec![Told::Closed(End::TimedOut)]));
+        }
+    }
+}
+
 /// RFC 9293, section 3.8.4 (MUST-26): keep-alives are only sent when no sent data is outstanding.
 #[test]
 fn no_keep_alive_is_sent_while_text_is_outstanding() {
