@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::panic::resume_unwind;
 use std::process::Command;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -53,13 +53,18 @@ fn stream_to(program: &str, arguments: &[&str]) {
     until("it listens", || lab.far("ss", &["-Hltn"]).contains(&format!(":{PORT}")).then_some(()));
     let mut client = Piped::start(&lab.veth.near, connect_command(&lab, PORT));
     let ends = [client.pipes(), server.pipes()];
-    let start = Instant::now();
+    let (start, arrived) = (Instant::now(), AtomicU64::new(0));
     thread::scope(|scope| {
-        let [(to_client, from_client), (to_server, from_server)] = ends;
-        scope.spawn(move || write_content(to_client, Content::new(1), BYTES));
+        let [(mut to_client, from_client), (to_server, from_server)] = ends;
+        let arrived = &arrived;
+        scope.spawn(move || {
+            write_content(&mut to_client, Content::new(1), BYTES);
+            // Its end comes last: after it a netcat that listens waits for no more of its own input.
+            until("all of the other way has arrived", || (arrived.load(Ordering::Relaxed) == BYTES).then_some(()));
+        });
         scope.spawn(move || write_content(to_server, Content::new(2), BYTES));
         scope.spawn(move || read_content(from_server, Content::new(1), BYTES, &AtomicU64::new(0)));
-        read_content(from_client, Content::new(2), BYTES, &AtomicU64::new(0));
+        read_content(from_client, Content::new(2), BYTES, arrived);
     });
     println!("the engine and {program}, each way: {}", megabits(BYTES, start.elapsed()));
     assert_eq!((server.wait(), client.wait()), (0, 0), "exit codes");
