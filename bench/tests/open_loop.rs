@@ -3,10 +3,11 @@
 #[allow(dead_code, reason = "each test program uses another part of it")]
 mod net;
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -128,12 +129,17 @@ fn due_times(net: &Net, count: usize, args: &[&str]) -> (Value, Vec<u64>) {
         ])
         .arg(&file)
         .args(["udp", "and", "dst", "port", "7", "and", "greater", "64"])
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    thread::sleep(Duration::from_secs(1));
+    let mut said = BufReader::new(capture.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(said.any(|line| line.contains("listening on bw0")), "it does not listen");
     let report = net.measure(args);
-    thread::sleep(Duration::from_millis(500));
+    let written = || frames(&std::fs::read(&file).unwrap()).count();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while written() < count && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(50));
+    }
     assert!(Command::new("kill").arg(capture.id().to_string()).status().unwrap().success());
     capture.wait().unwrap();
     let bytes = std::fs::read(&file).unwrap();
@@ -152,12 +158,12 @@ fn due_times(net: &Net, count: usize, args: &[&str]) -> (Value, Vec<u64>) {
     (report, due.into_iter().map(|(_, due_ns)| due_ns - first).collect())
 }
 
-/// The frames of a capture file: a header of 24 bytes, then frames with their length in the third word before each.
-fn frames(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    bytes = &bytes[24..];
+/// The whole frames of a capture file: a header of 24 bytes, then frames with their length in the third word before each.
+fn frames(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut bytes = bytes.get(24..).unwrap_or_default();
     std::iter::from_fn(move || {
         let len = u32::from_ne_bytes(bytes.get(8..12)?.try_into().unwrap()) as usize;
-        let frame = &bytes[16..16 + len];
+        let frame = bytes.get(16..16 + len)?;
         bytes = &bytes[16 + len..];
         Some(frame)
     })
