@@ -226,7 +226,7 @@ impl Tcb {
             self.snd.queue.release(umem);
         }
         self.snd.una = ack;
-        if self.black_hole != BlackHole::No {
+        if longest > self.snd.arrived_len || self.black_hole != BlackHole::No || self.snd.doubted_mtu != 0 {
             self.has_arrived(longest);
         }
         // RFC 7323, section 4.1: with timestamps, what was sent again can be measured too.

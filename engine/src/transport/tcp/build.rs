@@ -152,7 +152,7 @@ impl Tcb {
             frame,
             class: plan.class,
             shared: plan.shared,
-            doubts_way: std::mem::take(&mut self.doubts_way),
+            doubts_way: std::mem::take(&mut self.timers.doubts_way),
         })
     }
 

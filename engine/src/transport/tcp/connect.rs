@@ -7,7 +7,7 @@ use super::path::BlackHole;
 use super::rack::Rack;
 use super::rtt::RttEstimator;
 use super::state::State;
-use super::tcb::{Ecn, Phase, Probe, Receive, Recovery, Send, Tcb, Timers, Timestamps, Wishes, mark};
+use super::tcb::{Ecn, Phase, Receive, Recovery, Send, Tcb, Timers, Timestamps, Wishes, mark};
 use super::timers::keep_alive_seconds;
 use super::tuple::Tuple;
 use super::{Kind, Shared, Tcp, window};
@@ -92,9 +92,7 @@ impl Tcb {
             active,
             sack_ok: false,
             finishing: false,
-            probe: Probe::No,
             window_limited: false,
-            doubts_way: false,
             snd: Send {
                 una: iss,
                 nxt: iss,
@@ -112,6 +110,8 @@ impl Tcb {
                 chunk_room: config.chunk_room,
                 shift: 0,
                 scaled: false,
+                arrived_len: 0,
+                doubted_mtu: 0,
                 up: iss,
                 urgent: false,
                 fin_queued: false,

@@ -86,8 +86,10 @@ counters! {
     icmp_taken,
     /// ICMP errors that quote no connection, or nothing that is under way.
     icmp_ignored,
-    /// Times that a router said that a path takes shorter packets only.
+    /// Times that a router was believed to say that a path takes shorter packets only.
     pmtu_lowered,
+    /// Times that a router said so of a path by which longer ones had arrived, and was not believed at once.
+    pmtu_doubted,
     /// Times that a path was suspected of swallowing long packets.
     black_holes_suspected,
     /// ECN marks answered by a smaller congestion window.

@@ -144,18 +144,45 @@ impl Tcb {
         None
     }
 
-    /// RFC 1191, section 3: the segment is sent again in shorter ones, at once.
+    /// RFC 1191, section 3: the segment is sent again in shorter ones, at once; but RFC 5927, section 7.2: what contradicts
+    /// that longer ones arrived is believed only when a segment has timed out too.
     fn path_is_narrow(&mut self, mtu: u16, now: Instant, shared: &mut Shared, umem: &mut Umem) {
         let (current, least) = (self.path_mtu(), shared.config.min_pmtu(&self.tuple));
         let mtu = if mtu == 0 { plateau_below(current).max(least) } else { mtu.max(least) };
         if mtu >= current {
             return;
         }
-        shared.counters.pmtu_lowered += 1;
+        if self.snd.arrived_len > self.text_within(mtu) {
+            shared.counters.pmtu_doubted += 1;
+            self.snd.doubted_mtu = mtu;
+            return;
+        }
         shared.narrowed = Some(mtu);
+        self.narrow(mtu, now, shared, umem);
+    }
+
+    /// After a timeout: what was doubted of the path is believed, if it explains the timeout. Of this connection only, which
+    /// bears the loss if it was a lie all the same.
+    pub(super) fn believe_doubted(&mut self, now: Instant, shared: &mut Shared, umem: &mut Umem) {
+        let mtu = self.snd.doubted_mtu;
+        if mtu != 0
+            && let Some(first) = self.snd.queue.first()
+            && umem.queued_len(first) > self.text_within(mtu)
+        {
+            self.narrow(mtu, now, shared, umem);
+        }
+    }
+
+    fn narrow(&mut self, mtu: u16, now: Instant, shared: &mut Shared, umem: &mut Umem) {
+        shared.counters.pmtu_lowered += 1;
         let before = self.widest();
         self.shorten(mtu, umem);
         self.believe_in(before, now);
+    }
+
+    /// Bytes of text in a packet of so many bytes.
+    fn text_within(&self, mtu: u16) -> u16 {
+        mtu.saturating_sub(self.tuple.headers_len() + self.option_len())
     }
 
     /// Hears that a path takes no more than `mtu` bytes, before anything was sent on it: others met its narrow link lately.
@@ -256,6 +283,9 @@ impl Tcb {
     pub(super) fn set_mss(&mut self, path: u16) {
         let (old, new) = (self.snd.mss, path - self.option_len());
         self.snd.mss = new;
+        if new < old {
+            (self.snd.arrived_len, self.snd.doubted_mtu) = (0, 0);
+        }
         self.spread_over_chunks();
         if old != new {
             self.congestion.on_mss_change(u32::from(old), u32::from(new));
@@ -283,9 +313,14 @@ impl Tcb {
         self.set_mss(before);
     }
 
-    /// A segment with so many bytes of text has arrived: if it is a long one, there is no black hole.
-    #[inline]
+    /// A segment with so many bytes of text has arrived: if it is a long one, there is no black hole, and who said that the
+    /// path is narrower lied.
+    #[inline(never)]
     pub(super) fn has_arrived(&mut self, text: u16) {
+        self.snd.arrived_len = self.snd.arrived_len.max(text);
+        if text > self.text_within(self.snd.doubted_mtu) {
+            self.snd.doubted_mtu = 0;
+        }
         if let BlackHole::Trial { least } = self.black_hole
             && text > least - self.option_len()
         {

@@ -45,7 +45,7 @@ impl Tcb {
             self.note_old_text(segment, shared);
             if self.is_sent_again(segment) {
                 // It did not hear our acknowledgment.
-                self.doubts_way = true;
+                self.timers.doubts_way = true;
             }
             return self.refuse_with_ack(arrival.frame, segment, DropReason::TcpOutOfWindow, shared, now);
         }

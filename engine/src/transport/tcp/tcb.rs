@@ -74,6 +74,10 @@ pub(super) struct Send {
     pub(super) per_chunk: u16,
     /// Bytes of a frame that a chunk holds.
     pub(super) chunk_room: u16,
+    /// Text of the longest segment that arrived since there was a shorter MSS, bytes.
+    pub(super) arrived_len: u16,
+    /// The MTU that a router told of although longer packets had arrived; 0: there is none.
+    pub(super) doubted_mtu: u16,
     /// Snd.Wind.Shift, and whether both sides scale (RFC 7323, section 2).
     pub(super) shift: u8,
     pub(super) scaled: bool,
@@ -253,6 +257,10 @@ pub(super) struct Timers {
     pub(super) idle_at: Instant,
     /// Whether a segment waits for its pace.
     pub(super) paced: bool,
+    /// A segment to send out of turn.
+    pub(super) probe: Probe,
+    /// What the neighbor table says is to be doubted: nothing has come back for a while.
+    pub(super) doubts_way: bool,
     /// When something acceptable last came from the peer.
     pub(super) heard_at: Instant,
     /// When a segment with text was last sent.
@@ -316,12 +324,8 @@ pub(super) struct Tcb {
     pub(super) sack_ok: bool,
     /// Our application has no more to send: a FIN is queued, or will be when there is a chunk for it.
     pub(super) finishing: bool,
-    /// A segment to send out of turn.
-    pub(super) probe: Probe,
     /// The congestion window held something back.
     pub(super) window_limited: bool,
-    /// What the neighbor table says is to be doubted: nothing has come back for a while.
-    pub(super) doubts_way: bool,
     pub(super) snd: Send,
     pub(super) rcv: Receive,
     pub(super) ts: Timestamps,
@@ -342,8 +346,9 @@ pub(super) struct Tcb {
 }
 
 /// A segment to be sent out of turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Probe {
+    #[default]
     No,
     /// The last segment again, or new text (tail loss probe).
     Loss,

@@ -66,13 +66,13 @@ impl Tcb {
                 }
                 self.probe_window(now, shared, umem);
                 if self.recovery.timeouts >= R1 {
-                    self.doubts_way = true;
+                    self.timers.doubts_way = true;
                 }
             }
             SendTimer::Reordering if self.outstanding() > 0 => self.expire_reordering(now, shared, umem),
             SendTimer::LossProbe if self.outstanding() > 0 && self.probe_timeout_ns().is_some() => {
                 // RFC 8985, section 7.3: after the probe the retransmission timer runs.
-                self.probe = Probe::Loss;
+                self.timers.probe = Probe::Loss;
                 (self.timers.send_at, self.timers.send_kind) = (now + self.rtt.rto(), SendTimer::Retransmission);
             }
             SendTimer::LossProbe if self.outstanding() > 0 => self.arm_send_timer(now, None),
@@ -100,11 +100,12 @@ impl Tcb {
             // RFC 9293, section 3.8.3 (MUST-20): reaching R1, pass negative advice to IP: here the neighbor is
             // asked whether its MAC address still holds. Of a SYN's only the neighbor table knows, so it is doubted at
             // once.
-            self.doubts_way = true;
+            self.timers.doubts_way = true;
         }
         if self.recovery.timeouts == R1 {
             self.soft_error = Some(Trouble::NotResponding);
         }
+        self.believe_doubted(now, shared, umem);
         self.probe_path(shared, now);
     }
 
@@ -175,11 +176,11 @@ impl Tcb {
         }
         if self.timers.keep_alive_probes > 0 {
             // Perhaps it is only the way that is wrong.
-            self.doubts_way = true;
+            self.timers.doubts_way = true;
         }
         self.timers.keep_alive_probes = self.timers.keep_alive_probes.saturating_add(1);
         shared.counters.keep_alives += 1;
-        self.probe = Probe::Window;
+        self.timers.probe = Probe::Window;
         self.timers.idle_at = now + interval;
         None
     }

@@ -40,8 +40,8 @@ impl Tcb {
     /// The next segment to send.
     #[inline(never)]
     pub(super) fn next_segment(&mut self, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Next {
-        if self.probe == Probe::Window {
-            self.probe = Probe::No;
+        if self.timers.probe == Probe::Window {
+            self.timers.probe = Probe::No;
             return self.send_control(shared, now, umem, self.snd.una + u32::MAX);
         }
         if !self.waits_for_its_pace(shared, now) {
@@ -72,15 +72,15 @@ impl Tcb {
         match self.send_new(shared, now, umem) {
             Next::Nothing => {}
             sent => {
-                if self.probe == Probe::Loss && matches!(sent, Next::Segment(_)) {
+                if self.timers.probe == Probe::Loss && matches!(sent, Next::Segment(_)) {
                     shared.counters.loss_probes += 1;
                     self.recovery.rack.probed(self.snd.nxt, false);
-                    self.probe = Probe::No;
+                    self.timers.probe = Probe::No;
                 }
                 return sent;
             }
         }
-        if std::mem::replace(&mut self.probe, Probe::No) == Probe::Loss {
+        if std::mem::replace(&mut self.timers.probe, Probe::No) == Probe::Loss {
             return self.send_loss_probe(shared, now, umem);
         }
         Next::Nothing
@@ -111,7 +111,7 @@ impl Tcb {
     #[inline]
     pub(super) fn has_something(&self) -> bool {
         self.rcv.ack_now
-            || self.probe != Probe::No
+            || self.timers.probe != Probe::No
             || self.recovery.lost > self.recovery.retransmitted
             || self.snd.unsent != Queued::NONE
             || (self.finishing && !self.snd.fin_queued)
@@ -214,7 +214,7 @@ impl Tcb {
         match self.hold(&span, umem) {
             Hold::Nothing => {}
             // RFC 8985, section 7.3: a probe is new text if there is any that the peer has room for.
-            Hold::Congestion | Hold::Nagle if self.probe == Probe::Loss => {}
+            Hold::Congestion | Hold::Nagle if self.timers.probe == Probe::Loss => {}
             Hold::Window => {
                 self.wait_for_window(now);
                 return Next::Nothing;
@@ -281,7 +281,7 @@ impl Tcb {
         let probe_ns = self.probe_timeout_ns().filter(|&probe_ns| probe_ns < rto_ns);
         // RFC 6298, section 5.1: the timer is started if it does not run; and RFC 8985, section 7.2: every new segment
         // puts the probe off, but that which is one.
-        let puts_off = probe_ns.is_some() && self.probe != Probe::Loss;
+        let puts_off = probe_ns.is_some() && self.timers.probe != Probe::Loss;
         if was_idle || puts_off || self.timers.send_at == Instant::ZERO {
             (self.timers.send_at, self.timers.send_kind) = match probe_ns {
                 Some(probe_ns) => (now.plus_ns(probe_ns), SendTimer::LossProbe),
@@ -323,7 +323,7 @@ impl Tcb {
         self.window_limited &= behind.is_some();
         self.sent(text.into(), shared, now);
         self.time_new(was_idle, now);
-        let doubts_way = std::mem::take(&mut self.doubts_way);
+        let doubts_way = std::mem::take(&mut self.timers.doubts_way);
         Some(Outgoing { frame, class: self.wishes.class, shared: true, doubts_way })
     }
 
@@ -331,7 +331,7 @@ impl Tcb {
     #[inline(always)]
     fn has_ordinary_text(&self, shared: &Shared) -> bool {
         matches!(self.state, State::Established | State::CloseWait)
-            && self.probe == Probe::No
+            && self.timers.probe == Probe::No
             && self.recovery.lost <= self.recovery.retransmitted
             && !(self.snd.urgent | self.ecn.on | shared.config.pacing | self.gathers())
             && self.rcv.out_of_order.is_idle()
@@ -514,7 +514,7 @@ impl Tcb {
         {
             self.overridden_wnd = self.snd.wnd.min(u32::from(u16::MAX)) as u16;
         } else {
-            self.probe = Probe::Window;
+            self.timers.probe = Probe::Window;
         }
     }
 }

@@ -105,6 +105,45 @@ fn a_narrow_path_gets_shorter_segments_at_once() {
     }
 }
 
+/// RFC 5927, section 7.2: a router that says that a path is narrow by which long segments arrived is not believed, unless one
+/// times out.
+#[test]
+fn what_contradicts_that_long_segments_arrived_is_believed_after_a_timeout() {
+    for goes_on in [true, false] {
+        for mut s in with_long_segments() {
+            s.at(110).peer_sends(seg(1, 2921)).app_sends(1460).expect(seg(2921, 1).len(1460).psh());
+            assert!(s.icmp(PathError::TooLong(1000), 2921));
+            s.expect_nothing();
+            assert_eq!((s.tcb().snd.mss, s.counters().pmtu_doubted, s.counters().pmtu_lowered), (1460, 1, 0));
+            if goes_on {
+                // It was a lie, and explains no timeout that comes later.
+                s.at(120).peer_sends(seg(1, 4381)).app_sends(1460).expect(seg(4381, 1).len(1460).psh());
+            }
+            let mut ms = 120;
+            while s.counters().timeouts == 0 {
+                ms += 10;
+                s.at(ms).take_all();
+            }
+            let (mss, lowered) = if goes_on { (1460, 0) } else { (960, 1) };
+            assert_eq!((s.tcb().snd.mss, s.counters().pmtu_lowered), (mss, lowered));
+            assert!(s.tcp.take_narrowed().is_none(), "others do not suffer from it");
+        }
+    }
+}
+
+/// A path that became narrow is as any other then.
+#[test]
+fn a_path_that_becomes_narrower_still_is_believed_to_be_at_once() {
+    for mut s in with_long_segments() {
+        s.at(105);
+        assert!(s.icmp(PathError::TooLong(1000), 1));
+        s.take_all();
+        assert!(s.icmp(PathError::TooLong(600), 1));
+        s.take_all();
+        assert_eq!((s.tcb().snd.mss, s.counters().pmtu_lowered, s.counters().pmtu_doubted), (560, 2, 0));
+    }
+}
+
 #[test]
 fn what_a_router_says_is_believed_within_limits() {
     for (says, mss) in
