@@ -30,6 +30,8 @@ pub struct Path {
     pub ns_per_byte: u64,
     /// Thousandths of the frames lost on the way to the receiver.
     pub loss: u32,
+    /// Which frames these are: another number, other losses.
+    pub draw: u64,
     /// Send and receive buffer of each connection, bytes.
     pub buffer: u32,
     /// Flows at once, and the time between the beginnings of two.
@@ -122,7 +124,7 @@ impl Flows {
             queue_bytes: bdp.max(32 << 10),
             ..Faults::default()
         };
-        let rng = |n: u64| Rng::new(0xb01c ^ n);
+        let rng = |n: u64| Rng::new(0xb01c ^ n ^ (path.draw << 16));
         // So many chunks that buffers are the limit, and not memory: a connection holds half of a pool at most, and there
         // is one for each direction.
         let held = 4 * path.flows * (path.buffer / 1024 + 64);
