@@ -10,8 +10,7 @@
 //! and the other is the engine's. What that costs the clients shows in `passed`: frames at the same rate that the XDP
 //! program gives to the kernel, which costs the generator's core more (an skb each) than handing them to the engine does.
 //! So goodput in `attack` over that in `calm` is what the flood leaves, and the generator's share of what is missing is at
-//! most what is missing in `passed`. Where that is much, as of a stream into the engine, which takes the generator's core
-//! nearly whole, nothing is said about the engine.
+//! most what is missing in `passed`. Where that is much, nothing is said about the engine.
 
 mod attempts;
 mod flood;

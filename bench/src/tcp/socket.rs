@@ -100,11 +100,22 @@ pub(crate) fn bytes_acked(stream: &TcpStream) -> io::Result<u64> {
     }
 }
 
+/// Has the kernel send at most so many bytes a second (socket(7), `SO_MAX_PACING_RATE`), headers included.
+///
+/// # Errors
+/// Whatever the kernel says.
+pub(crate) fn pace(stream: &TcpStream, bytes_per_s: u64) -> io::Result<()> {
+    set(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE, &bytes_per_s)
+}
+
 fn switch_on(fd: RawFd, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
-    let one: libc::c_int = 1;
-    let (value, value_len) = ((&raw const one).cast(), size_of::<libc::c_int>() as libc::socklen_t);
-    // SAFETY: the option's value is an int, and `one` outlives the call.
-    check(unsafe { libc::setsockopt(fd, level, option, value, value_len) }).map(drop)
+    set::<libc::c_int>(fd, level, option, &1)
+}
+
+fn set<T: Copy>(fd: RawFd, level: libc::c_int, option: libc::c_int, value: &T) -> io::Result<()> {
+    let (pointer, len) = (std::ptr::from_ref(value).cast(), size_of::<T>() as libc::socklen_t);
+    // SAFETY: the kernel reads at most `len` bytes of `value`, which has so many and outlives the call.
+    check(unsafe { libc::setsockopt(fd, level, option, pointer, len) }).map(drop)
 }
 
 /// A socket address as the kernel has it.

@@ -61,6 +61,17 @@ impl Streams {
         Self { patience_ms: 1, ..self }
     }
 
+    /// The same, but all together send at most so many bytes a second.
+    ///
+    /// # Errors
+    /// Whatever the kernel says.
+    pub(crate) fn paced(self, bytes_per_s: f64) -> Result<Self> {
+        let each = bytes_per_s / self.streams.len() as f64;
+        let pace = |stream| socket::pace(stream, each as u64).context(|| "cannot pace a connection".into());
+        self.streams.iter().try_for_each(pace)?;
+        Ok(self)
+    }
+
     /// Moves bytes for as long as the plan says. Counted are, between the end of the warm-up and the end: of
     /// what is sent, the bytes that the server's end has acknowledged; of what is received, those that were read.
     ///
