@@ -51,7 +51,7 @@ const PARTS: [Part; 3] = [
         prefix: "",
         arguments: &["tcp", "--full", "--only", "barewire,kernel-epoll,smoltcp"],
         seconds: 1.0,
-        figures: &["rr-1", "rr-1-p50", "rr-64", "rr-1000", "crr", "send", "receive"],
+        figures: &["rr-1", "rr-1-p50", "rr-64", "rr-1000", "crr-1", "crr-16", "send", "receive"],
     },
 ];
 

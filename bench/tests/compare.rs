@@ -74,7 +74,7 @@ fn a_comparison_of_tcp_servers_writes_every_measure_of_every_round() {
     for server in report["servers"].as_array().unwrap() {
         let rounds = server["rounds"].as_array().unwrap();
         assert_eq!(rounds.len(), 2);
-        for measure in ["rr-1", "rr-64", "rr-1000", "crr", "send", "receive"] {
+        for measure in ["rr-1", "rr-64", "rr-1000", "crr-1", "crr-16", "send", "receive"] {
             assert!(best(&report, server["name"].as_str().unwrap(), measure) > 0.0, "{measure} of {server}");
             let trial = rounds[1]["trials"].as_array().unwrap().iter().find(|trial| trial["measure"] == measure);
             assert_eq!(trial.unwrap()["failed"], 0, "{measure} of {server}");

@@ -18,7 +18,7 @@ fn the_headline_has_every_figure_of_every_server_in_one_result() {
     assert_eq!(document["workload"], "headline");
     let udp = ["64B-peak", "64B-loss-free", "64B-p50"];
     let long = ["1514B-peak", "1514B-loss-free", "1514B-p50"];
-    let tcp = ["rr-1", "rr-1-p50", "rr-64", "rr-1000", "crr", "send", "receive"];
+    let tcp = ["rr-1", "rr-1-p50", "rr-64", "rr-1000", "crr-1", "crr-16", "send", "receive"];
     let expected = [
         ("barewire", [&udp[..], &long, &tcp].concat()),
         ("kernel-epoll", [&udp[..], &long, &tcp].concat()),

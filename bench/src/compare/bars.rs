@@ -75,7 +75,8 @@ pub(crate) fn tcp(contenders: &[Contender]) -> Vec<Bar> {
     vec![
         Bar::at_least("requests over 1 connection, of the kernel's epoll echo", 1.5, over("kernel-epoll", "rr-1")),
         Bar::at_least("requests over 1 connection, of smoltcp's echo", 1.05, over("smoltcp", "rr-1")),
-        Bar::at_least("connections, of the kernel's", 1.4, over("kernel-epoll", "crr")),
+        Bar::at_least("connections one at a time, of the kernel's", 1.4, over("kernel-epoll", "crr-1")),
+        Bar::at_least("connections 16 at a time, of the kernel's", 1.4, over("kernel-epoll", "crr-16")),
         Bar::at_least("bulk into discard, of the kernel's", 1.0, over("kernel-epoll", "send")),
         Bar::at_least("bulk from chargen, of the kernel's", 1.0, over("kernel-epoll", "receive")),
     ]

@@ -84,12 +84,12 @@ mod tests {
     #[test]
     fn rates_come_before_latencies_and_numbers_by_size() {
         let [higher, lower] = [Figure::higher(None, "k/s", false), Figure::lower(None, "us", false)];
-        let names = ["p99", "rr-1000", "crr", "p50", "rr-64", "peak", "rr-1", "rr-64"].map(String::from);
+        let names = ["p99", "rr-1000", "crr-16", "p50", "rr-64", "peak", "rr-1", "rr-64"].map(String::from);
         let figures =
             names.iter().map(|name| (name, if name.starts_with("p5") || name == "p99" { &lower } else { &higher }));
         let sized = ["1514B-loss-free", "rr-1", "64B-peak", "1514B-peak"].map(String::from);
         let sized = sized.iter().map(|name| (name, &higher));
         assert_eq!(in_order(sized), ["64B-peak", "1514B-peak", "1514B-loss-free", "rr-1"]);
-        assert_eq!(in_order(figures), ["peak", "rr-1", "rr-64", "rr-1000", "crr", "p50", "p99"]);
+        assert_eq!(in_order(figures), ["peak", "rr-1", "rr-64", "rr-1000", "crr-16", "p50", "p99"]);
     }
 }

@@ -22,10 +22,6 @@ const CHARGEN: u16 = 19;
 
 /// Bytes that a stream reads or writes at a time.
 const CHUNK: u32 = 128 * 1024;
-/// Connections at a time where it is connections that are counted: enough that neither side waits for the
-/// other, few enough for a stack that keeps a socket for each.
-const CRR_CONNECTIONS: u32 = 16;
-
 /// Far more than an ARP request and its answer take.
 const ARP_TIME: Duration = Duration::from_millis(20);
 
@@ -34,20 +30,29 @@ const ARP_TIME: Duration = Duration::from_millis(20);
 pub(super) enum Measure {
     /// Requests over so many connections that stay.
     Requests(u32),
-    Crr,
+    /// Connections for one request each, so many at a time.
+    Connections(u32),
     Send,
     Receive,
 }
 
 impl Measure {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Requests(1), Self::Requests(64), Self::Requests(1000), Self::Crr, Self::Send, Self::Receive];
+    pub(super) const ALL: [Self; 7] = [
+        Self::Requests(1),
+        Self::Requests(64),
+        Self::Requests(1000),
+        Self::Connections(1),
+        // Enough that neither side waits for the other, few enough for a stack that keeps a socket for each.
+        Self::Connections(16),
+        Self::Send,
+        Self::Receive,
+    ];
 
     /// Its name, in results and tables.
     pub(super) fn name(self) -> String {
         match self {
             Self::Requests(connections) => format!("rr-{connections}"),
-            Self::Crr => "crr".into(),
+            Self::Connections(connections) => format!("crr-{connections}"),
             Self::Send => "send".into(),
             Self::Receive => "receive".into(),
         }
@@ -61,7 +66,7 @@ impl Measure {
     fn setting(self, size_bytes: u32) -> Setting {
         let (unit, connections, size_bytes) = match self {
             Self::Requests(connections) => (Unit::Requests, connections, size_bytes),
-            Self::Crr => (Unit::Connections, CRR_CONNECTIONS, 1),
+            Self::Connections(connections) => (Unit::Connections, connections, 1),
             Self::Send | Self::Receive => (Unit::Chunks, 1, CHUNK),
         };
         Setting { back_end: BackEnd::Kernel, unit, connections, size_bytes }
@@ -136,7 +141,7 @@ impl<'lab> Bench<'lab> {
         let [echo, discard, chargen] = [ECHO, DISCARD, CHARGEN].map(|port| self.server(port));
         match measure {
             Measure::Requests(_) => Requests::open(echo, count, size)?.run(plan),
-            Measure::Crr => Connections::new(echo, &mut self.ports, count, size)?.run(plan),
+            Measure::Connections(_) => Connections::new(echo, &mut self.ports, count, size)?.run(plan),
             Measure::Send => Streams::open(discard, Direction::Send, count, size)?.run(plan),
             Measure::Receive => Streams::open(chargen, Direction::Receive, count, size)?.run(plan),
         }

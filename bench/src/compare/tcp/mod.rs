@@ -72,10 +72,9 @@ pub(super) fn run(args: &TcpArgs) -> Result<()> {
     document.interrupted = matches!(ended, Err(Error::Interrupted));
     if rounds::any(&document.servers) {
         let mut notes = vec![
-            "rr-N: requests over N connections, one outstanding on each. crr: connect, 1 B there and back, close;"
+            "rr-N: requests over N connections, one outstanding on each. crr-N: connect, 1 B there and back, close,"
                 .into(),
-            "16 at a time, the client closing first. send: into discard, as acknowledged. receive: from chargen."
-                .into(),
+            "N at a time, the client closing first. send: into discard, as acknowledged. receive: from chargen.".into(),
             format!("Trials of {seconds} s after {} s of warm-up.", seconds / 4.0),
         ];
         notes.extend(failures(&document.servers));
