@@ -59,6 +59,9 @@ const MARKER_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
 /// Time for a host to find out where a neighbor is: its peer's kernel answers at once.
 const NEIGHBOR_ANSWERS: Duration = Duration::from_millis(4);
 
+/// Time for a host to answer, after which it is asked once more.
+const ANSWERS_COME: Duration = Duration::from_millis(500);
+
 /// Time for the engine to look into the copies of what was sent to groups, which it does beside its packet path.
 const COPIES_ARE_READ: Duration = Duration::from_millis(12);
 
@@ -110,9 +113,10 @@ impl Asker {
             let mark = self.marks.to_be_bytes();
             let marks = if case.is_v6() { marks_6(mark) } else { marks(mark) };
             marks.iter().for_each(|frame| self.socket.send(frame));
-            let mut missing = marks.len();
+            let (sent, mut missing) = (Instant::now(), marks.len());
             while missing > 0 {
-                let Some(frame) = self.socket.receive(&mut self.buffer, Duration::from_millis(500)) else { break };
+                let left = ANSWERS_COME.saturating_sub(sent.elapsed());
+                let Some(frame) = self.socket.receive(&mut self.buffer, left) else { break };
                 if is_mark(frame) {
                     missing -= usize::from(frame.ends_with(&mark));
                 } else if words::is_answer_to(frame, case) {
@@ -161,7 +165,11 @@ fn marks_6(mark: [u8; 4]) -> [Vec<u8>; 2] {
         let mut packet = [&[0x60, 0, 0, 0][..], &(message.len() as u16).to_be_bytes(), &[protocol, 64]].concat();
         packet.extend(MARKER_6.octets());
         packet.extend(Lab::ENGINE_6.octets());
-        let sum = checksum(&message, pseudo_sum(&packet, true, protocol, message.len()));
+        let sum = match checksum(&message, pseudo_sum(&packet, true, protocol, message.len())) {
+            // RFC 8200, section 8.1: of a datagram, no checksum is zero.
+            0 => 0xffff,
+            sum => sum,
+        };
         packet.extend(&message);
         packet[40 + sum_at..40 + sum_at + 2].copy_from_slice(&sum.to_be_bytes());
         ethernet(0x86dd, &packet)
