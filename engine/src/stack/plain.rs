@@ -260,7 +260,7 @@ impl<A: App> Stack<A> {
         }
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn plain_tcp<V: Version>(&mut self, now: Instant, plain: Plain, frame: Frame, umem: &mut Umem, out: &mut Burst) {
         let packet = umem.bytes(&frame).get(usize::from(plain.at)..).unwrap_or_default();
         let (Some((source, destination)), Some((class, ..))) = (V::ends(packet), V::travels(packet)) else {

@@ -78,6 +78,13 @@ impl Sum {
         Self(self.fold() as u64)
     }
 
+    /// Adds the sum of bytes that begin at an even place.
+    #[inline]
+    #[must_use]
+    pub const fn add_sum(self, other: Self) -> Self {
+        self.add(other.0)
+    }
+
     /// Adds 16-bit values.
     #[inline]
     #[must_use]

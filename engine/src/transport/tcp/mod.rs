@@ -266,9 +266,9 @@ impl Tcp {
     }
 
     /// Digests a segment. `frame` holds its text.
-    #[inline]
+    #[inline(always)]
     pub fn receive(&mut self, segment: &Segment, frame: Frame, now: Instant, umem: &mut Umem) -> Verdict {
-        if let Some(index) = self.recent.guess(segment.tuple.mark())
+        if let Some(index) = self.recent.guess(segment.mark)
             && self.tables.connections.get(index).is_some_and(|tcb| tcb.tuple == segment.tuple)
         {
             return self.in_connection(index, segment, frame, now, umem);
@@ -280,7 +280,7 @@ impl Tcp {
     fn receive_by_search(&mut self, segment: &Segment, frame: Frame, now: Instant, umem: &mut Umem) -> Verdict {
         match self.tables.find(&segment.tuple) {
             Some((Kind::Connection, index)) => {
-                self.recent.found(segment.tuple.mark(), index);
+                self.recent.found(segment.mark, index);
                 self.in_connection(index, segment, frame, now, umem)
             }
             Some((Kind::Embryo, index)) => self.in_handshake(index, segment, frame, now, umem),
@@ -290,6 +290,7 @@ impl Tcp {
         }
     }
 
+    #[inline(always)]
     fn in_connection(&mut self, index: u32, segment: &Segment, frame: Frame, now: Instant, umem: &mut Umem) -> Verdict {
         let Some(tcb) = self.tables.connections.get_mut(index) else {
             return Verdict::dropped(frame, DropReason::TcpNoConnection);

@@ -14,6 +14,8 @@ use crate::wire::tcp::{Flags, Options, Packet};
 pub struct Segment {
     /// Whom it is from and to.
     pub tuple: Tuple,
+    /// [`Tuple::mark`] of that.
+    pub mark: u64,
     /// SEG.SEQ.
     pub seq: SeqNum,
     /// SEG.ACK.
@@ -40,6 +42,7 @@ impl Segment {
     /// No segment yet.
     pub const EMPTY: Self = Self {
         tuple: Tuple::NONE,
+        mark: 0,
         seq: SeqNum::new(0),
         ack: SeqNum::new(0),
         flags: Flags::new(0),
@@ -59,7 +62,7 @@ impl Segment {
     ///
     /// # Errors
     /// [`DropReason`] of a segment that is not whole.
-    #[inline]
+    #[inline(always)]
     pub fn read(
         &mut self,
         bytes: &[u8],
@@ -103,14 +106,16 @@ impl Segment {
         // RFC 9293, section 3.1 (MUST-3): the receiver MUST check the checksum. What Linux leaves for a NIC to
         // complete, the sum of the pseudo header, is as good where no wire was (facts of veth).
         let pseudo = pseudo_header(source, destination, TCP, (header.len() + text_len) as u16);
-        let whole = |pseudo: Sum| pseudo.add_bytes(header).add_values([text.fold()]);
+        let whole = |pseudo: Sum| pseudo.add_bytes(header).add_sum(text);
         if !policy.accepts_present(packet.checksum(), pseudo, whole) {
             return Err(DropReason::TcpChecksum);
         }
         if packet.source_port() == 0 || packet.destination_port() == 0 {
             return Err(DropReason::TcpPortZero);
         }
-        self.tuple = Tuple { local: (destination, packet.destination_port()), remote: (source, packet.source_port()) };
+        let local = (destination, packet.destination_port());
+        let tuple = Tuple { local, remote: (source, packet.source_port()) };
+        (self.tuple, self.mark) = (tuple, tuple.mark());
         (self.seq, self.ack) = (packet.sequence(), packet.acknowledgment());
         self.flags = packet.flags();
         (self.window, self.urgent) = (packet.window(), packet.urgent());
