@@ -24,10 +24,47 @@ pub struct Frame(u64);
 
 const _: () = assert!(size_of::<Frame>() == 8);
 
+/// Where in its chunk a packet lies: the lower half of a [`Frame`], for what is kept beside the chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent(u32);
+
+impl Extent {
+    #[inline]
+    pub(super) const fn new(offset: u16, len: u16) -> Self {
+        Self((offset as u32) << 16 | len as u32)
+    }
+
+    #[inline]
+    pub(super) const fn offset(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    #[inline]
+    pub(super) const fn len(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// Where it ends, bytes from the start of the chunk.
+    #[inline]
+    pub(super) const fn end(self) -> usize {
+        self.offset() as usize + self.len() as usize
+    }
+}
+
 impl Frame {
     #[inline]
     pub(super) const fn new(chunk: u32, offset: u16, len: u16) -> Self {
-        Self((chunk as u64) << 32 | (offset as u64) << 16 | len as u64)
+        Self::at(chunk, Extent::new(offset, len))
+    }
+
+    #[inline]
+    pub(super) const fn at(chunk: u32, extent: Extent) -> Self {
+        Self((chunk as u64) << 32 | extent.0 as u64)
+    }
+
+    #[inline]
+    pub(super) const fn extent(&self) -> Extent {
+        Extent(self.0 as u32)
     }
 
     #[inline]
@@ -46,14 +83,14 @@ impl Frame {
     #[inline]
     #[must_use]
     pub const fn offset(&self) -> u16 {
-        (self.0 >> 16) as u16
+        self.extent().offset()
     }
 
     /// Bytes of the packet in this chunk: all of them unless the frame is a chain.
     #[inline]
     #[must_use]
     pub const fn len(&self) -> u16 {
-        self.0 as u16
+        self.extent().len()
     }
 
     /// Whether the packet has no bytes.

@@ -21,7 +21,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 
-use super::frame::Frame;
+use super::frame::{Extent, Frame};
 use super::queue::Note;
 pub use config::{Backing, ChunkSize, UmemConfig};
 #[cfg(test)]
@@ -71,8 +71,7 @@ struct ChunkMeta {
     /// packet: on a queue only those that are no chain are shared.
     more: u32,
     note: Note,
-    offset: u16,
-    len: u16,
+    extent: Extent,
     /// Bytes that were cut off the front on the queue since the second owner got the chunk, who still has them.
     cut: u16,
     place: Place,
@@ -80,10 +79,10 @@ struct ChunkMeta {
 }
 
 impl ChunkMeta {
-    /// Where the second owner's bytes are, or the only one's: offset and length.
+    /// Where the second owner's bytes are, or the only one's.
     #[inline]
-    const fn sent_place(&self) -> (u16, u16) {
-        (self.offset.wrapping_sub(self.cut), self.len.wrapping_add(self.cut))
+    const fn sent_extent(&self) -> Extent {
+        Extent::new(self.extent.offset().wrapping_sub(self.cut), self.extent.len().wrapping_add(self.cut))
     }
 }
 
@@ -177,8 +176,7 @@ impl Umem {
             next: if chunk == last { NONE } else { chunk + 1 },
             more: NONE,
             note: Note::EMPTY,
-            offset: 0,
-            len: 0,
+            extent: Extent::new(0, 0),
             cut: 0,
             place: Place::Free,
             copied: Copied::No,
@@ -337,7 +335,8 @@ impl Umem {
         chunk.copy_within(from..from + len, usize::from(offset));
         if let Some(meta) = self.meta.get_mut(frame.chunk() as usize).filter(|meta| meta.copied == Copied::Held) {
             // The queue that the bytes also lie on finds them where they are now.
-            meta.offset = meta.offset.wrapping_add(offset).wrapping_sub(frame.offset());
+            let queued_at = meta.extent.offset().wrapping_add(offset).wrapping_sub(frame.offset());
+            meta.extent = Extent::new(queued_at, meta.extent.len());
         }
         frame.place_at(offset, frame.len());
         true

@@ -1,6 +1,6 @@
 //! What can be done with a packet that is spread over several chunks.
 
-use super::{Copied, Frame, NONE, Note, Place, Umem};
+use super::{Copied, Extent, Frame, NONE, Note, Place, Umem};
 
 impl Umem {
     /// Appends `part` to the chain of `frame`.
@@ -11,9 +11,9 @@ impl Umem {
         }
         let meta = &mut self.meta[part.chunk() as usize];
         if meta.copied == Copied::No {
-            (meta.offset, meta.len) = (part.offset(), part.len());
+            meta.extent = part.extent();
         } else {
-            debug_assert_eq!(meta.sent_place(), (part.offset(), part.len()), "as it lies on its queue");
+            debug_assert_eq!(meta.sent_extent(), part.extent(), "as it lies on its queue");
         }
         self.meta[last as usize].more = part.chunk();
     }
@@ -45,7 +45,7 @@ impl Umem {
         let mut len = usize::from(frame.len());
         let mut chunk = self.more(frame.chunk());
         while let Some(meta) = self.meta.get(chunk as usize) {
-            len += usize::from(meta.sent_place().1);
+            len += usize::from(meta.sent_extent().len());
             chunk = meta.more;
         }
         len
@@ -93,7 +93,7 @@ impl Umem {
         {
             let kept = usize::from(part.len()).min(left);
             if let Some(meta) = self.meta.get_mut(part.chunk() as usize).filter(|meta| meta.copied == Copied::No) {
-                meta.len = kept as u16;
+                meta.extent = Extent::new(meta.extent.offset(), kept as u16);
             }
             (last, left) = (part.chunk(), left - kept);
         }
@@ -181,8 +181,7 @@ impl Umem {
     /// The part of a packet that lies in `chunk`, which is not its first one.
     #[inline]
     pub(super) fn part(&self, chunk: u32) -> Option<Frame> {
-        let (offset, len) = self.meta.get(chunk as usize)?.sent_place();
-        Some(Frame::new(chunk, offset, len))
+        self.meta.get(chunk as usize).map(|meta| Frame::at(chunk, meta.sent_extent()))
     }
 
     /// The part of a packet behind the one in `chunk`.

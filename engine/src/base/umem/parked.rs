@@ -1,7 +1,7 @@
 //! What can be done with a frame while it lies on a queue.
 
 use super::super::queue::{Note, ON_QUEUE, Queued};
-use super::{Copied, Frame, NONE, Place, Umem};
+use super::{Copied, Extent, Frame, NONE, Place, Umem};
 
 #[cfg(test)]
 thread_local! {
@@ -27,7 +27,7 @@ impl Umem {
     #[inline]
     #[must_use]
     pub fn queued(&self, place: Queued) -> (Note, u16) {
-        self.meta.get(place.0 as usize).map_or((Note::EMPTY, 0), |meta| (meta.note, meta.len))
+        self.meta.get(place.0 as usize).map_or((Note::EMPTY, 0), |meta| (meta.note, meta.extent.len()))
     }
 
     /// Changes what is written on a queued frame.
@@ -51,21 +51,21 @@ impl Umem {
     #[inline]
     #[must_use]
     pub fn queued_len(&self, place: Queued) -> u16 {
-        self.meta.get(place.0 as usize).map_or(0, |meta| meta.len)
+        self.meta.get(place.0 as usize).map_or(0, |meta| meta.extent.len())
     }
 
     /// The bytes of a queued frame.
     #[inline]
     #[must_use]
     pub fn queued_bytes(&self, place: Queued) -> &[u8] {
-        self.meta.get(place.0 as usize).map_or(&[], |meta| self.slice(place.0, meta.offset, meta.len))
+        self.meta.get(place.0 as usize).map_or(&[], |meta| self.slice(place.0, meta.extent.offset(), meta.extent.len()))
     }
 
     /// Cuts bytes off the start of a queued frame.
     pub fn trim_front(&mut self, place: Queued, bytes: u16) {
         if let Some(meta) = self.meta.get_mut(place.0 as usize) {
-            let bytes = bytes.min(meta.len);
-            (meta.offset, meta.len) = (meta.offset + bytes, meta.len - bytes);
+            let bytes = bytes.min(meta.extent.len());
+            meta.extent = Extent::new(meta.extent.offset() + bytes, meta.extent.len() - bytes);
             if meta.copied != Copied::No {
                 meta.cut += bytes;
             }
@@ -75,7 +75,7 @@ impl Umem {
     /// Cuts a queued frame off behind its first `len` bytes.
     pub fn truncate(&mut self, place: Queued, len: u16) {
         if let Some(meta) = self.meta.get_mut(place.0 as usize) {
-            meta.len = meta.len.min(len);
+            meta.extent = Extent::new(meta.extent.offset(), meta.extent.len().min(len));
         }
     }
 
@@ -84,11 +84,11 @@ impl Umem {
     #[must_use]
     pub fn copy_queued(&mut self, place: Queued, from: u16, to: &mut Frame) -> bool {
         let Some(meta) = self.meta.get(place.0 as usize).copied() else { return false };
-        let len = meta.len.saturating_sub(from);
+        let len = meta.extent.len().saturating_sub(from);
         if to.chunk() == place.0 || !self.set_len(to, usize::from(len)) {
             return false;
         }
-        self.copy((place.0, meta.offset + from), (to.chunk(), to.offset()), len)
+        self.copy((place.0, meta.extent.offset() + from), (to.chunk(), to.offset()), len)
     }
 
     /// Appends the bytes of a frame in hand to a queued one of which there is no copy; `false`, and no change, if
@@ -97,11 +97,11 @@ impl Umem {
     pub fn extend_by_frame(&mut self, place: Queued, frame: &Frame) -> bool {
         let chunk_bytes = self.chunk_bytes() as usize;
         let Some(meta) = self.meta.get_mut(place.0 as usize) else { return false };
-        let end = usize::from(meta.offset) + usize::from(meta.len);
+        let end = meta.extent.end();
         if meta.copied != Copied::No || end + usize::from(frame.len()) > chunk_bytes || frame.chunk() == place.0 {
             return false;
         }
-        meta.len += frame.len();
+        meta.extent = Extent::new(meta.extent.offset(), meta.extent.len() + frame.len());
         self.copy((frame.chunk(), frame.offset()), (place.0, end as u16), frame.len())
     }
 
@@ -110,7 +110,7 @@ impl Umem {
     #[must_use]
     pub fn extend_by_queued(&mut self, place: Queued, from: Queued) -> bool {
         let Some(from) =
-            self.meta.get(from.0 as usize).map(|meta| (Frame::new(from.0, meta.offset, meta.len), meta.more))
+            self.meta.get(from.0 as usize).map(|meta| (Frame::at(from.0, meta.extent), meta.more))
         else {
             return false;
         };
@@ -123,10 +123,10 @@ impl Umem {
     #[must_use]
     pub fn overlay(&mut self, to: &mut Frame, at: u16, place: Queued) -> bool {
         let Some(&meta) = self.meta.get(place.0 as usize) else { return false };
-        if usize::from(at) + usize::from(meta.len) > usize::from(to.len()) || to.chunk() == place.0 {
+        if usize::from(at) + usize::from(meta.extent.len()) > usize::from(to.len()) || to.chunk() == place.0 {
             return false;
         }
-        self.copy((place.0, meta.offset), (to.chunk(), to.offset() + at), meta.len)
+        self.copy((place.0, meta.extent.offset()), (to.chunk(), to.offset() + at), meta.extent.len())
     }
 
     /// A frame of its own with the same bytes, in as many chunks, unless memory is short.
@@ -161,11 +161,11 @@ impl Umem {
     pub fn extend(&mut self, place: Queued, bytes: &[u8]) -> bool {
         let chunk_bytes = self.chunk_bytes() as usize;
         let Some(meta) = self.meta.get_mut(place.0 as usize) else { return false };
-        let end = usize::from(meta.offset) + usize::from(meta.len);
+        let end = meta.extent.end();
         if meta.copied != Copied::No || end + bytes.len() > chunk_bytes {
             return false;
         }
-        meta.len += bytes.len() as u16;
+        meta.extent = Extent::new(meta.extent.offset(), meta.extent.len() + bytes.len() as u16);
         self.slice_mut(place.0, end as u16, bytes.len() as u16).copy_from_slice(bytes);
         true
     }
@@ -182,7 +182,7 @@ impl Umem {
             return None;
         }
         meta.copied = Copied::Held;
-        Some(Frame::new(place.0, meta.offset, meta.len))
+        Some(Frame::at(place.0, meta.extent))
     }
 
     /// Whether somebody has a copy of a queued frame.
@@ -196,7 +196,7 @@ impl Umem {
     pub(in super::super) fn park(&mut self, frame: Frame) -> u32 {
         let meta = &mut self.meta[frame.chunk() as usize];
         debug_assert_eq!((meta.place, meta.copied), (Place::Held, Copied::No));
-        (meta.next, meta.offset, meta.len, meta.place) = (NONE, frame.offset(), frame.len(), ON_QUEUE);
+        (meta.next, meta.extent, meta.place) = (NONE, frame.extent(), ON_QUEUE);
         let more = meta.more;
         if more != NONE {
             self.place_chain(more, ON_QUEUE);
@@ -209,7 +209,7 @@ impl Umem {
         let meta = self.meta.get_mut(chunk as usize)?;
         debug_assert_eq!((meta.place, meta.copied), (ON_QUEUE, Copied::No));
         meta.place = Place::Held;
-        let (frame, more) = (Frame::new(chunk, meta.offset, meta.len), meta.more);
+        let (frame, more) = (Frame::at(chunk, meta.extent), meta.more);
         if more != NONE {
             self.place_chain(more, Place::Held);
         }
@@ -226,7 +226,7 @@ impl Umem {
                 Copied::No => self.push_free(chunk),
                 Copied::Held => {
                     // From now on the chunk, and what its packet goes on in, is that one's alone.
-                    (meta.offset, meta.len) = meta.sent_place();
+                    meta.extent = meta.sent_extent();
                     (meta.place, meta.cut) = (Place::Held, 0);
                     return;
                 }
