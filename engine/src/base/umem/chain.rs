@@ -202,6 +202,7 @@ impl Umem {
     }
 
     /// Writes down where the chunks of a chain are, from `chunk` on.
+    #[inline(never)]
     pub(super) fn place_chain(&mut self, mut chunk: u32, place: Place) {
         while let Some(meta) = self.meta.get_mut(chunk as usize) {
             meta.place = place;

@@ -218,24 +218,40 @@ impl Umem {
 
     /// Frees a packet that has just left its queue, or leaves it to whoever has a copy.
     #[inline]
-    pub(in super::super) fn release(&mut self, mut chunk: u32) {
-        while let Some(meta) = self.meta.get_mut(chunk as usize) {
-            debug_assert_eq!(meta.place, ON_QUEUE);
-            let more = meta.more;
-            match std::mem::replace(&mut meta.copied, Copied::No) {
-                Copied::No => self.push_free(chunk),
-                Copied::Held => {
-                    // From now on the chunk, and what its packet goes on in, is that one's alone.
-                    meta.extent = meta.sent_extent();
-                    (meta.place, meta.cut) = (Place::Held, 0);
-                    return;
-                }
-                Copied::Transmit => {
-                    (meta.place, meta.cut) = (Place::Transmit, 0);
-                    return;
-                }
+    pub(in super::super) fn release(&mut self, chunk: u32) {
+        let more = self.release_one(chunk);
+        if more != NONE {
+            self.release_chain(more);
+        }
+    }
+
+    #[inline(never)]
+    fn release_chain(&mut self, mut chunk: u32) {
+        while chunk != NONE {
+            chunk = self.release_one(chunk);
+        }
+    }
+
+    /// The same of one chunk; says which one of its packet is next, if that is to be freed too.
+    #[inline]
+    fn release_one(&mut self, chunk: u32) -> u32 {
+        let Some(meta) = self.meta.get_mut(chunk as usize) else { return NONE };
+        debug_assert_eq!(meta.place, ON_QUEUE);
+        let more = meta.more;
+        match std::mem::replace(&mut meta.copied, Copied::No) {
+            Copied::No => {
+                self.push_free(chunk);
+                more
             }
-            chunk = more;
+            Copied::Held => {
+                // From now on the chunk, and what its packet goes on in, is that one's alone.
+                (meta.extent, meta.place, meta.cut) = (meta.sent_extent(), Place::Held, 0);
+                NONE
+            }
+            Copied::Transmit => {
+                (meta.place, meta.cut) = (Place::Transmit, 0);
+                NONE
+            }
         }
     }
 

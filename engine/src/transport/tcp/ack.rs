@@ -53,7 +53,7 @@ struct News {
 
 impl Tcb {
     /// Digests the acknowledgment of a segment, SND.UNA =< SEG.ACK =< SND.NXT.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_ack(
         &mut self,
         segment: &Segment,
@@ -147,7 +147,7 @@ impl Tcb {
     }
 
     /// Whether nothing is or was amiss, so that there is nothing to repair.
-    #[inline]
+    #[inline(always)]
     fn is_untroubled(&self, segment: &Segment) -> bool {
         let recovery = &self.recovery;
         recovery.phase == Phase::Open

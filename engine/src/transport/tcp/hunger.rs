@@ -110,7 +110,7 @@ impl Tcp {
     }
 
     /// Whether a connection that could be told of room at once has to wait for its turn.
-    #[inline]
+    #[inline(always)]
     pub(super) fn must_wait(&self, index: u32) -> bool {
         !self.hungry.is_empty() && self.tables.connections.get(index).is_some_and(Tcb::is_hungry)
     }

@@ -374,7 +374,7 @@ impl Tcp {
 
     /// After anything was done to a connection: it stands in the ready list if it has something to send or an end to
     /// tell of, and otherwise its timer is armed.
-    #[inline]
+    #[inline(always)]
     pub fn settle(&mut self, index: u32) {
         let Some(tcb) = self.tables.connections.get(index) else { return };
         if tcb.is_hungry() {
@@ -383,22 +383,29 @@ impl Tcp {
         if tcb.has_something() || tcb.is_over() {
             self.ready.push(index);
         } else {
-            self.arm(index);
+            let deadline = tcb.deadline();
+            self.arm(index, deadline);
         }
     }
 
-    /// Arms the timer of a connection that leaves the ready list, or does not enter it.
+    /// Arms the timer of a connection that leaves the ready list, or does not enter it, for its deadline.
     ///
     /// Deadlines move on with nearly every segment. One that is armed for an earlier time is left as it is: when it runs
     /// out, and nothing is due, it is armed anew.
-    #[inline]
-    fn arm(&mut self, index: u32) {
-        let deadline = self.tables.connections.get(index).and_then(Tcb::deadline);
-        match (deadline, self.wheel.deadline(index)) {
-            (Some(at), Some(armed)) if armed <= at => {}
-            (Some(at), _) => self.wheel.arm(index, at),
-            (None, Some(_)) => self.wheel.disarm(index),
-            (None, None) => {}
+    #[inline(always)]
+    fn arm(&mut self, index: u32, deadline: Option<Instant>) {
+        let armed = self.wheel.deadline(index);
+        let is_early_enough = deadline.is_some_and(|at| armed.is_some_and(|armed| armed <= at));
+        if !is_early_enough {
+            self.arm_anew(index, deadline);
+        }
+    }
+
+    #[inline(never)]
+    fn arm_anew(&mut self, index: u32, deadline: Option<Instant>) {
+        match deadline {
+            Some(at) => self.wheel.arm(index, at),
+            None => self.wheel.disarm(index),
         }
     }
 
@@ -457,19 +464,20 @@ impl Tcp {
         };
         match next {
             Next::Segment(segment) => {
-                let goes_on = tcb.has_something() || tcb.is_over();
+                let (goes_on, deadline) = (tcb.has_something() || tcb.is_over(), tcb.deadline());
                 self.quantum -= 1;
                 if !goes_on || self.quantum == 0 {
                     self.quantum = QUANTUM;
                     self.ready.remove(index);
-                    if goes_on { self.ready.push(index) } else { self.arm(index) }
+                    if goes_on { self.ready.push(index) } else { self.arm(index, deadline) }
                 }
                 Turn::Output(Output::Segment(segment, index))
             }
             Next::Nothing => {
+                let deadline = tcb.deadline();
                 self.quantum = QUANTUM;
                 self.ready.remove(index);
-                self.arm(index);
+                self.arm(index, deadline);
                 Turn::Over
             }
             Next::Starved => Turn::Starved,

@@ -396,7 +396,9 @@ impl Tcb {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let Timers { send_at, ack_at, idle_at, paced, .. } = self.timers;
         let pace_at = if paced { self.pacing.next_send_time() } else { Instant::ZERO };
-        [send_at, ack_at, idle_at, pace_at].into_iter().filter(|&at| at != Instant::ZERO).min()
+        // A step down, so that zero, which is not set, comes last.
+        let earliest = [send_at, ack_at, idle_at, pace_at].map(|at| at.as_ns().wrapping_sub(1)).into_iter().min()?;
+        (earliest != u64::MAX).then(|| Instant::from_ns(earliest + 1))
     }
 
     /// Chunks of packet memory that the connection holds.

@@ -95,7 +95,7 @@ impl Tcb {
     }
 
     /// Takes note that so many bytes were sent.
-    #[inline]
+    #[inline(always)]
     fn sent(&mut self, bytes: u32, shared: &Shared, now: Instant) {
         self.congestion.on_sent(bytes);
         self.timers.sent_at = now;

@@ -115,7 +115,7 @@ impl Options {
 
     /// The same, into options that are [`default`](Self::default): where they are to stay, so that they need not be
     /// moved there (reading whole what was just written in parts stalls on the stores).
-    #[inline]
+    #[inline(always)]
     pub fn read(&mut self, bytes: &[u8]) {
         if let Some((first, values)) = bytes.split_first_chunk()
             && u32::from_be_bytes(*first) == TIMESTAMPS_WORD
