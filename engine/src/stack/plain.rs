@@ -273,7 +273,7 @@ impl<A: App> Stack<A> {
         self.read_segment(now, &carrier, from, frame, umem, out);
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn plain_udp<V: Version>(
         &mut self,
         now: Instant,
@@ -325,7 +325,7 @@ impl<A: App> Stack<A> {
     }
 
     /// Makes an echo request its own reply.
-    #[inline(never)]
+    #[inline(always)]
     fn plain_echo<V: Version>(
         &mut self,
         now: Instant,

@@ -109,9 +109,7 @@ impl Umem {
     /// they do not fit, or one of the two is a chain.
     #[must_use]
     pub fn extend_by_queued(&mut self, place: Queued, from: Queued) -> bool {
-        let Some(from) =
-            self.meta.get(from.0 as usize).map(|meta| (Frame::at(from.0, meta.extent), meta.more))
-        else {
+        let Some(from) = self.meta.get(from.0 as usize).map(|meta| (Frame::at(from.0, meta.extent), meta.more)) else {
             return false;
         };
         let is_single = |place: &Queued| self.meta.get(place.0 as usize).is_some_and(|meta| meta.more == NONE);
