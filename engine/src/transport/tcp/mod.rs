@@ -388,27 +388,6 @@ impl Tcp {
         }
     }
 
-    /// Arms the timer of a connection that leaves the ready list, or does not enter it, for its deadline.
-    ///
-    /// Deadlines move on with nearly every segment. One that is armed for an earlier time is left as it is: when it runs
-    /// out, and nothing is due, it is armed anew.
-    #[inline(always)]
-    fn arm(&mut self, index: u32, deadline: Option<Instant>) {
-        let armed = self.wheel.deadline(index);
-        let is_early_enough = deadline.is_some_and(|at| armed.is_some_and(|armed| armed <= at));
-        if !is_early_enough {
-            self.arm_anew(index, deadline);
-        }
-    }
-
-    #[inline(never)]
-    fn arm_anew(&mut self, index: u32, deadline: Option<Instant>) {
-        match deadline {
-            Some(at) => self.wheel.arm(index, at),
-            None => self.wheel.disarm(index),
-        }
-    }
-
     /// The next thing to send or to tell, after [`expire`](Self::expire).
     #[inline]
     pub fn poll(&mut self, now: Instant, umem: &mut Umem) -> Option<Output> {

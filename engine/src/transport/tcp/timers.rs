@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::config::USER_TIMEOUT;
 use super::state::State;
 use super::tcb::{Phase, Probe, SendTimer, Tcb};
-use super::{End, Shared, Trouble};
+use super::{End, Shared, Tcp, Trouble};
 use crate::base::{Instant, Umem};
 
 /// Retransmissions after which the network is asked for another way, and the application can learn of trouble.
@@ -27,6 +27,29 @@ const SYN_TIMEOUT: Duration = Duration::from_secs(180);
 /// As a connection remembers it: the silence before the first keep-alive, or 0 for none.
 pub(super) fn keep_alive_seconds(idle: Option<Duration>) -> u32 {
     idle.map_or(0, |idle| u32::try_from(idle.as_secs()).unwrap_or(u32::MAX).max(1))
+}
+
+impl Tcp {
+    /// Arms the timer of a connection that leaves the ready list, or does not enter it, for its deadline.
+    ///
+    /// Deadlines move on with nearly every segment. One that is armed for an earlier time is left as it is: when it runs
+    /// out, and nothing is due, it is armed anew.
+    #[inline(always)]
+    pub(super) fn arm(&mut self, index: u32, deadline: Option<Instant>) {
+        let armed = self.wheel.deadline(index);
+        let is_early_enough = deadline.is_some_and(|at| armed.is_some_and(|armed| armed <= at));
+        if !is_early_enough {
+            self.arm_anew(index, deadline);
+        }
+    }
+
+    #[inline(never)]
+    fn arm_anew(&mut self, index: u32, deadline: Option<Instant>) {
+        match deadline {
+            Some(at) => self.wheel.arm(index, at),
+            None => self.wheel.disarm(index),
+        }
+    }
 }
 
 impl Tcb {
