@@ -113,6 +113,7 @@ impl Segment {
         if packet.source_port() == 0 || packet.destination_port() == 0 {
             return Err(DropReason::TcpPortZero);
         }
+        self.options.read(packet.option_bytes());
         let local = (destination, packet.destination_port());
         let tuple = Tuple { local, remote: (source, packet.source_port()) };
         (self.tuple, self.mark) = (tuple, tuple.mark());
@@ -123,7 +124,6 @@ impl Segment {
         self.len = text_len as u32;
         self.sum = text.fold();
         self.congestion_experienced = class & 3 == 3;
-        self.options.read(packet.option_bytes());
         Ok(())
     }
 
