@@ -411,35 +411,6 @@ impl Egress {
         self.priorities.get(connection as usize).map_or(self.tags, |&priority| self.tags.with_priority(priority))
     }
 
-    /// Puts an IP and an Ethernet header in front of a connection's payload that the frame holds; in one go, where both
-    /// are plain.
-    #[inline]
-    pub(super) fn write_headers(
-        &self,
-        frame: &mut Frame,
-        umem: &mut Umem,
-        (way, connection): (&Way, u32),
-        protocol: u8,
-        to: Mac,
-    ) -> bool {
-        let (Some(source), Some(destination), 0) = (way.source.to_v4(), way.destination.to_v4(), self.tags.count())
-        else {
-            let tags = self.tags_of(connection);
-            return self.write_ip(frame, umem, way, protocol) && self.write_ethernet(frame, umem, to, tags);
-        };
-        let len = umem.packet_len(frame);
-        if len + ipv4::LEN > usize::from(self.paths.link()) {
-            return false;
-        }
-        let Way { traffic_class, hop_limit: ttl, .. } = *way;
-        let link = ethernet::Header { destination: to, source: self.mac, tags: self.tags, ethertype: ethernet::IPV4 };
-        let header = ipv4::Header { traffic_class, payload_len: len as u16, ttl, protocol, source, destination };
-        let Some(out) = umem.prepend::<{ ethernet::LEN + ipv4::LEN }>(frame) else { return false };
-        let Some((front, back)) = out.split_first_chunk_mut() else { return false };
-        link.write_untagged(front);
-        back.first_chunk_mut().map(|out| header.write(out)).is_some()
-    }
-
     /// Puts an IP header in front of the payload that the frame holds.
     #[inline]
     pub(super) fn write_ip(&self, frame: &mut Frame, umem: &mut Umem, way: &Way, protocol: u8) -> bool {

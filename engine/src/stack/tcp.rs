@@ -8,7 +8,7 @@ use crate::transport::tcp::segment::{Control, Segment};
 use crate::transport::tcp::tuple::Tuple;
 use crate::transport::tcp::{End, Events, Outgoing, Output, Tcp};
 use crate::wire::checksum::Sum;
-use crate::wire::ethernet::{Mac, Priority};
+use crate::wire::ethernet::{self, Mac, Priority};
 use crate::wire::ip::IpAddress;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::Packet;
@@ -226,7 +226,10 @@ impl<A: App> Stack<A> {
             let Self { tcp: Some(tcp), egress, .. } = self else { return };
             match tcp.poll(now, umem) {
                 Some(Output::Segment(segment, index)) => {
-                    let tuple = tcp.tuple(index).unwrap_or(&Tuple::NONE);
+                    let Some(tuple) = tcp.tuple(index) else {
+                        umem.free(segment.frame);
+                        continue;
+                    };
                     egress.send_segment(segment, (tuple, index), || tcp.heard_at(index), now, umem, out);
                 }
                 Some(Output::Control) => {
@@ -314,7 +317,7 @@ impl Egress {
         out: &mut Burst,
     ) {
         let Outgoing { mut frame, class, .. } = segment;
-        if self.write_headers(&mut frame, umem, (&self.tcp_way(tuple, class), index), ipv4::TCP, mac) {
+        if self.write_headers(&mut frame, umem, (tuple, index), class, mac) {
             self.push(frame, umem, out);
         } else {
             umem.free(frame);
@@ -369,6 +372,35 @@ impl Egress {
             umem,
             out,
         );
+    }
+
+    /// Puts an IP and an Ethernet header in front of a connection's segment; in one go, where both are plain.
+    #[inline]
+    fn write_headers(
+        &self,
+        frame: &mut Frame,
+        umem: &mut Umem,
+        (tuple, index): (&Tuple, u32),
+        class: u8,
+        to: Mac,
+    ) -> bool {
+        let ends = (tuple.local.0.to_v4(), tuple.remote.0.to_v4());
+        let ((Some(source), Some(destination)), 0) = (ends, self.tags.count()) else {
+            let way = self.tcp_way(tuple, class);
+            let tags = self.tags_of(index);
+            return self.write_ip(frame, umem, &way, ipv4::TCP) && self.write_ethernet(frame, umem, to, tags);
+        };
+        let len = umem.packet_len(frame);
+        if len + ipv4::LEN > usize::from(self.paths.link()) {
+            return false;
+        }
+        let (traffic_class, ttl, protocol) = (self.marked(class), self.tcp_hop_limits.v4, ipv4::TCP);
+        let link = ethernet::Header { destination: to, source: self.mac, tags: self.tags, ethertype: ethernet::IPV4 };
+        let header = ipv4::Header { traffic_class, payload_len: len as u16, ttl, protocol, source, destination };
+        let Some(out) = umem.prepend::<{ ethernet::LEN + ipv4::LEN }>(frame) else { return false };
+        let Some((front, back)) = out.split_first_chunk_mut() else { return false };
+        link.write_untagged(front);
+        back.first_chunk_mut().map(|out| header.write(out)).is_some()
     }
 
     /// Sends a segment without text that answers nothing.
