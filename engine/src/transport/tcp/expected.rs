@@ -15,7 +15,7 @@ use crate::wire::tcp::Flags;
 const USUAL: Flags = Flags::ACK;
 
 impl Tcb {
-    /// Whether a segment is the next one in order, and says nothing but how much arrived.
+    /// Whether a segment is the next one in order, in one chunk, and says nothing but how much arrived.
     #[inline(always)]
     pub(super) fn expects(&self, segment: &Segment) -> bool {
         let (una, nxt) = (self.snd.una, self.snd.nxt);
@@ -25,6 +25,7 @@ impl Tcb {
             && segment.len <= self.receive_window()
             && segment.ack.since(una) <= nxt.since(una)
             && !(self.ecn.on && segment.congestion_experienced)
+            && !segment.is_long
             && self.rcv.out_of_order.is_idle()
             && self.has_expected_timestamps(segment)
     }

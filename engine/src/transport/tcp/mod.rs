@@ -297,7 +297,8 @@ impl Tcp {
         };
         let before = tcb.holdings();
         let arrival = Arrival { segment, frame, now };
-        let mut verdict = if tcb.expects(segment) && !umem.is_chain(&arrival.frame) {
+        debug_assert!(segment.is_long || !umem.is_chain(&arrival.frame), "a chain is a long segment");
+        let mut verdict = if tcb.expects(segment) {
             tcb.take_expected(arrival, &mut self.shared, umem)
         } else {
             tcb.segment_arrives(arrival, &mut self.shared, umem)

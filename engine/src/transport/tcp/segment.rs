@@ -32,6 +32,8 @@ pub struct Segment {
     pub header_len: u16,
     /// Bytes of text.
     pub len: u32,
+    /// Whether they lie in several chunks.
+    pub is_long: bool,
     /// Sum of the text, folded.
     pub sum: u16,
     /// Whether a router marked it "congestion experienced" (RFC 3168).
@@ -51,6 +53,7 @@ impl Segment {
         options: Options::EMPTY,
         header_len: 0,
         len: 0,
+        is_long: false,
         sum: 0,
         congestion_experienced: false,
     };
@@ -90,6 +93,7 @@ impl Segment {
         policy: ChecksumPolicy,
     ) -> Result<(), DropReason> {
         let packet = Packet::parse(header)?;
+        self.is_long = true;
         self.take_apart(&packet, header, text, ends, class, policy)
     }
 
