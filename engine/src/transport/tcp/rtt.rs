@@ -94,7 +94,7 @@ impl RttEstimator {
     #[inline(always)]
     pub fn sample_us(&mut self, rtt_us: u64, now: Instant) {
         // At least 1 us, so that zero means that there was no sample.
-        let rtt_us = u32::try_from(rtt_us).unwrap_or(LONGEST_US).clamp(1, LONGEST_US);
+        let rtt_us = rtt_us.clamp(1, LONGEST_US.into()) as u32;
         // The cast wraps every 49.7 days, which the filter allows for.
         self.minimum.update((now.as_ns() / 1_000_000) as u32, rtt_us);
         self.doublings = 0;

@@ -60,10 +60,10 @@ pub(super) struct Send {
     pub(super) max_wnd: u32,
     /// Everything from `una` on: sent first, then unsent.
     pub(super) queue: FrameQueue,
-    /// The first frame that was never sent.
-    pub(super) unsent: Queued,
     /// Text in the queue, bytes.
     pub(super) queued: u32,
+    /// The first frame that was never sent.
+    pub(super) unsent: Queued,
     /// Text in the queue that was never sent, bytes.
     pub(super) unsent_len: u32,
     /// Text that a segment may carry, bytes: what peer and path allow, without our options.

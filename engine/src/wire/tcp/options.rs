@@ -117,11 +117,10 @@ impl Options {
     /// moved there (reading whole what was just written in parts stalls on the stores).
     #[inline(always)]
     pub fn read(&mut self, bytes: &[u8]) {
-        if let Some((first, values)) = bytes.split_first_chunk()
+        if let ([first, value, echo], []) = bytes.as_chunks()
             && u32::from_be_bytes(*first) == TIMESTAMPS_WORD
-            && let Some((timestamps, [])) = pair(values)
         {
-            self.timestamps = Some(timestamps);
+            self.timestamps = Some((u32::from_be_bytes(*value), u32::from_be_bytes(*echo)));
         } else if !bytes.is_empty() {
             self.read_each(bytes);
         }
