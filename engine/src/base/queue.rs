@@ -109,7 +109,7 @@ impl FrameQueue {
     }
 
     /// Appends a frame.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, umem: &mut Umem, frame: Frame) -> Queued {
         let chunk = umem.park(frame);
         if self.tail == NONE {

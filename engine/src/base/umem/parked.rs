@@ -30,6 +30,14 @@ impl Umem {
         self.meta.get(place.0 as usize).map_or((Note::EMPTY, 0), |meta| (meta.note, meta.extent.len()))
     }
 
+    /// The same of one that is there, and the frame behind it.
+    #[inline]
+    #[must_use]
+    pub fn queued_and_next(&self, place: Queued) -> Option<(Note, u16, Option<Queued>)> {
+        let meta = self.meta.get(place.0 as usize)?;
+        Some((meta.note, meta.extent.len(), Queued(meta.next).some()))
+    }
+
     /// Changes what is written on a queued frame.
     #[inline]
     pub fn annotate(&mut self, place: Queued, change: impl FnOnce(&mut Note)) {
@@ -171,7 +179,7 @@ impl Umem {
     /// A second owner of a queued frame, to send it while it stays on its queue. `None` while there is one
     /// already: the device reads those headers still, and they must not be written anew. `None` for a chain as well,
     /// which the device takes apart; but what is shared can be made one.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn share(&mut self, place: Queued) -> Option<Frame> {
         let meta = self.meta.get_mut(place.0 as usize)?;
@@ -190,7 +198,7 @@ impl Umem {
         self.meta.get(place.0 as usize).is_some_and(|meta| meta.copied != Copied::No)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(in super::super) fn park(&mut self, frame: Frame) -> u32 {
         let meta = &mut self.meta[frame.chunk() as usize];
         debug_assert_eq!((meta.place, meta.copied), (Place::Held, Copied::No));

@@ -259,6 +259,7 @@ impl Tcb {
     }
 
     /// When a tail loss probe is due, if one may be sent (RFC 8985, section 7.2).
+    #[inline(always)]
     pub(super) fn probe_timeout_ns(&self) -> Option<u64> {
         let recovery = &self.recovery;
         let eligible = recovery.phase == Phase::Open && recovery.sacked == 0 && !recovery.rack.probe_pending;

@@ -460,7 +460,7 @@ impl Tcb {
     }
 
     /// Appends text that is next in order to what the application can take. Whether the peer finished with it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn append(&mut self, frame: Frame, fin: bool, umem: &mut Umem) -> bool {
         let len = u32::from(frame.len());
         self.rcv.nxt += len + u32::from(fin);

@@ -295,11 +295,10 @@ impl Tcb {
     #[inline(always)]
     pub(super) fn next_ordinary(&mut self, shared: &mut Shared, now: Instant, umem: &mut Umem) -> Option<Outgoing> {
         let place = self.snd.unsent.some()?;
-        let (note, text) = umem.queued(place);
+        let (note, text, behind) = umem.queued_and_next(place)?;
         if note.marks & (mark::SYN | mark::FIN) != 0 || !self.has_ordinary_text(shared) {
             return None;
         }
-        let behind = umem.next(place);
         let was_idle = self.outstanding() == 0;
         if !self.may_send_now(text.into(), behind.is_none()) || (was_idle && self.was_idle_for_long(now)) {
             return None;

@@ -33,7 +33,7 @@ impl Tcb {
     }
 
     /// The window field of a segment that is sent now, whose right edge becomes the one that the peer knows.
-    #[inline]
+    #[inline(always)]
     pub(super) fn advertise(&mut self, memory: &Memory) -> u16 {
         let edge = self.window_edge(memory);
         let wnd = edge.since(self.rcv.nxt);
@@ -53,7 +53,7 @@ impl Tcb {
     }
 
     /// The right edge to tell the peer: moved only if it is worth while.
-    #[inline]
+    #[inline(always)]
     fn window_edge(&self, memory: &Memory) -> SeqNum {
         let step = (self.rcv.limit / 2).min(u32::from(self.snd.mss));
         // Nearly always it has not moved that far, which the limit alone tells.
