@@ -228,6 +228,7 @@ impl<A: App> Stack<A> {
                 Some(Output::Segment(segment, index)) => {
                     let Some(tuple) = tcp.tuple(index) else {
                         umem.free(segment.frame);
+                        egress.unsent(UnsentReason::NoRoute);
                         continue;
                     };
                     egress.send_segment(segment, (tuple, index), || tcp.heard_at(index), now, umem, out);
