@@ -395,7 +395,6 @@ impl Tcb {
         self.rcv.nxt = opening.irs + 1;
         (self.rcv.acked, self.rcv.up) = (self.rcv.nxt, self.rcv.nxt);
         self.rcv.limit = u32::from(opening.window);
-        self.rcv.adv = self.rcv.nxt + self.rcv.limit;
         if let Some(recent) = opening.ts_recent {
             self.ts.on = true;
             self.ts.set_recent(recent, now);
@@ -405,6 +404,8 @@ impl Tcb {
         self.snd.scaled = opening.window_scale.is_some();
         self.snd.shift = opening.window_scale.unwrap_or(0).min(14);
         self.rcv.shift = if self.snd.scaled { self.rcv.shift_offered } else { 0 };
+        // Rounded up, as an acknowledgment during the handshake may have told it.
+        self.rcv.adv = self.rcv.nxt + self.rcv.limit.next_multiple_of(1 << self.rcv.shift);
         self.rtt = RttEstimator::new(shared.config.rto);
         self.set_peer_mss(opening.peer_mss, shared);
     }
