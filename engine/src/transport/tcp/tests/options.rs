@@ -70,6 +70,19 @@ fn of_what_we_offer_what_the_peer_does_not_answer_is_off() {
     }
 }
 
+/// RFC 9293, section 3.8.6 (SHLD-14): 65,535 bytes, which our SYN tells, are told as 65,536 to whoever is answered during
+/// the handshake, where windows are in steps of 32; and that is what the connection goes on from.
+#[test]
+fn a_window_that_was_rounded_up_in_the_handshake_is_not_taken_back() {
+    for mut s in scripts_with(|config| (config.receive_buffer, config.chunks) = (1 << 20, 4096)) {
+        s.peer_sends(syn().mss(MSS).scale(7)).take_all();
+        s.at(10).peer_sends(seg(1 << 20, 1));
+        assert_eq!(s.take().window, Some(2048));
+        s.at(20).peer_sends(seg(1, 1));
+        assert_eq!(s.tcb().receive_window(), 65_536);
+    }
+}
+
 /// RFC 7323, section 2.2: the window field of a segment with SYN is never scaled; afterwards it is, both ways.
 ///
 /// RFC 9293, section 3.1 (REC-1): windows are computed with 32 bits.
