@@ -185,26 +185,27 @@ impl Tcp {
     /// The answer to a SYN with everything in its numbers (RFC 4987, section 3.6).
     fn cookie(&self, opening: &Opening, now: Instant) -> Control {
         let mss = opening.peer_mss.unwrap_or(super::default_mss(opening.tuple.remote.0.is_v4()));
-        let iss = self.shared.cookies.make(now, &opening.tuple, opening.irs, mss);
-        let mut opening = Opening { iss, ..*opening };
-        if opening.ts_recent.is_none() {
-            // Nowhere to keep the other options.
-            (opening.window_scale, opening.sack, opening.ecn) = (None, false, false);
-        }
-        let mut control = syn_ack(&opening, &self.shared, now);
-        if let Some((value, recent)) = control.options.timestamps {
-            let options =
-                CookieOptions { window_scale: opening.window_scale, sack_permitted: opening.sack, ecn: opening.ecn };
-            control.options.timestamps = Some((encode_timestamp(value, options), recent));
-        }
+        // Without a timestamp there is nowhere to keep the other options.
+        let kept = opening.ts_recent.map(|_| CookieOptions {
+            window_scale: opening.window_scale,
+            sack_permitted: opening.sack,
+            ecn: opening.ecn,
+        });
+        let iss = self.shared.cookies.make(now, &opening.tuple, opening.irs, mss, kept);
+        let options = kept.unwrap_or_default();
+        let (window_scale, sack, ecn) = (options.window_scale, options.sack_permitted, options.ecn);
+        let mut control = syn_ack(&Opening { iss, window_scale, sack, ecn, ..*opening }, &self.shared, now);
+        control.options.timestamps =
+            control.options.timestamps.map(|(value, recent)| (encode_timestamp(value, options), recent));
         control
     }
 
     /// An acknowledgment out of the blue: the last part of a handshake, if it acknowledges a cookie of ours.
     fn take_cookie(&mut self, segment: &Segment, frame: Frame, now: Instant, umem: &mut Umem) -> Verdict {
         let (irs, iss) = (segment.seq + u32::MAX, segment.ack + u32::MAX);
+        let kept = segment.options.timestamps.map(|(_, ecr)| decode_timestamp(ecr));
         let mss = (now < self.tables.embryos.cookies_until && !segment.has(Flags::SYN))
-            .then(|| self.shared.cookies.check(now, &segment.tuple, irs, iss))
+            .then(|| self.shared.cookies.check(now, &segment.tuple, irs, iss, kept))
             .flatten();
         let Some(mss) = mss else {
             self.shared.counters.resets_sent += 1;
@@ -216,13 +217,13 @@ impl Tcp {
         }
         self.make_place();
         self.shared.counters.cookies_accepted += 1;
-        let kept = segment.options.timestamps.map(|(_, ecr)| decode_timestamp(ecr)).unwrap_or_default();
+        let kept = kept.unwrap_or_default();
         let opening = Opening {
             tuple: segment.tuple,
             irs,
             iss,
             peer_mss: Some(mss),
-            window_scale: kept.window_scale.filter(|_| segment.options.timestamps.is_some()),
+            window_scale: kept.window_scale,
             sack: kept.sack_permitted,
             ts_recent: segment.options.timestamps.map(|(value, _)| value),
             ecn: kept.ecn,

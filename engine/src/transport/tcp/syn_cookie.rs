@@ -1,7 +1,7 @@
 //! SYN cookies: connections are accepted without remembering the SYN (RFC 4987, section 3.6).
 //!
 //! ```text
-//!   cookie = F(tuple) + | period 8 bits | F(tuple, peer's ISN, period) + index of the MSS * 2^21, 24 bits |
+//!   cookie = F(tuple) + | period 8 bits | F(tuple, peer's ISN, period, options) + index of the MSS * 2^21, 24 bits |
 //!   TSval  =            | clock, upper 26 bits                | ECN 1 | SACK 1 | window scale 4    |
 //! ```
 //!
@@ -10,6 +10,9 @@
 //! timestamp that he echoes the other options. As the period moves the upper bits by one every 64 seconds, the
 //! numbers of a port that comes back grow by 2^24 in that time: once every 3.8 us, about as fast as other
 //! initial sequence numbers do.
+//!
+//! The cookie vouches for the options, which on Linux it does not: a later timestamp of a connection that is over here,
+//! and alive at the peer, has other low bits. Options read out of them would be none that the two ever agreed on.
 //!
 //! Of 2^32 acknowledgments 16 pass: of two periods and eight sizes. Whoever guesses is right once in 2^28 times.
 
@@ -50,7 +53,10 @@ const NO_WINDOW_SCALE: u32 = 0x0f;
 const SACK_PERMITTED: u32 = 0x10;
 const ECN: u32 = 0x20;
 
-/// What a peer offered in its SYN beside the MSS.
+/// No timestamp, so no options: none of the words that six bits make.
+const NO_TIMESTAMP: u32 = OPTION_MASK + 1;
+
+/// What a peer offered in its SYN beside the MSS and timestamps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CookieOptions {
     /// Bits by which its windows are shifted, 14 at most.
@@ -59,6 +65,16 @@ pub struct CookieOptions {
     pub sack_permitted: bool,
     /// Whether it speaks ECN.
     pub ecn: bool,
+}
+
+impl CookieOptions {
+    /// As they stand in a timestamp.
+    fn bits(self) -> u32 {
+        let scale = self.window_scale.map_or(NO_WINDOW_SCALE, |scale| u32::from(scale).min(NO_WINDOW_SCALE - 1));
+        let sack = if self.sack_permitted { SACK_PERMITTED } else { 0 };
+        let ecn = if self.ecn { ECN } else { 0 };
+        scale | sack | ecn
+    }
 }
 
 /// The secret that all cookies are made with.
@@ -74,19 +90,35 @@ impl SynCookies {
         Self { key }
     }
 
-    /// Our initial sequence number for the answer to a SYN with number `peer_isn` that offered `mss`.
+    /// Our initial sequence number for the answer to a SYN with number `peer_isn` that offered `mss`, and `options` if
+    /// it had a timestamp to keep them in.
     #[must_use]
-    pub fn make(&self, now: Instant, tuple: &Tuple, peer_isn: SeqNum, mss: u16) -> SeqNum {
+    pub fn make(
+        &self,
+        now: Instant,
+        tuple: &Tuple,
+        peer_isn: SeqNum,
+        mss: u16,
+        options: Option<CookieOptions>,
+    ) -> SeqNum {
         let period = now.as_ns() / PERIOD_NS;
         let index = SIZES.iter().rposition(|&size| size <= mss).unwrap_or(0) as u32;
-        let low = self.mac(tuple, peer_isn, period).wrapping_add(index << SIZE_SHIFT) & MAC_MASK;
+        let low = self.mac(tuple, peer_isn, period, options).wrapping_add(index << SIZE_SHIFT) & MAC_MASK;
         self.base(tuple) + ((period as u32) << MAC_BITS | low)
     }
 
-    /// The MSS, if `cookie` was made for this connection within the last two periods. `cookie` is the
-    /// acknowledgment number less one, `peer_isn` the sequence number less one.
+    /// The MSS, if `cookie` was made for this connection and these options within the last two periods. `cookie` is the
+    /// acknowledgment number less one, `peer_isn` the sequence number less one, `options` are those of the timestamp
+    /// that the peer echoes.
     #[must_use]
-    pub fn check(&self, now: Instant, tuple: &Tuple, peer_isn: SeqNum, cookie: SeqNum) -> Option<u16> {
+    pub fn check(
+        &self,
+        now: Instant,
+        tuple: &Tuple,
+        peer_isn: SeqNum,
+        cookie: SeqNum,
+        options: Option<CookieOptions>,
+    ) -> Option<u16> {
         let period = now.as_ns() / PERIOD_NS;
         let word = cookie.since(self.base(tuple));
         // Of guesses 127 in 128 are found out here, after one of the two hashes.
@@ -94,7 +126,7 @@ impl SynCookies {
         if age >= PERIODS {
             return None;
         }
-        let mac = self.mac(tuple, peer_isn, period.wrapping_sub(u64::from(age)));
+        let mac = self.mac(tuple, peer_isn, period.wrapping_sub(u64::from(age)), options);
         let index = (word.wrapping_sub(mac) & MAC_MASK).rotate_right(SIZE_SHIFT);
         SIZES.get(index as usize).copied()
     }
@@ -104,8 +136,9 @@ impl SynCookies {
         SeqNum::new(tuple.hash(self.key) as u32)
     }
 
-    fn mac(&self, tuple: &Tuple, peer_isn: SeqNum, period: u64) -> u32 {
-        tuple.hash_with(self.key, peer_isn.value(), period) as u32
+    fn mac(&self, tuple: &Tuple, peer_isn: SeqNum, period: u64, options: Option<CookieOptions>) -> u32 {
+        let options = options.map_or(NO_TIMESTAMP, CookieOptions::bits);
+        tuple.hash_with(self.key, peer_isn.value(), period << u32::BITS | u64::from(options)) as u32
     }
 }
 
@@ -115,15 +148,12 @@ impl SynCookies {
 /// (RFC 7323, section 5.3). A round-trip time measured by its echo is too long by as much.
 #[must_use]
 pub fn encode_timestamp(now_ts: u32, options: CookieOptions) -> u32 {
-    let scale = options.window_scale.map_or(NO_WINDOW_SCALE, |scale| u32::from(scale).min(NO_WINDOW_SCALE - 1));
-    let sack = if options.sack_permitted { SACK_PERMITTED } else { 0 };
-    let ecn = if options.ecn { ECN } else { 0 };
-    let bits = scale | sack | ecn;
-    let back = now_ts.wrapping_sub(bits) & OPTION_MASK;
+    let back = now_ts.wrapping_sub(options.bits()) & OPTION_MASK;
     now_ts.wrapping_sub(back)
 }
 
-/// The options in a timestamp that the peer echoes. It may echo anything: a lie harms its own connection alone.
+/// The options in a timestamp that the peer echoes. It may echo anything: the cookie tells whether they are those
+/// that it offered.
 #[must_use]
 pub const fn decode_timestamp(ts_ecr: u32) -> CookieOptions {
     let scale = ts_ecr & WINDOW_SCALE_MASK;
@@ -142,6 +172,9 @@ mod tests {
     use super::*;
 
     const COOKIES: SynCookies = SynCookies::new([0x0123_4567_89ab_cdef, 42]);
+
+    const OFFER: Option<CookieOptions> =
+        Some(CookieOptions { window_scale: Some(7), sack_permitted: true, ecn: false });
 
     fn tuple(n: u32) -> Tuple {
         let remote = (Ipv4Addr::from_bits(0x0a00_0100 | n >> 16).into(), n as u16);
@@ -162,7 +195,8 @@ mod tests {
         assert!(SIZES.is_sorted());
         for mss in 0..=u16::MAX {
             let (n, now) = (u32::from(mss), at(u64::from(mss) * 7));
-            let size = COOKIES.check(now, &tuple(n), isn(n), COOKIES.make(now, &tuple(n), isn(n), mss)).unwrap();
+            let size =
+                COOKIES.check(now, &tuple(n), isn(n), COOKIES.make(now, &tuple(n), isn(n), mss, OFFER), OFFER).unwrap();
             assert!(SIZES.contains(&size) && (size <= mss || size == SIZES[0]), "{size} for {mss}");
             assert!(SIZES.iter().all(|&other| other <= size || other > mss), "{size} for {mss}");
         }
@@ -172,8 +206,8 @@ mod tests {
     fn a_cookie_is_good_for_its_own_period_and_the_next() {
         for n in 0..2000 {
             let start = u64::from(n) * 64;
-            let cookie = COOKIES.make(at(start + u64::from(n % 64)), &tuple(n), isn(n), 1460);
-            let check = |seconds| COOKIES.check(at(seconds), &tuple(n), isn(n), cookie);
+            let cookie = COOKIES.make(at(start + u64::from(n % 64)), &tuple(n), isn(n), 1460, OFFER);
+            let check = |seconds| COOKIES.check(at(seconds), &tuple(n), isn(n), cookie, OFFER);
             assert_eq!((check(start), check(start + 63), check(start + 127)), (Some(1460), Some(1460), Some(1460)));
             // 256 periods later the eight bits are the same again.
             assert_eq!((check(start + 128), check(start + 256 * 64), check(start + 257 * 64)), (None, None, None));
@@ -186,7 +220,7 @@ mod tests {
         let now = at(1000);
         for n in 0..2000 {
             let (tuple, peer_isn) = (tuple(n), isn(n));
-            let cookie = COOKIES.make(now, &tuple, peer_isn, 1460);
+            let cookie = COOKIES.make(now, &tuple, peer_isn, 1460, OFFER);
             let elsewhere = [
                 Tuple { local: (tuple.local.0, 81), ..tuple },
                 Tuple { local: (Ipv4Addr::new(10, 0, 0, 3).into(), 80), ..tuple },
@@ -194,19 +228,30 @@ mod tests {
                 Tuple { remote: (Ipv4Addr::new(10, 0, 0, 3).into(), tuple.remote.1), ..tuple },
                 Tuple { local: tuple.remote, remote: tuple.local },
             ];
-            assert!(elsewhere.iter().all(|other| COOKIES.check(now, other, peer_isn, cookie).is_none()));
-            assert_eq!(COOKIES.check(now, &tuple, peer_isn + 1, cookie), None);
-            assert_eq!(COOKIES.check(now, &tuple, peer_isn - 1, cookie), None);
-            assert_eq!(SynCookies::new([1, 42]).check(now, &tuple, peer_isn, cookie), None);
+            assert!(elsewhere.iter().all(|other| COOKIES.check(now, other, peer_isn, cookie, OFFER).is_none()));
+            assert_eq!(COOKIES.check(now, &tuple, peer_isn + 1, cookie, OFFER), None);
+            assert_eq!(COOKIES.check(now, &tuple, peer_isn - 1, cookie, OFFER), None);
+            assert_eq!(SynCookies::new([1, 42]).check(now, &tuple, peer_isn, cookie, OFFER), None);
             for bit in 0..32 {
                 let altered = SeqNum::new(cookie.value() ^ 1 << bit);
-                let size = COOKIES.check(now, &tuple, peer_isn, altered);
+                let size = COOKIES.check(now, &tuple, peer_isn, altered, OFFER);
                 // The upper bits of the lower 24 may make another size of it, which the peer could have offered as well.
                 assert!(size.is_none() || (SIZE_SHIFT..MAC_BITS).contains(&bit), "bit {bit}");
             }
             // What is acknowledged beside it is not taken for it.
             let sent = (1..5000).map(|sent| cookie + sent);
-            assert!(sent.into_iter().all(|ack| COOKIES.check(now, &tuple, peer_isn, ack).is_none()));
+            assert!(sent.into_iter().all(|ack| COOKIES.check(now, &tuple, peer_isn, ack, OFFER).is_none()));
+        }
+    }
+
+    #[test]
+    fn a_cookie_is_good_for_its_options_alone() {
+        let (now, tuple, peer_isn) = (at(1000), tuple(7), isn(7));
+        let offers = || (0..64).map(|bits| Some(decode_timestamp(bits))).chain([None]);
+        for (made, given) in offers().flat_map(|made| offers().map(move |given| (made, given))) {
+            let cookie = COOKIES.make(now, &tuple, peer_isn, 1460, made);
+            let size = COOKIES.check(now, &tuple, peer_isn, cookie, given);
+            assert_eq!(size, (made == given).then_some(1460), "{made:?} {given:?}");
         }
     }
 
@@ -219,7 +264,7 @@ mod tests {
         for (age, expected) in [(0, 8), (1, 8), (2, 0), (255, 0)] {
             let upper = (300_u32.wrapping_sub(age)) << MAC_BITS;
             let all = (0..=MAC_MASK).map(|low| base + (upper | low));
-            let valid = all.filter(|&cookie| COOKIES.check(now, &tuple, peer_isn, cookie).is_some()).count();
+            let valid = all.filter(|&cookie| COOKIES.check(now, &tuple, peer_isn, cookie, OFFER).is_some()).count();
             assert_eq!(valid, expected, "age {age}");
         }
     }
@@ -231,7 +276,7 @@ mod tests {
         let mut seed = 1_u64;
         let right = (0..guesses).filter(|&n| {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            COOKIES.check(at(5000), &tuple(n), isn(n), SeqNum::new((seed >> 32) as u32)).is_some()
+            COOKIES.check(at(5000), &tuple(n), isn(n), SeqNum::new((seed >> 32) as u32), OFFER).is_some()
         });
         assert!(right.count() <= 1);
     }
@@ -240,11 +285,11 @@ mod tests {
     #[test]
     fn syn_cookies_survive_reordering() {
         let connections = 10_007_u32;
-        let made = |n: u32| COOKIES.make(at(u64::from(n) / 200), &tuple(n), isn(n), SIZES[n as usize % 8]);
+        let made = |n: u32| COOKIES.make(at(u64::from(n) / 200), &tuple(n), isn(n), SIZES[n as usize % 8], OFFER);
         let cookies: Vec<SeqNum> = (0..connections).map(made).collect();
         for step in 0..connections * 2 {
             let n = (u64::from(step) * 7919 % u64::from(connections)) as u32;
-            let size = COOKIES.check(at(63), &tuple(n), isn(n), cookies[n as usize]);
+            let size = COOKIES.check(at(63), &tuple(n), isn(n), cookies[n as usize], OFFER);
             assert_eq!(size, Some(SIZES[n as usize % 8]));
         }
     }
@@ -252,7 +297,7 @@ mod tests {
     #[test]
     fn numbers_of_a_port_that_comes_back_grow() {
         for n in 0..1000 {
-            let make = |seconds| COOKIES.make(at(seconds), &tuple(n), isn(seconds as u32), 1460);
+            let make = |seconds| COOKIES.make(at(seconds), &tuple(n), isn(seconds as u32), 1460, OFFER);
             let grown = make(128 + 640).since(make(128));
             assert!(grown.abs_diff(10 << MAC_BITS) < 1 << MAC_BITS, "{grown}");
         }

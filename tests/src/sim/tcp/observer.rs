@@ -81,12 +81,12 @@ impl Observer {
         self.flows.values().filter(crossed).count() as u64
     }
 
-    /// Bytes of text that `from` sent, and that arrived at the other side without a gap, on the connection whose SYN it sent
-    /// last.
+    /// Bytes of text that `from` sent, and that arrived at the other side without a gap, on the connection that it opened
+    /// last. A SYN cookie of which nobody took notice opened none.
     #[must_use]
     pub fn arrived(&self, flow: Flow, from: Side) -> u64 {
         let tracks = self.flows.get(&flow).map_or(&[][..], |tracks| &tracks[from as usize]);
-        tracks.last().map_or(0, Track::text_arrived)
+        tracks.iter().rev().find(|track| track.was_used()).map_or(0, Track::text_arrived)
     }
 }
 

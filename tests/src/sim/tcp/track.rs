@@ -121,6 +121,12 @@ impl Track {
         self.isn.wrapping_add(self.sent as u32)
     }
 
+    /// Whether more than its SYN was sent.
+    #[must_use]
+    pub(super) const fn was_used(&self) -> bool {
+        self.sent > 1
+    }
+
     /// Whether a SYN that answered nothing asked for it.
     #[must_use]
     pub(super) const fn was_asked_for(&self) -> bool {
