@@ -13,7 +13,8 @@ const NOTES: &str = "Each cell is the median over rounds, with the range. The ra
 bootstrap interval over rounds. A figure is better or worse where the whole interval,
 widened by a quarter, lies more than 2 % beyond 1; it takes five rounds in each file to
 say so. Losses in percent are compared by what was not lost. `+` marks rounds in which the
-generator was the limit: they enter no ratio.";
+generator was the limit, `#` those in which the host had the two cores apart: they enter no
+ratio.";
 
 #[derive(Args, Debug)]
 #[command(after_help = NOTES)]
@@ -112,7 +113,7 @@ fn rows_of(old: &Contender, new: &Contender) -> Vec<Row> {
         }
         let cell = |server: &Contender| {
             let text = columns::number(stats::spread(server.all_values(&figure)), 3);
-            format!("{} {unit}", columns::mark(text, server.is_limited(&figure)))
+            format!("{} {unit}", columns::mark(text, server.marks(&figure)))
         };
         Some(Row {
             server: old.name.clone(),

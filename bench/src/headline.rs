@@ -129,6 +129,7 @@ fn merge(parts: Vec<(&Part, Document)>, rounds_asked: u32) -> Document {
     let mut descriptions: Vec<String> = parts.iter().map(description).collect();
     descriptions.dedup();
     let Network { family, mtu, interface, target, .. } = parts[0].1.network.clone();
+    let cores_ns = parts.iter().filter_map(|(_, document)| document.machine.cores_ns).reduce(f64::min);
     let interrupted = signals::stopping() || parts.iter().any(|(_, document)| document.interrupted);
     let mut servers: Vec<Contender> = Vec::new();
     for (part, document) in parts {
@@ -153,7 +154,7 @@ fn merge(parts: Vec<(&Part, Document)>, rounds_asked: u32) -> Document {
     Document {
         schema: SCHEMA.into(),
         workload: "headline".into(),
-        machine: Machine::describe(),
+        machine: Machine { cores_ns, ..Machine::describe() },
         network: Network { description: descriptions.join("; "), family, mtu, interface, target },
         interrupted,
         rounds_asked,

@@ -17,6 +17,9 @@ pub(crate) struct Machine {
     pub version: String,
     /// Programs that wanted to run during the minute before: above a few tenths, others shared the cores.
     pub load_average: f64,
+    /// The shortest round trip of a cache line between the cores of generator and server, where that was looked at.
+    #[serde(default)]
+    pub cores_ns: Option<f64>,
 }
 
 impl Machine {
@@ -34,6 +37,7 @@ impl Machine {
             commit: commit(),
             version: env!("CARGO_PKG_VERSION").into(),
             load_average: load.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0.0),
+            cores_ns: None,
         }
     }
 }

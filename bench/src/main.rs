@@ -21,6 +21,7 @@ mod arrivals;
 mod attack;
 mod bpf;
 mod compare;
+mod core_distance;
 mod course;
 mod diff;
 mod epoll;

@@ -14,6 +14,31 @@ pub(crate) fn screen() -> Option<&'static MultiProgress> {
     std::io::stderr().is_terminal().then(|| &*SCREEN)
 }
 
+/// Something that is waited for: told on a terminal until it is dropped, elsewhere once.
+pub(crate) struct Waiting(Option<ProgressBar>);
+
+/// Tells what is waited for.
+pub(crate) fn waiting(what: &'static str) -> Waiting {
+    let bar = screen().map(|screen| screen.add(ProgressBar::new_spinner()).with_message(what));
+    if bar.is_none() {
+        eprintln!("         {what}");
+    }
+    Waiting(bar)
+}
+
+impl Waiting {
+    /// Shows that it is still waited for.
+    pub(crate) fn tick(&self) {
+        self.0.iter().for_each(ProgressBar::tick);
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.iter().for_each(ProgressBar::finish_and_clear);
+    }
+}
+
 /// Steps done of those to do.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
@@ -30,6 +55,11 @@ impl Progress {
             bar
         });
         Self { bar, begun: Instant::now(), now: String::new() }
+    }
+
+    /// There are so many steps more.
+    pub(crate) fn more(&self, steps: u64) {
+        self.bar.iter().for_each(|bar| bar.inc_length(steps));
     }
 
     /// What begins now.

@@ -78,6 +78,10 @@ fn a_comparison_of_tcp_servers_writes_every_measure_of_every_round() {
             assert!(best(&report, server["name"].as_str().unwrap(), measure) > 0.0, "{measure} of {server}");
             let trial = rounds[1]["trials"].as_array().unwrap().iter().find(|trial| trial["measure"] == measure);
             assert_eq!(trial.unwrap()["failed"], 0, "{measure} of {server}");
+            let nearest_ns = report["machine"]["cores_ns"].as_f64().unwrap();
+            assert!(nearest_ns > 0.0 && trial.unwrap()["cores_ns"].as_f64() >= Some(nearest_ns), "{report}");
+            let figure_ns = &rounds[1]["figures"][measure]["cores_ns"];
+            assert_eq!(*figure_ns, trial.unwrap()["cores_ns"], "{measure} of {server}");
         }
     }
 }

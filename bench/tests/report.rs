@@ -29,6 +29,31 @@ Commit 0123456789ab, `barewire-bench compare udp --json made-up.json`
 }
 
 #[test]
+fn a_figure_that_was_measured_with_the_cores_apart_is_marked_and_enters_no_ratio() {
+    let scratch = Scratch::new("cores");
+    let mut moved = document(1.0);
+    moved["machine"]["cores_ns"] = json!(50.0);
+    let round = &mut moved["servers"][1]["rounds"][0];
+    round["figures"]["peak"]["cores_apart"] = json!(true);
+    round["trials"][0]["repeated"] = json!(2);
+    round["trials"][0]["cores_wait_seconds"] = json!(29.6);
+    let file = scratch.write("moved.json", &moved);
+    let told = printed(&["report", text(&file), "--markdown"]);
+    assert!(told.contains("| quick | 1.02# (1.00-1.04) |"), "{told}");
+    for part in ["they were 50 ns apart", "that: 30 s", "apart meanwhile: 2.", "with the cores apart: 1;"] {
+        assert!(told.contains(part), "no `{part}` in {told}");
+    }
+    let page = scratch.file("page.html");
+    printed(&["report", text(&file), "--html", text(&page)]);
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("1.02#") && page.contains("they were 50 ns apart"), "{page}");
+    let whole = scratch.write("whole.json", &document(1.0));
+    let told = printed(&["diff", text(&whole), text(&file)]);
+    let row = told.lines().find(|line| line.starts_with("quick") && line.contains(" peak ")).unwrap();
+    assert!(row.contains('#') && row.ends_with("too few rounds"), "four rounds are left: {told}");
+}
+
+#[test]
 fn every_plot_is_a_file_of_its_own_and_the_pictures_show_the_lines() {
     let scratch = Scratch::new("plots");
     let file = scratch.write("made-up.json", &document(1.0));

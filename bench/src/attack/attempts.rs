@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::arrivals::Arrivals;
 use crate::histogram::Latency;
 use crate::result::figures::{Figure, Figures};
+use crate::result::placement::Placement;
 use crate::result::{BackEnd, Distribution, Timestamps, Trial, Unit};
 
 /// Time between two attempts: few enough to cost the core next to nothing.
@@ -126,6 +127,7 @@ impl Tally {
             failed: self.made - succeeded,
             idle: None,
             limited: false,
+            placement: Placement::default(),
             adherence: None,
             timestamps: Timestamps::Program,
             latency: Distribution::of(&self.latency),

@@ -42,7 +42,8 @@ impl Figures<'_> {
         let engine = self.0.iter().find(|contender| contender.name == "barewire");
         let value = |round: &crate::result::Round| {
             let figure = round.figures.get(figure)?;
-            if figure.better == Better::Higher { figure.value } else { figure.comparable() }
+            let at_least = figure.better == Better::Higher && !figure.cores_apart;
+            if at_least { figure.value } else { figure.comparable() }
         };
         engine.map_or(Vec::new(), |engine| engine.rounds.iter().map(value).collect())
     }

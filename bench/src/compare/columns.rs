@@ -57,9 +57,9 @@ pub(crate) fn ratio_cell(difference: Option<Difference>, digits: usize) -> Strin
     format!("{ratio:.digits$}{interval}{noise}")
 }
 
-/// `text`, marked if it is at least so much.
-pub(crate) fn mark(text: String, at_least: bool) -> String {
-    if at_least && text != "-" { text + "+" } else { text }
+/// `text` with its marks, if there is anything to mark.
+pub(crate) fn mark(text: String, marks: &str) -> String {
+    if text == "-" { text } else { text + marks }
 }
 
 /// Columns as wide as their widest cell, two spaces apart.
@@ -89,10 +89,10 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_is_a_dash_and_never_at_least() {
+    fn what_was_not_measured_is_a_dash_without_marks() {
         assert_eq!(number(None, 2), "-");
-        assert_eq!(mark(number(None, 2), true), "-");
-        assert_eq!(mark(number(spread(1.5), 2), true), "1.50 (1.50-1.50)+");
+        assert_eq!(mark(number(None, 2), "+"), "-");
+        assert_eq!(mark(number(spread(1.5), 2), "+"), "1.50 (1.50-1.50)+");
     }
 
     #[test]

@@ -5,12 +5,14 @@
 //!  round 2   B: ...   C: ...   A: ...               each round begins with another
 //! ```
 //!
-//! One core generates, one serves; each server runs alone, in a process of its own.
+//! One core generates, one serves; each server runs alone, in a process of its own. How far apart the host has the two
+//! cores is looked at around each trial: see `cores.rs`.
 
 pub(crate) mod bars;
 pub(crate) mod bootstrap;
 pub(crate) mod columns;
 pub(crate) mod contestant;
+pub(crate) mod cores;
 pub(crate) mod others;
 pub(crate) mod programs;
 pub(crate) mod rounds;
@@ -20,13 +22,15 @@ mod tcp;
 pub(crate) mod udp;
 pub(crate) mod watch;
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 
 use clap::{Args, Subcommand};
 
 use self::contestant::Contestant;
+use self::cores::Cores;
 use self::others::OtherArgs;
-use self::programs::{GENERATOR_CORE, Programs};
+use self::programs::{GENERATOR_CORE, Programs, SERVER_CORE};
 use crate::error::{Error, Result};
 use crate::interface::{self, Interface};
 use crate::machine::Machine;
@@ -92,6 +96,7 @@ pub(crate) struct Lab {
     pub pair: Pair,
     pub programs: Programs,
     pub affinity: Affinity,
+    pub cores: RefCell<Cores>,
 }
 
 impl Lab {
@@ -107,8 +112,10 @@ impl Lab {
         let affinity = Affinity::current();
         let pair = Pair::create(shape)?;
         netns::enter(&pair.client)?;
+        // Before this thread is pinned, and sees no other core.
+        let cores = RefCell::new(Cores::new(pin::check(SERVER_CORE).ok()));
         pin::to_core(GENERATOR_CORE)?;
-        Ok(Self { machine, pair, programs, affinity })
+        Ok(Self { machine, pair, programs, affinity, cores })
     }
 
     /// Starts a server in the other namespace.
@@ -147,7 +154,7 @@ impl Lab {
         Document {
             schema: SCHEMA.into(),
             workload: workload.into(),
-            machine: self.machine.clone(),
+            machine: Machine { cores_ns: self.cores.borrow().nearest_ns(), ..self.machine.clone() },
             network,
             interrupted: false,
             rounds_asked: rounds,

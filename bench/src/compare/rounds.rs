@@ -1,42 +1,62 @@
 //! The rounds of a comparison: every server in turn, each round beginning with another.
 
+use std::cell::RefCell;
+
 use super::contestant::Contestant;
+use super::cores::Cores;
 use super::watch;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::result::{Contender, Round};
 use crate::signals;
 
+/// How often a round is measured anew at most.
+const ANEW: u32 = 2;
+
 /// Measures the contestants in so many rounds. What ended it early, be it an interruption or a failure, stands
 /// beside all that was whole by then.
 pub(crate) fn measure(
+    cores: &RefCell<Cores>,
     contestants: &[Contestant],
     rounds: u32,
     measure: impl FnMut(&Contestant) -> Result<Round>,
 ) -> (Vec<Contender>, Result<()>) {
     let mut contenders: Vec<Contender> =
         contestants.iter().map(|contestant| contestant.contender(Vec::new())).collect();
-    let ended = fill(contestants, rounds, measure, &mut contenders);
+    let ended = fill(cores, contestants, rounds, measure, &mut contenders);
     (contenders, ended)
 }
 
 /// Enters what is measured into `contenders`.
 fn fill(
+    cores: &RefCell<Cores>,
     contestants: &[Contestant],
     rounds: u32,
     mut measure: impl FnMut(&Contestant) -> Result<Round>,
     contenders: &mut [Contender],
 ) -> Result<()> {
     let mut progress = Progress::new(u64::from(rounds) * contestants.len() as u64);
-    for round in 0..rounds {
+    cores.borrow_mut().learn()?;
+    let (mut round, mut anew) = (0, 0);
+    while round < rounds as usize {
+        let nearest_ns = cores.borrow().nearest_ns();
         for place in 0..contestants.len() {
             // Each round begins with another server, so that none always follows the same one.
-            let at = (place + round as usize) % contestants.len();
+            let at = (place + round) % contestants.len();
             progress.start(&format!("round {}/{rounds}  {}", round + 1, contestants[at].name));
             let measured = measure(&contestants[at])?;
-            progress.done(&brief(&measured));
+            contenders[at].rounds.truncate(round);
             contenders[at].rounds.push(measured);
+            cores.borrow().mark(contenders);
+            progress.done(&brief(&contenders[at].rounds[round]));
             signals::check()?;
+        }
+        // The cores came nearer than ever before: what this round began with was measured with them apart.
+        if cores.borrow().apart(nearest_ns) && anew < ANEW {
+            anew += 1;
+            progress.more(contestants.len() as u64);
+        } else {
+            round += 1;
         }
     }
     progress.finish();
@@ -47,7 +67,8 @@ fn fill(
 pub(crate) fn brief(round: &Round) -> String {
     let figures = round.figures.iter().map(|(name, figure)| {
         let value = figure.value.map_or("-".into(), |value| format!("{value:.*}", digits(&figure.unit)));
-        format!("{name} {value}{} {}", if figure.limited { "+" } else { "" }, figure.unit)
+        let limited = if figure.limited { "+" } else { "" };
+        format!("{name} {value}{limited}{} {}", if figure.cores_apart { "#" } else { "" }, figure.unit)
     });
     let shared = if watch::disturbed(round) { ", CORES SHARED with other programs" } else { "" };
     figures.collect::<Vec<_>>().join(", ") + shared

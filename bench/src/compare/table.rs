@@ -6,7 +6,7 @@ use super::columns::{self, mark, number, print_columns_of, ratio_cell};
 use super::others::BASELINE;
 use super::rounds::digits;
 use super::{stats, watch};
-use crate::result::{Contender, Document};
+use crate::result::{Contender, Document, placement};
 
 /// Columns that are shown together.
 #[derive(Clone, Debug)]
@@ -52,6 +52,9 @@ pub(crate) fn print(document: &Document, parts: &[Part], bars: &[Bar], notes: &[
     let disturbed = servers.iter().flat_map(|server| &server.rounds).filter(|round| watch::disturbed(round)).count();
     columns::print_bars(bars, disturbed > 0);
     columns::print_disturbed(disturbed);
+    if let Some(told) = placement::told(document) {
+        println!("\n{told}");
+    }
     println!();
     if servers.iter().flat_map(|server| &server.rounds).any(|round| round.figures.values().any(|one| one.limited)) {
         println!("+: at least as good; in some round the generator was the limit, and that round enters no ratio.");
@@ -138,7 +141,7 @@ fn unit<'a>(servers: &'a [Contender], name: &str) -> &'a str {
 /// `1.52 (1.48-1.55)`, with a mark if it is at least so much.
 fn cell(server: &Contender, name: &str) -> String {
     let unit = unit(std::slice::from_ref(server), name);
-    mark(number(stats::spread(server.all_values(name)), digits(unit)), server.is_limited(name))
+    mark(number(stats::spread(server.all_values(name)), digits(unit)), server.marks(name))
 }
 
 #[cfg(test)]

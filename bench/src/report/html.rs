@@ -11,7 +11,7 @@ use crate::compare::bootstrap::Verdict;
 use crate::compare::watch;
 use crate::error::Result;
 use crate::losses::Counters;
-use crate::result::{Contender, Document};
+use crate::result::{Contender, Document, placement};
 
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 const STYLE: &str = include_str!("style.css");
@@ -77,6 +77,9 @@ fn section(page: &mut String, part: &Part<'_>) -> Result<()> {
 fn warnings(page: &mut String, document: &Document) {
     if document.interrupted {
         page.push_str("<p class=\"warning\">Interrupted: what is here is whole, but not all that was asked for.</p>\n");
+    }
+    if let Some(told) = placement::told(document) {
+        let _ = writeln!(page, "<p class=\"warning\">{}</p>", escape(&told));
     }
     let rounds = || document.servers.iter().flat_map(|server| &server.rounds);
     let disturbed = rounds().filter(|round| watch::disturbed(round)).count();
@@ -235,6 +238,9 @@ fn facts(page: &mut String, document: &Document) {
         let _ = writeln!(page, "<dt>{name}</dt><dd>{value}</dd>");
     };
     fact("machine", escape(&format!("{}, {} cores", machine.cpu, machine.cores)));
+    if let Some(ns) = machine.cores_ns {
+        fact("core to core", format!("{ns:.0} ns and back, at the nearest"));
+    }
     fact("kernel", escape(&format!("Linux {}", machine.kernel)));
     fact("load before", format!("{:.2} programs on average", machine.load_average));
     fact("network", escape(&network.description));

@@ -1,7 +1,7 @@
 //! The table of figures in Markdown, as the README shows it.
 
 use super::table::{Cell, Table};
-use crate::result::Document;
+use crate::result::{Document, placement};
 
 /// Figures of which more do not stand beside each other on a page.
 const WIDE: usize = 7;
@@ -65,6 +65,7 @@ fn notes(document: &Document, table: &Table) -> Vec<String> {
     if table.any_limited() {
         notes.push("`+`: at least as good; the generator was the limit.".into());
     }
+    notes.extend(placement::told(document));
     if table.disturbed() > 0 {
         let measurements: usize = document.servers.iter().map(|server| server.rounds.len()).sum();
         notes.push(format!(

@@ -36,8 +36,8 @@ pub(super) struct Row {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cell {
     pub spread: Option<Spread>,
-    /// In some round the generator was the limit.
-    pub limited: bool,
+    /// `+` if the generator was the limit in some round, `#` if the cores were apart.
+    pub marks: &'static str,
     /// Against the baseline.
     pub ratio: Option<Difference>,
 }
@@ -72,7 +72,7 @@ impl Table {
 
     /// Whether any figure is the generator's.
     pub(super) fn any_limited(&self) -> bool {
-        self.rows.iter().flat_map(|row| &row.cells).any(|cell| cell.limited)
+        self.rows.iter().flat_map(|row| &row.cells).any(|cell| cell.marks.contains('+'))
     }
 
     /// Rounds in which other programs had a core, of all servers.
@@ -85,7 +85,7 @@ fn cell(server: &Contender, baseline: Option<&Contender>, name: &str) -> Cell {
     let other = baseline.filter(|baseline| baseline.name != server.name);
     Cell {
         spread: stats::spread(server.all_values(name)),
-        limited: server.is_limited(name),
+        marks: server.marks(name),
         ratio: other.and_then(|other| Difference::of(server, other, name, Rounds::Interleaved)),
     }
 }
@@ -103,10 +103,10 @@ pub(super) fn figure(value: f64) -> String {
 }
 
 impl Cell {
-    /// `1.08`, or `1.08+` where the generator was the limit; a dash where nothing was measured.
+    /// `1.08`, or `1.08+` with its marks; a dash where nothing was measured.
     pub(super) fn median(&self) -> String {
         let Some(spread) = self.spread else { return "-".into() };
-        format!("{}{}", figure(spread.median), if self.limited { "+" } else { "" })
+        figure(spread.median) + self.marks
     }
 
     /// `1.03-1.14`, where there were several rounds.

@@ -17,6 +17,12 @@ pub(crate) struct Figure {
     pub better: Better,
     /// The generator was the limit: the server's own is at least as good, and the value enters no ratio.
     pub limited: bool,
+    /// The longest round trip of a cache line between the cores of generator and server around its trials, if known.
+    #[serde(default)]
+    pub cores_ns: Option<f64>,
+    /// The host had them further apart than they can be: the value enters no ratio.
+    #[serde(default)]
+    pub cores_apart: bool,
 }
 
 /// Which of two values is the better.
@@ -63,17 +69,17 @@ fn natural(name: &str) -> String {
 impl Figure {
     /// A rate or goodput.
     pub(crate) fn higher(value: Option<f64>, unit: &str, limited: bool) -> Self {
-        Self { value, unit: unit.into(), better: Better::Higher, limited }
+        Self { value, unit: unit.into(), better: Better::Higher, limited, cores_ns: None, cores_apart: false }
     }
 
     /// A latency or loss.
     pub(crate) fn lower(value: Option<f64>, unit: &str, limited: bool) -> Self {
-        Self { value, unit: unit.into(), better: Better::Lower, limited }
+        Self { better: Better::Lower, ..Self::higher(value, unit, limited) }
     }
 
     /// The value, if it may enter a ratio.
     pub(crate) fn comparable(&self) -> Option<f64> {
-        self.value.filter(|_| !self.limited)
+        self.value.filter(|_| !self.limited && !self.cores_apart)
     }
 }
 

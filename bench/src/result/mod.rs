@@ -12,6 +12,7 @@
 
 mod distribution;
 pub(crate) mod figures;
+pub(crate) mod placement;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::distribution::Distribution;
 use self::figures::{Figure, Figures};
+use self::placement::Placement;
 use crate::arrivals::{Adherence, Arrivals};
 use crate::error::{Context, Error, Result};
 use crate::losses::Counters;
@@ -135,6 +137,9 @@ pub(crate) struct Trial {
     pub idle: Option<f64>,
     /// The generator, not the server, may have been the limit: enters no ratio.
     pub limited: bool,
+    /// Where the cores were, in a comparison.
+    #[serde(flatten)]
+    pub placement: Placement,
     /// How well the generator kept its schedule, where there was one.
     pub adherence: Option<Adherence>,
     /// Where arrival was read from the clock.
@@ -214,14 +219,21 @@ impl Contender {
         self.rounds.iter().map(|round| round.figures.get(figure)?.comparable()).collect()
     }
 
-    /// The same, with what was limited by the generator.
+    /// The same, with what enters no ratio.
     pub(crate) fn all_values(&self, figure: &str) -> Vec<Option<f64>> {
         self.rounds.iter().map(|round| round.figures.get(figure)?.value).collect()
     }
 
-    /// Whether the generator was the limit in any round.
-    pub(crate) fn is_limited(&self, figure: &str) -> bool {
-        self.rounds.iter().filter_map(|round| round.figures.get(figure)).any(|figure| figure.limited)
+    /// How a figure is marked: `+` if the generator was the limit in any round, `#` if the cores were apart.
+    pub(crate) fn marks(&self, figure: &str) -> &'static str {
+        let any =
+            |what: fn(&Figure) -> bool| self.rounds.iter().filter_map(|round| round.figures.get(figure)).any(what);
+        match (any(|figure| figure.limited), any(|figure| figure.cores_apart)) {
+            (false, false) => "",
+            (true, false) => "+",
+            (false, true) => "#",
+            (true, true) => "+#",
+        }
     }
 
     /// The first that there is of a figure, for its unit and direction.

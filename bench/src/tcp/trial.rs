@@ -7,6 +7,7 @@ use crate::arrivals::{Adherence, Arrivals, Schedule};
 use crate::course::Course;
 use crate::histogram::Latency;
 use crate::losses::Counters;
+use crate::result::placement::Placement;
 use crate::result::{BackEnd, Distribution, Slice, Timestamps, Trial, Unit};
 use crate::signals::{self, monotonic_ns};
 
@@ -282,6 +283,7 @@ impl Outcome {
             failed: self.failed,
             idle: Some(self.client_idle),
             limited: self.limited(),
+            placement: Placement::default(),
             adherence: self.adherence,
             timestamps: Timestamps::Program,
             latency: Distribution::of(&self.latency),

@@ -8,6 +8,7 @@ use super::sizes::Sizes;
 use crate::arrivals::{Adherence, Arrivals};
 use crate::histogram::Latency;
 use crate::result::figures::{Figure, Figures};
+use crate::result::placement::Placement;
 use crate::result::{BackEnd, Distribution, Slice, Timestamps, Trial, Unit};
 
 /// Below this part of the asked rate a trial measures the generator, not the server.
@@ -209,6 +210,7 @@ impl Outcome {
             failed: 0,
             idle: None,
             limited: self.generator_limited(),
+            placement: Placement::default(),
             adherence: self.adherence,
             timestamps,
             latency: Distribution::of(&self.latency),

@@ -9,7 +9,7 @@ use crate::compare::watch::Watch;
 use crate::error::{Context, Error, Result};
 use crate::netns::{self, INTERFACE};
 use crate::result::figures::{Figure, Figures};
-use crate::result::{BackEnd, Round, Unit};
+use crate::result::{BackEnd, Round, Trial, Unit};
 use crate::signals;
 use crate::tcp::connections::{Connections, Ports};
 use crate::tcp::requests::Requests;
@@ -101,16 +101,22 @@ impl<'lab> Bench<'lab> {
     pub(super) fn measure(&mut self, contestant: &Contestant) -> Result<Round> {
         let server = self.lab.start(contestant)?;
         self.introduce()?;
-        let watch = Watch::begin(&self.lab.pair, &server);
+        let mut watch = Watch::begin(&self.lab.pair, &server);
         let mut round = Round::default();
         for measure in self.measures.clone() {
-            let outcome = self.trial(measure).map_err(|error| match error {
+            let measured = self.lab.cores.borrow_mut().near(|| {
+                let outcome = watch.during(&server, || self.trial(measure))?;
+                signals::check()?;
+                Ok(outcome)
+            });
+            let (outcome, placement) = measured.map_err(|error| match error {
                 Error::Run(why) => Error::run(format!("{} of `{}`: {why}", measure.name(), contestant.name)),
                 other => other,
             })?;
-            signals::check()?;
-            round.figures.extend(figures(measure, &outcome));
-            round.trials.push(outcome.trial(&measure.name(), measure.setting(self.size), &self.plan));
+            let placed = |figure| Figure { cores_ns: placement.cores_ns, ..figure };
+            round.figures.extend(figures(measure, &outcome).into_iter().map(|(name, figure)| (name, placed(figure))));
+            let trial = outcome.trial(&measure.name(), measure.setting(self.size), &self.plan);
+            round.trials.push(Trial { placement, ..trial });
         }
         watch.end(&self.lab.pair, &server, &mut round);
         server.stop()?;

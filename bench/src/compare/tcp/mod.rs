@@ -66,7 +66,8 @@ pub(super) fn run(args: &TcpArgs) -> Result<()> {
         Measure::ALL.into_iter().filter(|measure| args.full || *measure != Measure::Requests(1000)).collect();
     let lab = Lab::open(programs, shape)?;
     let mut bench = Bench::new(&lab, measures.clone(), args.size, Duration::from_secs_f64(seconds))?;
-    let (mut contenders, ended) = rounds::measure(&contestants, rounds, |contestant| bench.measure(contestant));
+    let (mut contenders, ended) =
+        rounds::measure(&lab.cores, &contestants, rounds, |contestant| bench.measure(contestant));
     mark_baseline(&mut contenders, &[BASELINE, "kernel-epoll"]);
     let mut document = lab.document("compare tcp", network(shape), rounds, contenders);
     document.interrupted = matches!(ended, Err(Error::Interrupted));

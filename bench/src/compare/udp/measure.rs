@@ -10,6 +10,7 @@ use crate::compare::watch::Watch;
 use crate::error::{Error, Result};
 use crate::interface::Interface;
 use crate::netns::INTERFACE;
+use crate::process::Server;
 use crate::result::figures::{Figure, Figures};
 use crate::result::{Round, Trial};
 use crate::search::{self, Found, Point};
@@ -51,7 +52,10 @@ pub(crate) struct Bench<'lab> {
 }
 
 /// A server that is being measured.
-struct Session {
+struct Session<'lab> {
+    lab: &'lab Lab,
+    server: Server,
+    watch: Watch,
     sender: Generator,
     frame_len: usize,
     duration: Duration,
@@ -87,8 +91,9 @@ impl<'lab> Bench<'lab> {
         let server = self.lab.start(contestant)?;
         let path = Path { vlan: contestant.vlan, ..self.path };
         let sender = Generator::open(&self.client, path, contestant.hook, self.frame_len)?;
-        let mut session = Session { sender, frame_len: self.frame_len, duration: self.trial, trials: Vec::new() };
         let watch = Watch::begin(&self.lab.pair, &server);
+        let (lab, frame_len, duration) = (self.lab, self.frame_len, self.trial);
+        let mut session = Session { lab, server, watch, sender, frame_len, duration, trials: Vec::new() };
 
         session.warm_up(&contestant.name)?;
         let known_pps = self.known_pps.get(&contestant.name).map(|known| known * RESTART);
@@ -104,22 +109,22 @@ impl<'lab> Bench<'lab> {
         session.duration = 2 * self.trial;
         let latency = session.latency(latency_pps(self.frame_len))?;
 
-        let figures = figures(&found, overload.as_ref(), &latency);
-        let mut round = Round { figures, trials: session.trials, ..Round::default() };
+        let Session { server, watch, sender, trials, .. } = session;
+        let figures = placed(figures(&found, overload.as_ref(), &latency), &trials);
+        let mut round = Round { figures, trials, ..Round::default() };
         watch.end(&self.lab.pair, &server, &mut round);
-        drop(session.sender);
+        drop(sender);
         server.stop()?;
         Ok(round)
     }
 }
 
-impl Session {
+impl Session<'_> {
     /// Fills caches and neighbor tables, and makes sure that there is an answer at all: how many is for the search.
     fn warm_up(&mut self, name: &str) -> Result<()> {
         let (rate, began, mut answered) = (latency_pps(self.frame_len), Instant::now(), 0);
         for trials in 1.. {
-            let outcome = self.offer("warm-up", rate, 64)?;
-            self.trials.clear();
+            let outcome = self.send(&self.constant(rate, 64))?;
             answered += outcome.received;
             if outcome.received * 2 > outcome.sent || answered > 0 && trials >= 5 {
                 return Ok(());
@@ -147,14 +152,37 @@ impl Session {
 
     /// One trial, which is kept.
     fn offer(&mut self, measure: &str, rate_pps: f64, batch: u32) -> Result<Outcome> {
-        let Self { duration, frame_len, .. } = *self;
-        let offer = Offer { batch, ..Offer::constant(rate_pps, duration, Sizes::one(frame_len)) };
-        self.sender.introduce()?;
-        let outcome = self.sender.run(&offer)?;
-        signals::check()?;
-        self.trials.push(outcome.trial(measure, self.sender.back_end(), &offer));
+        let offer = self.constant(rate_pps, batch);
+        let (outcome, placement) = self.lab.cores.borrow_mut().near(|| self.send(&offer))?;
+        self.trials.push(Trial { placement, ..outcome.trial(measure, self.sender.back_end(), &offer) });
         Ok(outcome)
     }
+
+    /// Datagrams at one rate.
+    fn constant(&self, rate_pps: f64, batch: u32) -> Offer {
+        Offer { batch, ..Offer::constant(rate_pps, self.duration, Sizes::one(self.frame_len)) }
+    }
+
+    fn send(&mut self, offer: &Offer) -> Result<Outcome> {
+        self.sender.introduce()?;
+        let outcome = self.watch.during(&self.server, || self.sender.run(offer))?;
+        signals::check()?;
+        Ok(outcome)
+    }
+}
+
+/// The figures, each with the longest distance of the cores in all trials that it is from.
+fn placed(mut figures: Figures, trials: &[Trial]) -> Figures {
+    for (name, figure) in &mut figures {
+        let measure = match name.as_str() {
+            "peak" | "loss-free" => "search",
+            "overload" => "overload",
+            _ => "latency",
+        };
+        let trials = trials.iter().filter(|trial| trial.measure == measure);
+        figure.cores_ns = trials.filter_map(|trial| trial.placement.cores_ns).reduce(f64::max);
+    }
+    figures
 }
 
 /// What the trials showed. Goodput at twice the peak and latency are `null` where the generator could not.

@@ -107,7 +107,8 @@ pub(super) fn run(args: &UdpArgs) -> Result<()> {
     let contestants = contestant::choose(known, &only, &programs, shape, frame_len)?;
     let lab = Lab::open(programs, shape)?;
     let mut bench = Bench::new(&lab, frame_len, Duration::from_secs_f64(seconds))?;
-    let (mut contenders, ended) = rounds::measure(&contestants, rounds, |contestant| bench.measure(contestant));
+    let (mut contenders, ended) =
+        rounds::measure(&lab.cores, &contestants, rounds, |contestant| bench.measure(contestant));
     mark_baseline(&mut contenders, &[BASELINE, "kernel-epoll"]);
     let mut document = lab.document("compare udp", network(shape, frame_len), rounds, contenders);
     document.interrupted = matches!(ended, Err(Error::Interrupted));
