@@ -29,8 +29,10 @@ use crate::signals;
 const LEARNING: Duration = Duration::from_millis(2500);
 /// The host moves cores after seconds to tens of seconds.
 const PATIENCE_OF_TRIAL: Duration = Duration::from_secs(30);
-/// Together: the cores may never come back to where they were nearest.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// Together, at the beginning: the cores may never come back to where they were nearest.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// It grows by as many times as trials take: a long comparison may wait for longer.
+const GROWTH: u32 = 3;
 /// Between two looks while waiting.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Looks at most before cores count as apart.
@@ -93,7 +95,9 @@ impl Cores {
         let mut placement = Placement::default();
         loop {
             let before = self.wait(&mut placement.cores_wait_seconds)?;
+            let began = Instant::now();
             let outcome = trial()?;
+            self.patience += GROWTH * began.elapsed();
             let after = self.look();
             if !self.apart(before) && self.apart(after) && placement.repeated < REPEATS {
                 placement.repeated += 1;
