@@ -290,6 +290,7 @@ impl<A: App> Stack<A> {
                 ),
                 own_queue: config.own_queue.clone(),
                 ways: Ways::new(),
+                segmentation: false,
                 upkeep_at: Instant::ZERO,
                 counters: StackCounters::default(),
             },
@@ -349,6 +350,16 @@ impl<A: App> Stack<A> {
             }
             Outcome::Tcp(ref inbound) => self.tcp(now, inbound, frame, umem, out),
             Outcome::TcpLong(ref inbound) => self.tcp_long(now, inbound, frame, umem, out),
+        }
+    }
+
+    /// Whether the device cuts up packets of several segments of TCP, as
+    /// [`Device::cuts_segments`](crate::device::Device::cuts_segments) says: then connections send their segments in such.
+    #[inline]
+    pub const fn use_segmentation(&mut self, on: bool) {
+        self.egress.segmentation = on;
+        if let Some(tcp) = &mut self.tcp {
+            tcp.leave_sums(on);
         }
     }
 

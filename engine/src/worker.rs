@@ -63,6 +63,7 @@ impl<D: Device, A: App> Worker<D, A> {
     pub fn turn(&mut self, now: Instant) -> bool {
         self.device.receive(&mut self.umem, &mut self.received);
         let busy = !self.received.is_empty();
+        self.stack.use_segmentation(self.device.cuts_segments());
         self.stack.receive(now, &mut self.received, &mut self.umem, &mut self.out);
         self.stack.transmit(now, &mut self.umem, &mut self.out);
         if self.out.is_empty() {
@@ -187,9 +188,10 @@ impl<D: Device, A: App> Worker<D, A> {
         &self.umem
     }
 
-    /// Frames between device and stack: received and not yet digested, and to be sent and not yet taken.
+    /// Chunks of the frames between device and stack: received and not yet digested, and to be sent and not yet taken.
     #[must_use]
     pub fn in_bursts(&self) -> (usize, usize) {
-        (self.received.len(), self.out.len())
+        let chunks = |burst: &Burst| burst.iter().map(|frame| self.umem.parts(frame) as usize).sum();
+        (chunks(&self.received), chunks(&self.out))
     }
 }

@@ -37,6 +37,13 @@ pub trait Device {
     /// the caller offers them again or frees them.
     fn transmit(&mut self, umem: &mut Umem, burst: &mut Burst);
 
+    /// Whether it makes several frames of one whose packet of TCP is longer than the link takes: a chain, with headers in its
+    /// first chunk, as many bytes of text there as in each of the others, and a last one that may have fewer. The TCP
+    /// checksum is filled in by the device.
+    fn cuts_segments(&self) -> bool {
+        false
+    }
+
     /// Waits until there may be something to receive, or for `timeout`. A device that cannot wait returns at
     /// once.
     fn wait(&mut self, timeout: Duration) {

@@ -55,6 +55,8 @@ pub(super) struct Egress {
     /// Which flows the NIC gives to this worker's queue, if that is known.
     pub(super) own_queue: Option<OwnQueue>,
     pub(super) ways: Ways,
+    /// Whether the device cuts up packets of several segments of TCP.
+    pub(super) segmentation: bool,
     /// When to look after addresses, groups, fragments and what routers told: not later than something of it is due, and
     /// at once (zero) when any of it may have changed.
     pub(super) upkeep_at: Instant,
@@ -69,9 +71,15 @@ impl Egress {
         self.forward(frame, umem, out);
     }
 
+    /// Whether segments of TCP may go out several in one packet: tagged frames are not cut up.
+    #[inline]
+    pub(super) fn joins_segments(&self) -> bool {
+        self.segmentation && self.tags.count() == 0
+    }
+
     /// Puts a frame out that was counted as originated before.
     #[inline(always)]
-    fn forward(&mut self, frame: Frame, umem: &mut Umem, out: &mut Burst) {
+    pub(super) fn forward(&mut self, frame: Frame, umem: &mut Umem, out: &mut Burst) {
         if let Err(frame) = out.push(frame) {
             umem.free(frame);
             self.counters.unsent(UnsentReason::DeviceStalled, 1);
@@ -414,30 +422,30 @@ impl Egress {
     /// Puts an IP header in front of the payload that the frame holds.
     #[inline]
     pub(super) fn write_ip(&self, frame: &mut Frame, umem: &mut Umem, way: &Way, protocol: u8) -> bool {
+        self.write_ip_up_to(self.paths.link(), frame, umem, way, protocol)
+    }
+
+    /// The same of a packet that may be so many bytes long.
+    #[inline]
+    pub(super) fn write_ip_up_to(
+        &self,
+        most_bytes: u16,
+        frame: &mut Frame,
+        umem: &mut Umem,
+        way: &Way,
+        protocol: u8,
+    ) -> bool {
         let Ok(payload_len) = u16::try_from(umem.packet_len(frame)) else { return false };
         let Way { traffic_class, flow_label, hop_limit, .. } = *way;
         if let (Some(source), Some(destination)) = (way.source.to_v4(), way.destination.to_v4()) {
             let header = ipv4::Header { traffic_class, payload_len, ttl: hop_limit, protocol, source, destination };
-            return self.prepend(payload_len, frame, umem, |out| header.write(out));
+            return prepend((payload_len, most_bytes), frame, umem, |out| header.write(out));
         }
         let (Some(source), Some(destination)) = (way.source.to_v6(), way.destination.to_v6()) else { return false };
         let next_header = protocol;
         let header =
             ipv6::Header { traffic_class, flow_label, payload_len, next_header, hop_limit, source, destination };
-        self.prepend(payload_len, frame, umem, |out| header.write(out))
-    }
-
-    /// Makes the packet of `len` bytes `N` bytes longer at its front, which `write` fills in; `false` if the interface
-    /// could not send it then.
-    #[inline]
-    fn prepend<const N: usize>(
-        &self,
-        len: u16,
-        frame: &mut Frame,
-        umem: &mut Umem,
-        write: impl FnOnce(&mut [u8; N]),
-    ) -> bool {
-        usize::from(len) + N <= usize::from(self.paths.link()) && umem.prepend(frame).map(write).is_some()
+        prepend((payload_len, most_bytes), frame, umem, |out| header.write(out))
     }
 
     /// Puts an Ethernet header in front of the IP packet that the frame holds.
@@ -452,6 +460,18 @@ impl Egress {
             _ => umem.prepend::<{ ethernet::MAX_LEN }>(frame).is_some_and(|out| header.write(out)),
         }
     }
+}
+
+/// Makes the packet of `len` bytes `N` bytes longer at its front, which `write` fills in; `false` if it had more than `most`
+/// bytes then, or there is no room.
+#[inline]
+fn prepend<const N: usize>(
+    (len, most): (u16, u16),
+    frame: &mut Frame,
+    umem: &mut Umem,
+    write: impl FnOnce(&mut [u8; N]),
+) -> bool {
+    usize::from(len) + N <= usize::from(most) && umem.prepend(frame).map(write).is_some()
 }
 
 /// Bytes in front of an IP packet that waits to be sent: its priority.

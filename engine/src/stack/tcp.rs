@@ -222,16 +222,36 @@ impl<A: App> Stack<A> {
         if let Some(tcp) = &mut self.tcp {
             tcp.expire(now, umem);
         }
-        while out.room() > 0 {
+        if self.egress.joins_segments() {
+            self.transmit_joined(now, umem, out);
+        } else {
+            self.transmit_segments::<false>(now, umem, out);
+        }
+    }
+
+    /// Kept apart, so that it costs nothing where the device cuts up nothing.
+    #[inline(never)]
+    fn transmit_joined(&mut self, now: Instant, umem: &mut Umem, out: &mut Burst) {
+        self.transmit_segments::<true>(now, umem, out);
+    }
+
+    #[inline(always)]
+    fn transmit_segments<const JOINED: bool>(&mut self, now: Instant, umem: &mut Umem, out: &mut Burst) {
+        // Segments in the packets that the device makes several of: a turn is not longer for those.
+        let mut inside = 0;
+        while out.room() > inside {
             let Self { tcp: Some(tcp), egress, .. } = self else { return };
-            match tcp.poll(now, umem) {
+            match tcp.poll::<JOINED>(now, (out.room() - inside) as u32, umem) {
                 Some(Output::Segment(segment, index)) => {
+                    if JOINED {
+                        inside += usize::from(segment.segments) - 1;
+                    }
                     let Some(tuple) = tcp.tuple(index) else {
                         umem.free(segment.frame);
                         egress.unsent(UnsentReason::NoRoute);
                         continue;
                     };
-                    egress.send_segment(segment, (tuple, index), || tcp.heard_at(index), now, umem, out);
+                    egress.send_segment::<JOINED>(segment, (tuple, index), || tcp.heard_at(index), now, umem, out);
                 }
                 Some(Output::Control) => {
                     let Some(control) = tcp.take_control() else { continue };
@@ -291,7 +311,7 @@ impl Egress {
     /// Sends a segment of the connection in a place, which had a sign of its progress at `heard_at`: that is asked for only
     /// where the way is to be found out.
     #[inline]
-    fn send_segment(
+    fn send_segment<const JOINED: bool>(
         &mut self,
         segment: Outgoing,
         (tuple, index): (&Tuple, u32),
@@ -302,14 +322,14 @@ impl Egress {
     ) {
         let (ours, theirs) = (tuple.local.0, tuple.remote.0);
         match self.known_way(ours, theirs, now).filter(|_| !segment.doubts_way) {
-            Some(mac) => self.send_segment_to(mac, segment, (tuple, index), umem, out),
-            None => self.send_segment_somehow(segment, (tuple, index), heard_at(), now, umem, out),
+            Some(mac) => self.send_segment_to::<JOINED>(mac, segment, (tuple, index), umem, out),
+            None => self.send_segment_somehow::<JOINED>(segment, (tuple, index), heard_at(), now, umem, out),
         }
     }
 
     /// The same where the neighbor's MAC address is known.
-    #[inline]
-    fn send_segment_to(
+    #[inline(always)]
+    fn send_segment_to<const JOINED: bool>(
         &mut self,
         mac: Mac,
         segment: Outgoing,
@@ -317,9 +337,11 @@ impl Egress {
         umem: &mut Umem,
         out: &mut Burst,
     ) {
-        let Outgoing { mut frame, class, .. } = segment;
-        if self.write_headers(&mut frame, umem, (tuple, index), class, mac) {
-            self.push(frame, umem, out);
+        let Outgoing { mut frame, segments, class, .. } = segment;
+        let most_bytes = if JOINED && segments > 1 { u16::MAX } else { self.paths.link() };
+        if self.write_headers(&mut frame, umem, (tuple, index), (class, most_bytes), mac) {
+            self.counters.originated += if JOINED { u64::from(segments) } else { 1 };
+            self.forward(frame, umem, out);
         } else {
             umem.free(frame);
             self.unsent(UnsentReason::TooLong);
@@ -328,7 +350,7 @@ impl Egress {
 
     /// The same where it is to be found out first.
     #[inline(never)]
-    fn send_segment_somehow(
+    fn send_segment_somehow<const JOINED: bool>(
         &mut self,
         segment: Outgoing,
         (tuple, index): (&Tuple, u32),
@@ -349,7 +371,7 @@ impl Egress {
         }
         let mac = self.find_way(tuple.local.0, tuple.remote.0, now);
         if mac != Mac::ZERO {
-            return self.send_segment_to(mac, segment, (tuple, index), umem, out);
+            return self.send_segment_to::<JOINED>(mac, segment, (tuple, index), umem, out);
         }
         let Outgoing { mut frame, class, shared, .. } = segment;
         if !self.write_ip(&mut frame, umem, &self.tcp_way(tuple, class), ipv4::TCP) {
@@ -382,17 +404,18 @@ impl Egress {
         frame: &mut Frame,
         umem: &mut Umem,
         (tuple, index): (&Tuple, u32),
-        class: u8,
+        (class, most_bytes): (u8, u16),
         to: Mac,
     ) -> bool {
         let ends = (tuple.local.0.to_v4(), tuple.remote.0.to_v4());
         let ((Some(source), Some(destination)), 0) = (ends, self.tags.count()) else {
             let way = self.tcp_way(tuple, class);
             let tags = self.tags_of(index);
-            return self.write_ip(frame, umem, &way, ipv4::TCP) && self.write_ethernet(frame, umem, to, tags);
+            return self.write_ip_up_to(most_bytes, frame, umem, &way, ipv4::TCP)
+                && self.write_ethernet(frame, umem, to, tags);
         };
         let len = umem.packet_len(frame);
-        if len + ipv4::LEN > usize::from(self.paths.link()) {
+        if len + ipv4::LEN > usize::from(most_bytes) {
             return false;
         }
         let (traffic_class, ttl, protocol) = (self.marked(class), self.tcp_hop_limits.v4, ipv4::TCP);
@@ -413,8 +436,8 @@ impl Egress {
             return self.unsent(UnsentReason::TooLong);
         };
         header.write(room, Sum::default());
-        let segment = Outgoing { frame, class: control.class, shared: false, doubts_way: false };
-        self.send_segment(segment, (&control.tuple, NO_CONNECTION), || None, now, umem, out);
+        let segment = Outgoing { frame, segments: 1, class: control.class, shared: false, doubts_way: false };
+        self.send_segment::<false>(segment, (&control.tuple, NO_CONNECTION), || None, now, umem, out);
     }
 
     /// Writes the TCP and the IP header of a segment without text.

@@ -25,6 +25,8 @@ pub struct HostPlan {
     pub umem: UmemConfig,
     /// The NIC's rings.
     pub rings: Rings,
+    /// Whether the NIC cuts up packets of several segments.
+    pub segmentation: bool,
     /// Frames that the NIC takes at once at most.
     pub accepts: usize,
     /// When nothing leaves the transmit ring.

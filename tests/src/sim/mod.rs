@@ -30,6 +30,7 @@ pub mod routed;
 mod run;
 mod scenario;
 mod seeds;
+mod segmentation;
 mod strict;
 pub mod tcp;
 mod too_long;

@@ -17,6 +17,7 @@ use std::os::unix::fs::FileExt;
 use barewire::base::{Burst, Descriptor, Place, Umem};
 use barewire::device::{Device, DeviceCounters};
 
+use super::segmentation;
 use super::wire::Transmission;
 
 /// Bytes that the kernel leaves in front of a received frame (`XDP_PACKET_HEADROOM`).
@@ -74,12 +75,15 @@ pub struct Nic {
     mood: Mood,
     fill: VecDeque<u64>,
     rx: VecDeque<(u64, Transmission)>,
-    tx: VecDeque<(u64, Vec<u8>)>,
+    /// Frames to send, and where they lie: nowhere if they were made of a packet that was cut up.
+    tx: VecDeque<(Option<u64>, Vec<u8>)>,
     sent: VecDeque<(u64, Vec<u8>)>,
     /// To look at frames once more when they are sent; `None` for a NIC that does not.
     memory: Option<File>,
     /// Frames that the worker took out, in order, until the reference has digested them.
     handed: VecDeque<Transmission>,
+    /// Whether it cuts up packets of several segments.
+    segmentation: bool,
     counters: DeviceCounters,
 }
 
@@ -113,6 +117,7 @@ impl Nic {
             sent: VecDeque::new(),
             memory: Some(memory.expect("a second descriptor of a memfd").into()),
             handed: VecDeque::new(),
+            segmentation: false,
             counters: DeviceCounters::default(),
         };
         nic.top_up(umem);
@@ -123,6 +128,12 @@ impl Nic {
     #[must_use]
     pub fn trusting(self) -> Self {
         Self { memory: None, ..self }
+    }
+
+    /// The same NIC, that cuts up packets of several segments, or does not.
+    #[must_use]
+    pub fn with_segmentation(self, segmentation: bool) -> Self {
+        Self { segmentation, ..self }
     }
 
     /// Takes free chunks to receive into.
@@ -157,7 +168,9 @@ impl Nic {
             return None;
         }
         let (addr, bytes) = self.tx.pop_front()?;
-        self.sent.push_back((addr, bytes.clone()));
+        if let Some(addr) = addr {
+            self.sent.push_back((addr, bytes.clone()));
+        }
         Some(bytes)
     }
 
@@ -187,7 +200,8 @@ impl Nic {
     /// Chunks in it, to receive into and to transmit, as the rings have it.
     #[must_use]
     pub fn chunks(&self) -> [(Place, usize); 2] {
-        [(Place::Fill, self.fill.len() + self.rx.len()), (Place::Transmit, self.tx.len() + self.sent.len())]
+        let in_tx = self.tx.iter().filter(|(addr, _)| addr.is_some()).count();
+        [(Place::Fill, self.fill.len() + self.rx.len()), (Place::Transmit, in_tx + self.sent.len())]
     }
 }
 
@@ -220,12 +234,25 @@ impl Device for Nic {
     fn transmit(&mut self, umem: &mut Umem, burst: &mut Burst) {
         let room = self.rings.tx.saturating_sub(self.tx.len()).min(self.mood.accepts);
         for frame in burst.take(room) {
+            if umem.is_chain(&frame) {
+                assert!(self.segmentation, "the stack sends no chains");
+                let frames = segmentation::cut(&umem.slices(&frame).collect::<Vec<_>>());
+                assert_eq!(frames.len(), umem.parts(&frame) as usize, "a segment for each chunk");
+                self.counters.transmitted += frames.len() as u64;
+                self.counters.gso_frames += frames.len() as u64;
+                self.tx.extend(frames.into_iter().map(|bytes| (None, bytes)));
+                umem.free(frame);
+                continue;
+            }
             let bytes = umem.bytes(&frame).to_vec();
-            let (descriptor, rest) = umem.lend(frame);
-            assert!(rest.is_none(), "the stack sends no chains");
-            self.tx.push_back((descriptor.addr, bytes));
+            let (descriptor, _) = umem.lend(frame);
+            self.tx.push_back((Some(descriptor.addr), bytes));
             self.counters.transmitted += 1;
         }
+    }
+
+    fn cuts_segments(&self) -> bool {
+        self.segmentation
     }
 
     fn counters(&mut self) -> DeviceCounters {

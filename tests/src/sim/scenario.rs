@@ -141,6 +141,7 @@ pub const fn sound_host() -> HostPlan {
     HostPlan {
         umem: UmemConfig { chunks: 256, chunk_size: ChunkSize::Bytes2048, huge_pages: false },
         rings: Rings { fill: 64, rx: 64, tx: 64, completion: 64, reserve: 64 },
+        segmentation: false,
         accepts: usize::MAX,
         stalls: Outages::NONE,
         late_completions: Outages::NONE,
@@ -291,6 +292,7 @@ fn draw_host(rng: &mut Rng) -> HostPlan {
             completion: ring(rng),
             reserve: reserve as u32,
         },
+        segmentation: false,
         accepts: if rng.chance(250) { rng.between(1, 8) as usize } else { usize::MAX },
         stalls: draw_outages(rng, 400 * MS),
         late_completions: draw_outages(rng, 400 * MS),

@@ -191,6 +191,29 @@ impl Umem {
         Some(Frame::at(place.0, meta.extent))
     }
 
+    /// The same of so many queued frames, one behind the other, as one packet. What is written on each is changed: `change`
+    /// is told its bytes too.
+    #[must_use]
+    pub fn share_run(&mut self, first: Queued, frames: u32, mut change: impl FnMut(&mut Note, u16)) -> Option<Frame> {
+        let packet = self.share(first)?;
+        let mut last = first;
+        for left in (0..frames).rev() {
+            let meta = self.meta.get_mut(last.0 as usize)?;
+            change(&mut meta.note, meta.extent.len());
+            if left == 0 {
+                break;
+            }
+            let next = Queued(meta.next);
+            if self.share(next).is_none() {
+                self.free(packet);
+                return None;
+            }
+            self.meta[last.0 as usize].more = next.0;
+            last = next;
+        }
+        Some(packet)
+    }
+
     /// Whether somebody has a copy of a queued frame.
     #[inline]
     #[must_use]

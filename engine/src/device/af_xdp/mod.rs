@@ -293,7 +293,7 @@ impl AfXdp {
     /// nothing overtakes. Whether what is left may go by the ring.
     fn transmit_joined(&mut self, umem: &mut Umem, burst: &mut Burst) -> bool {
         while let Some(socket) = &self.gso
-            && let (before, Some(joined)) = Joined::first(burst, umem)
+            && let (before, Some(joined)) = Joined::first(burst, self.multi_buffer, umem)
         {
             if before > 0 || self.socket.tx.waiting() > 0 {
                 let taken = self.transmit_by_ring(umem, burst, before);
@@ -306,7 +306,7 @@ impl AfXdp {
             self.counters.gso_calls += 1;
             match socket.send(&joined, burst, umem) {
                 Ok(()) => {
-                    self.counters.gso_frames += joined.frames as u64;
+                    self.counters.gso_frames += joined.segments as u64;
                     burst.take(joined.frames).for_each(|frame| umem.free(frame));
                 }
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS)) => return false,
@@ -385,6 +385,11 @@ impl Device for AfXdp {
             self.transmit_by_ring(umem, burst, BURST);
             self.kick();
         }
+    }
+
+    fn cuts_segments(&self) -> bool {
+        // Where frames are longer than chunks, a chain says nothing of segments.
+        self.gso.is_some() && !self.multi_buffer
     }
 
     fn wait(&mut self, timeout: Duration) {

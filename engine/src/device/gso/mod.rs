@@ -7,6 +7,8 @@
 //!   sendmsg  [virtio_net_hdr][eth ip tcp][text][text][text]               gathered from where the text lies
 //! ```
 //!
+//! What is one packet of several segments already, because the stack was told that the device cuts them up, is only given on.
+//!
 //! Through the transmit ring each frame would be a packet of its own to the kernel, and on a virtual wire the peer's whole
 //! receive path would run after each. Source: Documentation/networking/segmentation-offloads.rst of Linux, packet(7).
 
@@ -116,6 +118,8 @@ fn says_text(flags: Flags) -> bool {
 pub(super) struct Joined {
     /// Frames at the front of the burst.
     pub(super) frames: usize,
+    /// Segments that they hold.
+    pub(super) segments: usize,
     /// Their headers, as the one segment's.
     header: [u8; MAX_HEADER],
     layout: Layout,
@@ -126,9 +130,11 @@ pub(super) struct Joined {
 impl Joined {
     /// The first frames of the burst that are segments of one connection, each the next of the one before it, and how many
     /// frames lie before them: all, if there are no two such frames.
-    pub(super) fn first(burst: &Burst, umem: &Umem) -> (usize, Option<Self>) {
+    ///
+    /// Or a packet of several segments already: a chain, unless `long_frames` says that chains are frames longer than a chunk.
+    pub(super) fn first(burst: &Burst, long_frames: bool, umem: &Umem) -> (usize, Option<Self>) {
         for start in 0..burst.len() {
-            if let Some(joined) = Self::at(start, burst, umem) {
+            if let Some(joined) = Self::at(start, burst, long_frames, umem) {
                 return (start, Some(joined));
             }
         }
@@ -136,15 +142,19 @@ impl Joined {
     }
 
     #[inline]
-    fn at(start: usize, burst: &Burst, umem: &Umem) -> Option<Self> {
+    fn at(start: usize, burst: &Burst, long_frames: bool, umem: &Umem) -> Option<Self> {
         let mut frames = burst.iter().skip(start);
         let head = frames.next()?;
-        if usize::from(head.len()) < MAX_HEADER + LEAST_TEXT || umem.is_chain(head) {
+        let is_chain = umem.is_chain(head);
+        if (usize::from(head.len()) < MAX_HEADER + LEAST_TEXT && !is_chain) || (is_chain && long_frames) {
             return None;
         }
         let first = umem.bytes(head);
         let layout = Layout::of(first)?;
         let text_at = layout.text_at;
+        if is_chain {
+            return Self::of((first, first), umem.packet_len(head), 1, layout);
+        }
         let (mut count, mut end, mut last) = (1, first.len(), first);
         for frame in frames {
             let next = umem.bytes(frame);
@@ -162,7 +172,14 @@ impl Joined {
         if count < 2 {
             return None;
         }
-        let mut joined = Self { frames: count, header: [0; MAX_HEADER], layout, segment_len: first.len() - text_at };
+        Self::of((first, last), end, count, layout)
+    }
+
+    /// So many frames, of which the first and the last have these bytes, as one whose text ends `end` bytes from its start.
+    fn of((first, last): (&[u8], &[u8]), end: usize, frames: usize, layout: Layout) -> Option<Self> {
+        let segment_len = first.len().checked_sub(layout.text_at).filter(|&len| len > 0)?;
+        let segments = (end - layout.text_at).div_ceil(segment_len);
+        let mut joined = Self { frames, segments, header: [0; MAX_HEADER], layout, segment_len };
         joined.write_header(first, last, end)?;
         Some(joined)
     }

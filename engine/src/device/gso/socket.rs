@@ -77,11 +77,16 @@ impl PacketSocket {
         };
         let part = |memory: *const u8, bytes: usize| libc::iovec { iov_base: memory.cast_mut().cast(), iov_len: bytes };
         let slice = |bytes: &[u8]| part(bytes.as_ptr(), bytes.len());
-        let text = |frame| umem.bytes(frame).get(joined.layout.text_at..).unwrap_or_default();
         let mut parts = ArrayVec::<libc::iovec, { BURST + 2 }>::new();
         parts.push(part((&raw const head).cast(), size_of::<VirtioNetHeader>()));
         parts.push(slice(joined.header()));
-        parts.extend(burst.iter().take(joined.frames).map(|frame| slice(text(frame))));
+        for frame in burst.iter().take(joined.frames) {
+            let mut text_at = joined.layout.text_at;
+            for chunk in umem.slices(frame) {
+                // No packet has more parts than a burst has frames.
+                let _ = parts.try_push(slice(chunk.get(std::mem::take(&mut text_at)..).unwrap_or_default()));
+            }
+        }
         // SAFETY: all-zero is a value of this struct of integers and pointers.
         let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
         (message.msg_iov, message.msg_iovlen) = (parts.as_mut_ptr(), parts.len());

@@ -93,7 +93,7 @@ fn burst(frames: &[Vec<u8>]) -> (Umem, Burst) {
 /// Frames before those that are joined, and how many those are.
 fn found(frames: &[Vec<u8>]) -> (usize, usize) {
     let (umem, burst) = burst(frames);
-    let (before, joined) = Joined::first(&burst, &umem);
+    let (before, joined) = Joined::first(&burst, false, &umem);
     (before, joined.map_or(0, |joined| joined.frames))
 }
 
@@ -147,7 +147,7 @@ fn what_is_joined_and_cut_up_is_the_same_frames() {
             plan = plan.next();
         }
         let (umem, burst) = burst(&frames);
-        let (before, joined) = Joined::first(&burst, &umem);
+        let (before, joined) = Joined::first(&burst, false, &umem);
         let joined = joined.unwrap();
         assert_eq!((before, joined.frames, joined.segment_len), (0, 5, TEXT));
         let text_at = joined.layout.text_at;
@@ -156,11 +156,45 @@ fn what_is_joined_and_cut_up_is_the_same_frames() {
     }
 }
 
+/// A packet of two segments, as the stack makes it.
+fn packet_of_two(second: usize) -> (Umem, Burst) {
+    let mut frame = Plan::FIRST.frame();
+    let ip = &mut frame[ethernet::LEN..];
+    let short = ipv4::total_len(ip.first_chunk().unwrap());
+    let long = short + second as u16;
+    let checksum = updated(u16::from_be_bytes([ip[V4_CHECKSUM], ip[V4_CHECKSUM + 1]]), short, long);
+    ip[V4_LENGTH..V4_IDENTIFICATION].copy_from_slice(&long.to_be_bytes());
+    ip[V4_CHECKSUM..V4_ADDRESSES].copy_from_slice(&checksum.to_be_bytes());
+    let (mut umem, mut both) = burst(&[frame, vec![7; second]]);
+    let mut parts = both.take(2);
+    let (mut head, tail) = (parts.next().unwrap(), parts.next().unwrap());
+    drop(parts);
+    umem.append(&mut head, tail);
+    both.push(head).unwrap();
+    (umem, both)
+}
+
+#[test]
+fn a_packet_of_several_segments_is_cut_up_where_its_chunks_end() {
+    for second in [TEXT, 1] {
+        let (umem, burst) = packet_of_two(second);
+        let (before, joined) = Joined::first(&burst, false, &umem);
+        let joined = joined.unwrap();
+        assert_eq!((before, joined.frames, joined.segments, joined.segment_len), (0, 1, 2, TEXT));
+        assert!(Sum::default().add_bytes(&joined.header()[ethernet::LEN..][..ipv4::LEN]).is_valid());
+        let text: Vec<u8> =
+            umem.slices(burst.iter().next().unwrap()).flatten().copied().skip(joined.layout.text_at).collect();
+        assert_eq!(cut_up(&joined, &text)[0], Plan { flags: Flags::ACK, ..Plan::FIRST }.frame());
+    }
+    let (umem, burst) = packet_of_two(TEXT);
+    assert!(Joined::first(&burst, true, &umem).1.is_none(), "where chains are frames longer than a chunk");
+}
+
 #[test]
 fn the_header_of_all_is_one_segments_with_the_pseudo_headers_sum() {
     let frames = [Plan::FIRST.frame(), Plan::FIRST.next().frame()];
     let (umem, burst) = burst(&frames);
-    let joined = Joined::first(&burst, &umem).1.unwrap();
+    let joined = Joined::first(&burst, false, &umem).1.unwrap();
     let header = joined.header();
     let ip: &[u8; ipv4::LEN] = header[ethernet::LEN..].first_chunk().unwrap();
     let segment_len = (joined.layout.text_at - joined.layout.tcp_at + 2 * TEXT) as u16;

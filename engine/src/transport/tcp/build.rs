@@ -150,6 +150,7 @@ impl Tcb {
         }
         Next::Segment(Outgoing {
             frame,
+            segments: 1,
             class: plan.class,
             shared: plan.shared,
             doubts_way: std::mem::take(&mut self.timers.doubts_way),

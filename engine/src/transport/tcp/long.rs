@@ -52,7 +52,14 @@ impl Span {
     #[inline]
     pub(super) fn of(place: Queued, umem: &Umem) -> Self {
         let (note, text) = umem.queued(place);
-        Self { first: place, last: place, frames: 1, marks: note.marks, sum: note.sum, text: text.into() }
+        Self {
+            first: place,
+            last: place,
+            frames: 1,
+            marks: note.marks,
+            sum: sum_of(place, &note, umem),
+            text: text.into(),
+        }
     }
 
     /// Sequence numbers that it takes up.
@@ -74,7 +81,7 @@ impl Span {
             if text == 0 || self.text + u32::from(text) > most || umem.is_shared(next) || !belongs(&note) {
                 break;
             }
-            let sum = Sum::default().add_piece(self.sum, 0).add_piece(note.sum, self.text as usize);
+            let sum = Sum::default().add_piece(self.sum, 0).add_piece(sum_of(next, &note, umem), self.text as usize);
             (self.sum, self.last, self.frames) = (sum.fold(), next, self.frames + 1);
             (self.marks, self.text) = (self.marks | note.marks, self.text + u32::from(text));
         }
@@ -102,6 +109,17 @@ impl Span {
         }
         Some(packet)
     }
+}
+
+/// The sum of a queued frame, folded. Of one that was left open it is 0, as of one that holds nothing but zeros.
+#[inline(always)]
+pub(super) fn sum_of(place: Queued, note: &Note, umem: &Umem) -> u16 {
+    if note.sum != 0 { note.sum } else { add_up(place, umem) }
+}
+
+#[inline(never)]
+fn add_up(place: Queued, umem: &Umem) -> u16 {
+    Sum::default().add_bytes(umem.queued_bytes(place)).fold()
 }
 
 impl Tcb {

@@ -53,6 +53,7 @@ mod receive;
 mod reno;
 mod sack;
 mod scoreboard;
+mod segmentation;
 mod syn_guard;
 mod tcb;
 mod time_wait;
@@ -135,6 +136,8 @@ struct Shared {
     control: Option<Control>,
     /// The ways out, if any of them takes less than the link.
     routes: Option<Routes>,
+    /// Whether the sum of what an application writes is left open, for there is a device that mostly needs none.
+    leaves_sums: bool,
     /// What a router said lately of a path, if that was less than was known.
     narrowed: Option<u16>,
 }
@@ -259,6 +262,7 @@ impl Tcp {
                 scoreboards: Slab::new(config.connections),
                 control: None,
                 routes: None,
+                leaves_sums: false,
                 narrowed: None,
                 config,
             },
@@ -389,9 +393,16 @@ impl Tcp {
         }
     }
 
-    /// The next thing to send or to tell, after [`expire`](Self::expire).
+    /// Whether the sums of what applications write are added up only when they are needed.
     #[inline]
-    pub fn poll(&mut self, now: Instant, umem: &mut Umem) -> Option<Output> {
+    pub const fn leave_sums(&mut self, on: bool) {
+        self.shared.leaves_sums = on;
+    }
+
+    /// The next thing to send or to tell, after [`expire`](Self::expire). `JOINED` segments of text, for a device that cuts
+    /// them up, come up to `most` in one.
+    #[inline]
+    pub fn poll<const JOINED: bool>(&mut self, now: Instant, most: u32, umem: &mut Umem) -> Option<Output> {
         if !self.tables.embryos.wheel.is_empty()
             && let Some(control) = self.expire_embryos(now)
         {
@@ -399,7 +410,7 @@ impl Tcp {
             return Some(Output::Control);
         }
         while let Some(index) = self.ready.first() {
-            match self.turn(index, now, umem) {
+            match self.turn::<JOINED>(index, now, most, umem) {
                 Turn::Output(output) => return Some(output),
                 Turn::Over => {}
                 Turn::Starved => return None,
@@ -415,7 +426,7 @@ impl Tcp {
 
     /// What the connection whose turn it is has to send or to tell.
     #[inline]
-    fn turn(&mut self, index: u32, now: Instant, umem: &mut Umem) -> Turn {
+    fn turn<const JOINED: bool>(&mut self, index: u32, now: Instant, most: u32, umem: &mut Umem) -> Turn {
         let Some(tcb) = self.tables.connections.get_mut(index) else {
             self.ready.remove(index);
             return Turn::Over;
@@ -433,19 +444,22 @@ impl Tcp {
         if std::mem::take(&mut tcb.wishes.has_room) {
             return Turn::Output(Output::Writable(index));
         }
-        let next = match tcb.next_ordinary(&mut self.shared, now, umem) {
-            Some(segment) => Next::Segment(segment),
-            None => {
-                let before = tcb.holdings();
-                let next = tcb.next_segment(&mut self.shared, now, umem);
-                self.shared.memory.account(before, tcb.holdings());
-                next
-            }
+        // One that has the device for itself is not interrupted.
+        let most = if self.ready.len() > 1 { self.quantum.min(most) } else { most };
+        let next = if JOINED && let Some(segment) = tcb.next_several(most, &mut self.shared, now, umem) {
+            Next::Segment(segment)
+        } else if let Some(segment) = tcb.next_ordinary(&mut self.shared, now, umem) {
+            Next::Segment(segment)
+        } else {
+            let before = tcb.holdings();
+            let next = tcb.next_segment(&mut self.shared, now, umem);
+            self.shared.memory.account(before, tcb.holdings());
+            next
         };
         match next {
             Next::Segment(segment) => {
                 let (goes_on, deadline) = (tcb.has_something() || tcb.is_over(), tcb.deadline());
-                self.quantum -= 1;
+                self.quantum = self.quantum.saturating_sub(if JOINED { segment.segments.into() } else { 1 });
                 if !goes_on || self.quantum == 0 {
                     self.quantum = QUANTUM;
                     self.ready.remove(index);

@@ -87,6 +87,8 @@ impl Verdict {
 pub struct Outgoing {
     /// The segment. Where it has text, the connection has the same frame on its queue.
     pub frame: Frame,
+    /// Segments that the device is to make of it.
+    pub segments: u8,
     /// DSCP and ECN.
     pub class: u8,
     /// Whether the frame also lies on a queue, so that it cannot wait on another one.

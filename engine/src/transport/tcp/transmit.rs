@@ -1,6 +1,6 @@
 //! What a connection sends next: lost segments, new ones, probes, acknowledgments (RFC 9293, section 3.8).
 
-use super::long::Span;
+use super::long::{Span, sum_of};
 use super::pacing::Rate;
 use super::sack::seq_len;
 use super::scoreboard::STEPS;
@@ -96,7 +96,7 @@ impl Tcb {
 
     /// Takes note that so many bytes were sent.
     #[inline(always)]
-    fn sent(&mut self, bytes: u32, shared: &Shared, now: Instant) {
+    pub(super) fn sent(&mut self, bytes: u32, shared: &Shared, now: Instant) {
         self.congestion.on_sent(bytes);
         self.timers.sent_at = now;
         if shared.config.pacing
@@ -273,7 +273,7 @@ impl Tcb {
 
     /// Times what was sent for the first time.
     #[inline(always)]
-    fn time_new(&mut self, was_idle: bool, now: Instant) {
+    pub(super) fn time_new(&mut self, was_idle: bool, now: Instant) {
         if was_idle {
             self.timers.stuck_since = now;
         }
@@ -308,7 +308,7 @@ impl Tcb {
         let is_last = behind.is_none_or(|next| umem.queued_len(next) == 0);
         let flags = if is_last { Flags::ACK | Flags::PSH } else { Flags::ACK };
         let seq = self.snd.nxt;
-        if !self.build_ordinary(&mut frame, flags, (text, note.sum), shared, now, umem) {
+        if !self.build_ordinary(&mut frame, flags, (text, sum_of(place, &note, umem)), shared, now, umem) {
             umem.free(frame);
             return None;
         }
@@ -323,12 +323,12 @@ impl Tcb {
         self.sent(text.into(), shared, now);
         self.time_new(was_idle, now);
         let doubts_way = std::mem::take(&mut self.timers.doubts_way);
-        Some(Outgoing { frame, class: self.wishes.class, shared: true, doubts_way })
+        Some(Outgoing { frame, segments: 1, class: self.wishes.class, shared: true, doubts_way })
     }
 
     /// Whether there is nothing to send but text, each frame as a segment.
     #[inline(always)]
-    fn has_ordinary_text(&self, shared: &Shared) -> bool {
+    pub(super) fn has_ordinary_text(&self, shared: &Shared) -> bool {
         matches!(self.state, State::Established | State::CloseWait)
             && self.timers.probe == Probe::No
             && self.recovery.lost <= self.recovery.retransmitted
@@ -348,7 +348,7 @@ impl Tcb {
 
     /// Whether [`restart_after_idle`](Self::restart_after_idle) may have something to do.
     #[inline(always)]
-    fn was_idle_for_long(&self, now: Instant) -> bool {
+    pub(super) fn was_idle_for_long(&self, now: Instant) -> bool {
         now.ns_since(self.timers.sent_at) > SHORTEST_RTO_NS && now.ns_since(self.timers.sent_at) > self.rtt.rto_ns()
     }
 

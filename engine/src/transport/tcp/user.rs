@@ -340,7 +340,7 @@ impl Tcb {
         while !rest.is_empty() && sent < room {
             let most = self.writable_at_once(umem).min(room - sent);
             let (part, behind) = rest.split_at(rest.len().min(most));
-            if !self.extend_last(part, umem) && !self.queue_copy(part, umem) {
+            if !self.extend_last(part, umem) && !self.queue_copy(part, shared, umem) {
                 self.wishes.wants_room = true;
                 break;
             }
@@ -384,14 +384,14 @@ impl Tcb {
         true
     }
 
-    fn queue_copy(&mut self, bytes: &[u8], umem: &mut Umem) -> bool {
+    fn queue_copy(&mut self, bytes: &[u8], shared: &Shared, umem: &mut Umem) -> bool {
         let Some(mut frame) = umem.alloc() else { return false };
         let Some(room) = umem.room_mut(&mut frame).get_mut(..bytes.len()) else {
             umem.free(frame);
             return false;
         };
         room.copy_from_slice(bytes);
-        self.queue_written(frame, bytes.len(), umem)
+        self.queue_written(frame, bytes.len(), shared, umem)
     }
 
     fn reserve(&mut self, write: impl FnOnce(&mut [u8]) -> usize, shared: &Shared, umem: &mut Umem) -> usize {
@@ -406,16 +406,17 @@ impl Tcb {
             umem.free(frame);
             return 0;
         }
-        if self.queue_written(frame, written, umem) { written } else { 0 }
+        if self.queue_written(frame, written, shared, umem) { written } else { 0 }
     }
 
     /// Queues a frame whose first `len` bytes were written.
-    fn queue_written(&mut self, mut frame: Frame, len: usize, umem: &mut Umem) -> bool {
+    fn queue_written(&mut self, mut frame: Frame, len: usize, shared: &Shared, umem: &mut Umem) -> bool {
         if !umem.set_len(&mut frame, len) {
             umem.free(frame);
             return false;
         }
-        let sum = Sum::default().add_bytes(umem.bytes(&frame)).fold();
+        // Whoever needs the sum adds up: a device that cuts up segments does by itself.
+        let sum = if shared.leaves_sums { 0 } else { Sum::default().add_bytes(umem.bytes(&frame)).fold() };
         *umem.note_mut(&frame) = Note { sum, ..Note::EMPTY };
         self.queue_text(frame, umem);
         true

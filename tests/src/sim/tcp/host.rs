@@ -43,6 +43,8 @@ pub struct TcpHost<D> {
     burst: u64,
     /// Frames that arrived and found no place in the NIC.
     pub dropped_by_nic: u64,
+    /// Frames that the NIC cut out of longer packets.
+    pub cut_by_nic: u64,
 }
 
 impl<D: Virtual> TcpHost<D> {
@@ -60,7 +62,7 @@ impl<D: Virtual> TcpHost<D> {
         now: Instant,
     ) -> Self {
         let mut umem = Umem::new(plan.umem).expect("memory for a simulated host");
-        let device = wrap(Nic::open(plan.rings, &mut umem));
+        let device = wrap(Nic::open(plan.rings, &mut umem).with_segmentation(plan.segmentation));
         Self {
             side,
             worker: Worker::new(device, umem, Stack::new(config, app, now)),
@@ -76,6 +78,7 @@ impl<D: Virtual> TcpHost<D> {
             overdue: 0,
             burst: 0,
             dropped_by_nic: 0,
+            cut_by_nic: 0,
         }
     }
 
@@ -122,7 +125,8 @@ impl<D: Virtual> TcpHost<D> {
         self.disordered |= self.worker.stack().waiting() > 0;
         let transmitted = self.worker.device_mut().nic().counters_now().transmitted;
         self.worker.turn(now);
-        self.burst = self.worker.device_mut().nic().counters_now().transmitted - transmitted;
+        let counters = self.worker.device_mut().nic().counters_now();
+        (self.burst, self.cut_by_nic) = (counters.transmitted - transmitted, counters.gso_frames);
         self.disordered |= self.worker.stack().waiting() > 0;
         let received = self.worker.stack().counters().received;
         while self.digested < received {

@@ -302,6 +302,7 @@ impl<D: Virtual> TcpSimulation<D> {
             outcome.drops.iter_mut().zip(counters.drops).for_each(|(sum, count)| *sum += count);
             outcome.unsent.iter_mut().zip(counters.unsent).for_each(|(sum, count)| *sum += count);
             *outcome.wire.entry("dropped by NIC").or_default() += host.dropped_by_nic;
+            *outcome.wire.entry("cut up by NIC").or_default() += host.cut_by_nic;
         }
         for lane in &self.lanes {
             let counters = lane.counters();

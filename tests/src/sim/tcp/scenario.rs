@@ -218,6 +218,7 @@ fn draw_host(rng: &mut Rng) -> HostPlan {
             completion: ring(rng),
             reserve: reserve as u32,
         },
+        segmentation: rng.chance(500),
         accepts: if rng.chance(250) { rng.between(1, 8) as usize } else { usize::MAX },
         stalls: draw_outages(rng, 400 * MS),
         late_completions: draw_outages(rng, 400 * MS),

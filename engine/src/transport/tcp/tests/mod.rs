@@ -13,6 +13,9 @@
 //! so do the timestamps of both. Times are milliseconds since the script began. What a script does not expect is a
 //! failure, and so is a segment too early or too late.
 //!
+//! Each script runs with a device that takes segment by segment, and with one that cuts up packets of several: what comes
+//! out is the same.
+//!
 //! After each step the books are audited ([`Tcp::audit`](super::Tcp::audit)), and all packet memory is accounted for.
 
 mod application;
@@ -83,7 +86,8 @@ fn scripts() -> impl Iterator<Item = Script> {
 
 /// The same, configured differently.
 fn scripts_with(change: impl Fn(&mut TcpConfig)) -> impl Iterator<Item = Script> {
-    BEGINNINGS.into_iter().map(move |beginning| {
+    let ways = BEGINNINGS.into_iter().flat_map(|beginning| [false, true].map(|joined| (beginning, joined)));
+    ways.map(move |(beginning, joined)| {
         let mut config = TcpConfig {
             ports: vec![OUR.1],
             connections: 8,
@@ -96,7 +100,7 @@ fn scripts_with(change: impl Fn(&mut TcpConfig)) -> impl Iterator<Item = Script>
             ..TcpConfig::default()
         };
         change(&mut config);
-        Script::new(config, beginning)
+        Script::new(config, beginning, joined)
     })
 }
 

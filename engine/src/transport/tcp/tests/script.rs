@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::seg::Ts;
-use super::{CHUNKS, Numbers, OUR, PEER, Seg};
+use super::{CHUNKS, Numbers, OUR, PEER, Seg, fill_checksum};
 use crate::base::STEPS;
 use crate::base::{ChunkSize, Descriptor, DropReason, Frame, Instant, Place, Umem, UmemConfig};
 use crate::transport::tcp::isn::InitialNumbers;
 use crate::transport::tcp::segment::{Control, Segment};
 use crate::transport::tcp::tcb::{Tcb, clock};
 use crate::transport::tcp::tuple::Tuple;
-use crate::transport::tcp::{Counters, End, Events, Kind, Output, Tcp, TcpConfig, Verdict};
+use crate::transport::tcp::{Counters, End, Events, Kind, Outgoing, Output, Tcp, TcpConfig, Verdict};
 use crate::transport::udp::ChecksumPolicy;
 use crate::wire::checksum::Sum;
 use crate::wire::seq::SeqNum;
@@ -51,6 +51,9 @@ pub(in super::super) struct Script {
     pub(super) now: Instant,
     start: Instant,
     beginning: u32,
+    /// Whether the device cuts up packets of several segments, and how many it has had.
+    joined: bool,
+    pub(super) packets_of_several: u32,
     /// Our initial numbers, by port of the peer, as our SYNs had them.
     iss: BTreeMap<u16, SeqNum>,
     out: VecDeque<Sent>,
@@ -77,7 +80,7 @@ pub(in super::super) struct Script {
 }
 
 impl Script {
-    pub(super) fn new(config: TcpConfig, beginning: u32) -> Self {
+    pub(super) fn new(config: TcpConfig, beginning: u32, joined: bool) -> Self {
         let tuple = Tuple { local: OUR, remote: PEER };
         let numbers = InitialNumbers::new(KEYS[1], KEYS[2]);
         // Our initial number counts every 4 us: the script begins when it is where it should be.
@@ -85,13 +88,17 @@ impl Script {
         let start = Instant::from_ns(u64::from(ticks) * 4_000);
         let left = 0_u32.wrapping_sub(clock(start).wrapping_add(numbers.ts_offset(&tuple)));
         assert!((1..150).contains(&left), "timestamps do not wrap soon: search for another key");
+        let mut tcp = Tcp::new(config, KEYS, start);
+        tcp.leave_sums(joined);
         let umem = UmemConfig { chunks: CHUNKS, chunk_size: ChunkSize::Bytes2048, huge_pages: false };
         Self {
-            tcp: Tcp::new(config, KEYS, start),
+            tcp,
             umem: Umem::new(umem).unwrap(),
             now: start,
             start,
             beginning,
+            joined,
+            packets_of_several: 0,
             iss: BTreeMap::new(),
             out: VecDeque::new(),
             told: Vec::new(),
@@ -239,8 +246,14 @@ impl Script {
     pub(super) fn flush(&mut self) {
         if !self.in_turn {
             self.tcp.expire(self.now, &mut self.umem);
-            while let Some(output) = self.tcp.poll(self.now, &mut self.umem) {
+            while let Some(output) = self.poll() {
                 match output {
+                    Output::Segment(segment, _) if segment.segments > 1 => {
+                        for bytes in self.cut(&segment) {
+                            self.sent(&bytes, segment.class, segment.doubts_way);
+                        }
+                        self.umem.free(segment.frame);
+                    }
                     Output::Segment(segment, _) => {
                         let bytes = self.umem.bytes(&segment.frame).to_vec();
                         self.give_to_device(segment.frame);
@@ -256,6 +269,38 @@ impl Script {
             }
         }
         self.audit();
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        // A device that copies a packet is done with it at once.
+        if self.joined && !self.device_keeps {
+            self.tcp.poll::<true>(self.now, u32::MAX, &mut self.umem)
+        } else {
+            self.tcp.poll::<false>(self.now, 1, &mut self.umem)
+        }
+    }
+
+    /// The segments that a device makes of a packet.
+    fn cut(&mut self, packet: &Outgoing) -> Vec<Vec<u8>> {
+        let texts: Vec<&[u8]> = self.umem.slices(&packet.frame).collect();
+        assert_eq!(texts.len(), usize::from(packet.segments), "a segment for each chunk");
+        self.packets_of_several += 1;
+        let header_len = Packet::parse(texts[0]).unwrap().header_len();
+        let (header, first) = texts[0].split_at(header_len);
+        let (mut sequence, last) = (Packet::parse(texts[0]).unwrap().sequence(), texts.len() - 1);
+        let mut segments = Vec::new();
+        for (at, text) in std::iter::once(first).chain(texts[1..].iter().copied()).enumerate() {
+            assert!(text.len() == first.len() || (at == last && text.len() < first.len()));
+            let mut bytes = [header, text].concat();
+            bytes[4..8].copy_from_slice(&sequence.value().to_be_bytes());
+            if at < last {
+                bytes[13] &= !Flags::PSH.bits();
+            }
+            fill_checksum(&mut bytes);
+            sequence += text.len() as u32;
+            segments.push(bytes);
+        }
+        segments
     }
 
     fn give_to_device(&mut self, frame: Frame) {

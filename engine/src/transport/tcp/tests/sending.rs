@@ -278,3 +278,25 @@ fn a_frame_that_the_device_still_has_is_not_written_anew() {
         assert_eq!(s.lent(), 0);
     }
 }
+
+/// What may go at once goes as one packet to a device that cuts it up, and no more than that.
+#[test]
+fn full_segments_are_joined_for_a_device_that_cuts_them_up() {
+    for (at, mut s) in established().enumerate() {
+        let joined = at % 2 == 1;
+        s.app_sends(5500);
+        for n in 0..5 {
+            s.expect(seg(1 + 1000 * n, 1).len(1000));
+        }
+        // Nagle's algorithm keeps the last, which is short.
+        s.expect_nothing();
+        assert_eq!(s.packets_of_several, u32::from(joined));
+        // One alone is none of several.
+        s.at(20).peer_sends(seg(1, 5001)).expect(seg(5001, 1).len(500).psh()).expect_nothing();
+        assert_eq!(s.packets_of_several, u32::from(joined));
+        // As far as the peer's window goes.
+        s.at(30).peer_sends(seg(1, 5501).window(2500)).app_sends(4000);
+        s.expect(seg(5501, 1).len(1000)).expect(seg(6501, 1).len(1000)).expect_nothing();
+        assert_eq!(s.packets_of_several, 2 * u32::from(joined));
+    }
+}
