@@ -25,8 +25,8 @@ use crate::result::Contender;
 use crate::result::placement::{self, Placement};
 use crate::signals;
 
-/// How long is looked at the beginning for how near the cores can be.
-const LEARNING: Duration = Duration::from_millis(2500);
+/// Looks at the beginning for how near the cores can be: over 2.5 s.
+const LEARNING: usize = 25;
 /// The host moves cores after seconds to tens of seconds.
 const PATIENCE_OF_TRIAL: Duration = Duration::from_secs(30);
 /// Together, at the beginning: the cores may never come back to where they were nearest.
@@ -35,7 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const GROWTH: u32 = 3;
 /// Between two looks while waiting.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Looks at most before cores count as apart.
+/// Distances up to so many times the nearest are taken as they are; longer ones are measured again, a few times.
+const SURE: f64 = 1.2;
 const PROBES: usize = 4;
 /// How often a trial is measured again at most.
 const REPEATS: u32 = 2;
@@ -56,14 +57,22 @@ impl Cores {
         Self { probe: Box::new(probe), nearest_ns: None, patience: PATIENCE, pause: PAUSE }
     }
 
+    /// Cores that are as far apart as `probe` says, of which nothing is known yet, and for which nobody waits.
+    #[cfg(test)]
+    pub(crate) fn made_up(probe: impl FnMut() -> Option<f64> + 'static) -> Self {
+        Self { probe: Box::new(probe), nearest_ns: None, patience: Duration::ZERO, pause: Duration::ZERO }
+    }
+
     /// Looks for a while how near they can be.
     ///
     /// # Errors
     /// An interruption.
     pub(crate) fn learn(&mut self) -> Result<()> {
-        let began = Instant::now();
-        while self.look().is_some() && began.elapsed() < LEARNING {
+        for _ in 0..LEARNING {
             signals::check()?;
+            if self.look().is_none() {
+                break;
+            }
             thread::sleep(self.pause / 2);
         }
         Ok(())
@@ -129,14 +138,13 @@ impl Cores {
         }
     }
 
-    /// How far apart they are. Whatever else runs on them can only make that look longer: where they seem apart, a
-    /// shorter one of a few counts.
+    /// How far apart they are. Whatever else runs on them can only make that look longer: the shortest of a few counts.
     fn look(&mut self) -> Option<f64> {
         let mut ns = None;
         for _ in 0..PROBES {
             ns = ns.into_iter().chain((self.probe)()).reduce(f64::min);
             self.nearest_ns = self.nearest_ns.into_iter().chain(ns).reduce(f64::min);
-            if ns.is_some() && !self.apart(ns) {
+            if ns.zip(self.nearest_ns).is_some_and(|(ns, nearest_ns)| ns <= SURE * nearest_ns) {
                 break;
             }
         }
@@ -158,10 +166,9 @@ mod tests {
     /// Cores that were near once, and of which these looks are taken in turn.
     fn cores(looks: &[Option<f64>], patience: Duration) -> Cores {
         // What is not near is looked at again.
-        let times = |ns: &Option<f64>| if ns.is_some_and(|ns| ns < 100.0) { 1 } else { PROBES };
+        let times = |ns: &Option<f64>| if ns.is_some_and(|ns| ns <= SURE * 50.0) { 1 } else { PROBES };
         let mut looks: VecDeque<_> = looks.iter().flat_map(|ns| vec![*ns; times(ns)]).collect();
-        let probe = Box::new(move || looks.pop_front().unwrap());
-        Cores { probe, nearest_ns: NEAR, patience, pause: Duration::ZERO }
+        Cores { nearest_ns: NEAR, patience, ..Cores::made_up(move || looks.pop_front().unwrap()) }
     }
 
     /// How often a trial was run with these looks, and what was told of it.
@@ -194,7 +201,7 @@ mod tests {
     #[test]
     fn one_longer_look_of_a_few_is_none() {
         let mut looks = VecDeque::from([APART, None, NEAR]);
-        let mut cores = Cores { probe: Box::new(move || looks.pop_front().unwrap()), ..cores(&[], PATIENCE) };
+        let mut cores = Cores { nearest_ns: NEAR, ..Cores::made_up(move || looks.pop_front().unwrap()) };
         assert_eq!(cores.look(), NEAR);
     }
 

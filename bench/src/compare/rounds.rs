@@ -10,7 +10,7 @@ use crate::progress::Progress;
 use crate::result::{Contender, Round};
 use crate::signals;
 
-/// How often a round is measured anew at most.
+/// How often a comparison begins anew at most.
 const ANEW: u32 = 2;
 
 /// Measures the contestants in so many rounds. What ended it early, be it an interruption or a failure, stands
@@ -51,12 +51,11 @@ fn fill(
             progress.done(&brief(&contenders[at].rounds[round]));
             signals::check()?;
         }
-        // The cores came nearer than ever before: what this round began with was measured with them apart.
+        round += 1;
+        // The cores came nearer than ever before: all until then was measured with them apart.
         if cores.borrow().apart(nearest_ns) && anew < ANEW {
-            anew += 1;
-            progress.more(contestants.len() as u64);
-        } else {
-            round += 1;
+            progress.more((round * contestants.len()) as u64);
+            (round, anew) = (0, anew + 1);
         }
     }
     progress.finish();
@@ -99,4 +98,35 @@ pub(crate) fn end(contenders: &[Contender], ended: Result<()>) -> Result<()> {
         eprintln!("barewire-bench: interrupted after {rounds} whole rounds; what was measured by then is told");
     }
     ended
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::result::figures::{Figure, Figures};
+
+    #[test]
+    fn a_comparison_begins_anew_where_its_cores_were_apart_from_the_beginning() {
+        let distance_ns = Rc::new(Cell::new(300.0));
+        let probed_ns = Rc::clone(&distance_ns);
+        let cores = RefCell::new(Cores::made_up(move || Some(probed_ns.get())));
+        let contestants = ["a", "b"].map(|name| Contestant::new(name, "", "", Vec::new()));
+        let mut order = String::new();
+        let (servers, ended) = measure(&cores, &contestants, 2, |contestant| {
+            order += &contestant.name;
+            // In the second round the host places them near each other.
+            distance_ns.set(if order.len() > 3 { 50.0 } else { 300.0 });
+            let ((), placement) = cores.borrow_mut().near(|| Ok(()))?;
+            let figure = Figure { cores_ns: placement.cores_ns, ..Figure::higher(Some(1.0), "k/s", false) };
+            Ok(Round { figures: Figures::from([("rate".into(), figure)]), ..Round::default() })
+        });
+        ended.unwrap();
+        assert_eq!(order, "ab".to_owned() + "ba" + "ab" + "ba");
+        for server in servers {
+            assert_eq!(server.values("rate"), [Some(1.0), Some(1.0)], "{}", server.name);
+        }
+    }
 }
