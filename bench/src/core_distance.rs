@@ -18,8 +18,7 @@ use core_affinity::CoreId;
 /// Round trips that are timed together: 5 to 30 us, so that some lie within a time slice where a spinning server has the
 /// other core too, and long against reading the clock (30 ns).
 const BATCH: u32 = 100;
-/// Batches; the least of them counts. All take 1 to 6 ms: with a fifth of them, the same distance looked up to 1.8 times as
-/// long after a busy trial.
+/// Batches; the least of them counts. All take 1 to 6 ms.
 const BATCHES: usize = 200;
 /// Several time slices: after that, what there is counts.
 const BOUND: Duration = Duration::from_millis(20);

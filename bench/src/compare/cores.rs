@@ -35,7 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const GROWTH: u32 = 3;
 /// Between two looks while waiting.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Distances up to so many times the nearest are taken as they are; longer ones are measured again, a few times.
+/// Distances up to so many times the nearest are taken as they are; longer ones are measured again, a few times. Beside
+/// busy programs one measurement of the same distance was up to twice the least, the shortest of four up to 1.35 times.
 const SURE: f64 = 1.2;
 const PROBES: usize = 4;
 /// How often a trial is measured again at most.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Document;
 
 /// Cores that are more than so many times as far apart as at the nearest count as apart. Where they stay, what is measured
-/// is within 1.5 of its least beside other programs; on another NUMA node it is six times as much.
+/// is within 1.35 of its least; on another NUMA node it is six times as much.
 const APART: f64 = 2.0;
 
 /// What a trial has of it.
