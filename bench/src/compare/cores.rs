@@ -30,7 +30,7 @@ const LEARNING: usize = 25;
 /// The host moves cores after seconds to tens of seconds.
 const PATIENCE_OF_TRIAL: Duration = Duration::from_secs(30);
 /// Together, at the beginning: the cores may never come back to where they were nearest.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// It grows by as many times as trials take: a long comparison may wait for longer.
 const GROWTH: u32 = 3;
 /// Between two looks while waiting.
