@@ -310,7 +310,7 @@ pub(super) const fn closed(end: End) -> Closed {
 impl Egress {
     /// Sends a segment of the connection in a place, which had a sign of its progress at `heard_at`: that is asked for only
     /// where the way is to be found out.
-    #[inline]
+    #[inline(always)]
     fn send_segment<const JOINED: bool>(
         &mut self,
         segment: Outgoing,
@@ -398,7 +398,7 @@ impl Egress {
     }
 
     /// Puts an IP and an Ethernet header in front of a connection's segment; in one go, where both are plain.
-    #[inline]
+    #[inline(always)]
     fn write_headers(
         &self,
         frame: &mut Frame,
