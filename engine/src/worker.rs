@@ -150,7 +150,9 @@ impl<D: Device, A: App> Worker<D, A> {
     }
 
     fn give_up(&mut self, reason: UnsentReason) {
-        self.stack.count_unsent(reason, self.out.len() as u64);
+        // Of several segments, a packet is as many as it has chunks.
+        let frames = if self.device.cuts_segments() { self.in_bursts().1 } else { self.out.len() };
+        self.stack.count_unsent(reason, frames as u64);
         self.out.drain().for_each(|frame| self.umem.free(frame));
     }
 

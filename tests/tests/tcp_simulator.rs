@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use barewire::base::DropReason;
-use barewire_tests::sim::run_tcp_seed;
-use barewire_tests::sim::tcp::TcpOutcome;
+use barewire::base::{DropReason, UnsentReason};
+use barewire_tests::sim::tcp::{TcpOutcome, TcpScenario, TcpSimulation};
+use barewire_tests::sim::{Outages, run_tcp_seed};
 
 /// Every so many seeds one is run twice.
 const TWICE: u64 = 20;
@@ -79,6 +79,22 @@ fn one_seed() {
         Ok(outcome) => println!("{outcome:#?}"),
         Err(failure) => panic!("{failure}"),
     }
+}
+
+/// A device that stops for longer than the worker waits: what it is left with is counted segment by segment.
+#[test]
+fn segments_in_one_packet_that_a_stalled_device_leaves_are_all_counted() {
+    let mut given_up = 0;
+    for seed in 0..20 {
+        let mut scenario = TcpScenario::sound(seed);
+        for host in &mut scenario.hosts {
+            (host.plan.segmentation, host.plan.rings.tx) = (true, 4);
+            host.plan.stalls = Outages::new(5_000_000, 400_000_000);
+        }
+        let outcome = TcpSimulation::new(scenario, |_, nic| nic).run();
+        given_up += outcome.unsent[UnsentReason::DeviceStalled as usize];
+    }
+    assert!(given_up > 100, "{given_up}");
 }
 
 /// All outcomes together.

@@ -198,7 +198,7 @@ impl Umem {
         let packet = self.share(first)?;
         let mut last = first;
         for left in (0..frames).rev() {
-            let meta = self.meta.get_mut(last.0 as usize)?;
+            let meta = &mut self.meta[last.0 as usize];
             change(&mut meta.note, meta.extent.len());
             if left == 0 {
                 break;

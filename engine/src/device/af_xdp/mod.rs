@@ -270,7 +270,8 @@ impl AfXdp {
         let before = self.counters.transmitted;
         for frame in burst.take(fit) {
             if parts_to_send(umem, &frame, multi_buffer, limit).is_none() {
-                self.counters.unsendable += 1;
+                // Without multi-buffer, a chain is a packet of as many segments.
+                self.counters.unsendable += if multi_buffer { 1 } else { u64::from(umem.parts(&frame)) };
                 umem.free(frame);
                 continue;
             }
