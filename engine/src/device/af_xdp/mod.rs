@@ -270,8 +270,7 @@ impl AfXdp {
         let before = self.counters.transmitted;
         for frame in burst.take(fit) {
             if parts_to_send(umem, &frame, multi_buffer, limit).is_none() {
-                // Without multi-buffer, a chain is a packet of as many segments.
-                self.counters.unsendable += if multi_buffer { 1 } else { u64::from(umem.parts(&frame)) };
+                self.counters.unsendable += 1;
                 umem.free(frame);
                 continue;
             }
