@@ -91,23 +91,11 @@ impl Span {
     /// A packet of all of it for the device, while it stays on its queue.
     #[inline]
     pub(super) fn share(&self, umem: &mut Umem) -> Option<Frame> {
-        let first = umem.share(self.first)?;
-        if self.frames == 1 { Some(first) } else { self.share_rest(first, umem) }
-    }
-
-    #[inline(never)]
-    fn share_rest(&self, mut packet: Frame, umem: &mut Umem) -> Option<Frame> {
-        let mut place = self.first;
-        while place != self.last {
-            let next = umem.next(place);
-            let Some(part) = next.and_then(|next| umem.share(next)) else {
-                umem.free(packet);
-                return None;
-            };
-            umem.append(&mut packet, part);
-            place = next.unwrap_or(self.last);
+        if self.frames == 1 {
+            umem.share(self.first)
+        } else {
+            umem.share_run(self.first, self.frames.into(), |_, _| ())
         }
-        Some(packet)
     }
 }
 
