@@ -72,6 +72,18 @@ impl Frame {
         *self = Self::new(self.chunk(), offset, len);
     }
 
+    /// Makes the packet `len` bytes longer at its start; `false`, and no change, if there is less in front of it.
+    #[inline]
+    pub(super) const fn grow_front(&mut self, len: u16) -> bool {
+        let fits = len <= self.offset();
+        if fits {
+            // One sum for both halves: it lies in one chunk as before, so that neither carries over.
+            debug_assert!(self.extent().end() <= u16::MAX as usize);
+            self.0 = self.0 - ((len as u64) << 16) + len as u64;
+        }
+        fits
+    }
+
     /// Number of the chunk in its UMEM.
     #[inline]
     #[must_use]

@@ -112,6 +112,19 @@ impl FrameQueue {
     #[inline(always)]
     pub fn push(&mut self, umem: &mut Umem, frame: Frame) -> Queued {
         let chunk = umem.park(frame);
+        self.link_last(umem, chunk)
+    }
+
+    /// Moves the oldest frame to the end of another queue.
+    #[inline(always)]
+    pub fn pass_on(&mut self, to: &mut Self, umem: &mut Umem) -> Option<Queued> {
+        let chunk = self.unlink_first(umem)?;
+        umem.set_next(chunk, NONE);
+        Some(to.link_last(umem, chunk))
+    }
+
+    #[inline(always)]
+    fn link_last(&mut self, umem: &mut Umem, chunk: u32) -> Queued {
         if self.tail == NONE {
             self.head = chunk;
         } else {
@@ -262,6 +275,23 @@ mod tests {
         assert_eq!(order(&queue, &umem), [1, 3, 5]);
         assert_eq!(queue.clear(&mut umem), 3);
         assert_eq!((umem.free_chunks(), queue.first(), queue.last()), (8, None, None));
+    }
+
+    #[test]
+    fn frames_pass_from_one_queue_to_another() {
+        let (mut umem, mut from, mut to) = (umem(3), FrameQueue::default(), FrameQueue::default());
+        for seq in [1, 2, 3] {
+            let frame = frame(&mut umem, seq);
+            from.push(&mut umem, frame);
+        }
+        let first = from.pass_on(&mut to, &mut umem);
+        assert_eq!((first, to.first(), to.last()), (first, first, first));
+        assert_eq!((order(&from, &umem), order(&to, &umem)), (vec![2, 3], vec![1]));
+        let passed = [(); 3].map(|()| from.pass_on(&mut to, &mut umem).is_some());
+        assert_eq!((passed, from.first(), from.last()), ([true, true, false], None, None));
+        assert_eq!((order(&from, &umem), order(&to, &umem)), (vec![], vec![1, 2, 3]));
+        assert_eq!(umem.queued_bytes(to.last().unwrap()), [3; 10]);
+        assert_eq!((to.clear(&mut umem), umem.free_chunks()), (3, 3));
     }
 
     #[test]

@@ -306,7 +306,9 @@ impl Umem {
     #[inline(always)]
     #[must_use]
     pub fn prepend_len(&mut self, frame: &mut Frame, len: u16) -> Option<&mut [u8]> {
-        frame.place_at(frame.offset().checked_sub(len)?, frame.len() + len);
+        if !frame.grow_front(len) {
+            return None;
+        }
         self.bytes_mut(frame).get_mut(..usize::from(len))
     }
 
@@ -315,7 +317,9 @@ impl Umem {
     #[inline]
     #[must_use]
     pub fn prepend<const N: usize>(&mut self, frame: &mut Frame) -> Option<&mut [u8; N]> {
-        frame.place_at(frame.offset().checked_sub(N as u16)?, frame.len() + N as u16);
+        if !frame.grow_front(N as u16) {
+            return None;
+        }
         self.bytes_mut(frame).first_chunk_mut()
     }
 

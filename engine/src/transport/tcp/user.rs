@@ -303,8 +303,7 @@ impl Tcb {
                 sent += self.send_back_part(first, asked, shared, umem);
                 break;
             }
-            let Some(frame) = self.rcv.queue.pop(umem) else { break };
-            self.queue_text(frame, umem);
+            self.queue_received(first_len, umem);
             (sent, frames) = (sent + first_len as usize, frames - 1);
         }
         self.took(sent, shared);
@@ -379,8 +378,7 @@ impl Tcb {
             return false;
         }
         sum_anew(umem, last);
-        self.snd.queued += bytes.len() as u32;
-        self.snd.unsent_len += bytes.len() as u32;
+        self.queued(bytes.len() as u32);
         true
     }
 
@@ -426,15 +424,45 @@ impl Tcb {
     #[inline]
     fn queue_text(&mut self, frame: Frame, umem: &mut Umem) {
         let len = u32::from(frame.len());
-        if len < super::SMALL && self.snd.unsent != Queued::NONE && self.join_last(&frame, umem) {
+        if self.may_join(len) && self.join_last(&frame, umem) {
             umem.free(frame);
+            self.queued(len);
         } else {
-            umem.note_mut(&frame).marks = 0;
             let place = self.snd.queue.push(umem, frame);
-            if self.snd.unsent == Queued::NONE {
-                self.snd.unsent = place;
-            }
+            self.queued_at(place, len, umem);
         }
+    }
+
+    /// The same of the first frame that was received.
+    #[inline]
+    fn queue_received(&mut self, len: u32, umem: &mut Umem) {
+        if self.may_join(len) {
+            if let Some(frame) = self.rcv.queue.pop(umem) {
+                self.queue_text(frame, umem);
+            }
+        } else if let Some(place) = self.rcv.queue.pass_on(&mut self.snd.queue, umem) {
+            self.queued_at(place, len, umem);
+        }
+    }
+
+    /// Whether so little text goes into the last frame, if that was not sent yet and has room for it.
+    #[inline]
+    fn may_join(&self, len: u32) -> bool {
+        len < super::SMALL && self.snd.unsent != Queued::NONE
+    }
+
+    /// A frame became the last one that is to be sent.
+    #[inline]
+    fn queued_at(&mut self, place: Queued, len: u32, umem: &mut Umem) {
+        umem.annotate(place, |note| note.marks = 0);
+        if self.snd.unsent == Queued::NONE {
+            self.snd.unsent = place;
+        }
+        self.queued(len);
+    }
+
+    #[inline]
+    const fn queued(&mut self, len: u32) {
         self.snd.queued += len;
         self.snd.unsent_len += len;
     }

@@ -42,9 +42,7 @@ impl Tcb {
         // every time would move the edge on with every segment, and never stop a peer that sends byte by byte: it goes
         // less than a step beyond what there is room for. Then a step less is told, and what was told before is taken
         // all the same (RFC 7323, section 2.4).
-        let rounded_up = (field + 1) << self.rcv.shift;
-        let room = self.receivable(memory) + (1 << self.rcv.shift);
-        if (field << self.rcv.shift) < self.receive_window() && rounded_up < room {
+        if (field << self.rcv.shift) < self.receive_window() && field << self.rcv.shift < self.receivable(memory) {
             field += 1;
         }
         let field = field.min(u32::from(u16::MAX));
