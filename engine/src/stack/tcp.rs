@@ -241,7 +241,13 @@ impl<A: App> Stack<A> {
         let mut inside = 0;
         while out.room() > inside {
             let Self { tcp: Some(tcp), egress, .. } = self else { return };
-            match tcp.poll::<JOINED>(now, (out.room() - inside) as u32, umem) {
+            let room = (out.room() - inside) as u32;
+            // A packet of several cannot wait for its neighbor.
+            let most = |tuple: &Tuple| match egress.known_way(tuple.local.0, tuple.remote.0, now) {
+                Some(_) => room,
+                None => 1,
+            };
+            match tcp.poll::<JOINED>(now, most, umem) {
                 Some(Output::Segment(segment, index)) => {
                     if JOINED {
                         inside += usize::from(segment.segments) - 1;

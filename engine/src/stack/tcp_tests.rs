@@ -267,6 +267,43 @@ fn losses_are_repaired() {
 }
 
 #[test]
+fn what_the_device_would_cut_up_waits_segment_by_segment_for_a_neighbor() {
+    let (tcp, mut now, total) = (limits(), Instant::from_ns(1_000_000_000), 8 * 1460);
+    // It does not finish: what is sent with a FIN goes by itself anyway.
+    let caller = Caller { total, finished: true, ..Caller::default() };
+    let mut client = Side::new(CLIENT, caller, TcpConfig { ports: vec![], ..tcp.clone() }, now);
+    let mut server = Side::new(SERVER, Echo, TcpConfig { ports: vec![7], ..tcp }, now);
+    client.stack.use_segmentation(true);
+    let is_ip = |frame: &Vec<u8>| frame[12..14] == [8, 0];
+    while !client.inbox.iter().any(is_ip) {
+        server.inbox.extend(client.turn(now));
+        client.inbox.extend(server.turn(now));
+        now += Duration::from_micros(1);
+    }
+    // The SYN-ACK is there, and whom to answer is forgotten.
+    let egress = &mut client.stack.egress;
+    let epoch = egress.neighbors.epoch();
+    egress.neighbors = Neighbors::new(&NeighborConfig::default(), [1, 2]);
+    while egress.neighbors.epoch() <= epoch {
+        egress.neighbors.begin_epoch();
+    }
+    let questions = [client.turn(now), client.turn(now)].concat();
+    assert!(client.stack.app().opened && questions.len() == 1 && !is_ip(&questions[0]), "{questions:?}");
+    server.inbox.extend(questions);
+    for _ in 0..10 {
+        client.inbox.extend(server.turn(now));
+        server.inbox.extend(client.turn(now));
+        now += Duration::from_micros(1);
+    }
+    assert_eq!(
+        (client.stack.app().received, client.longest),
+        (total, 1514),
+        "within microseconds, and no packet is long"
+    );
+    assert_eq!(client.stack.counters().unsent.iter().sum::<u64>(), 0);
+}
+
+#[test]
 fn a_port_without_a_listener_refuses() {
     let tcp = limits();
     let mut now = Instant::from_ns(1_000_000_000);

@@ -322,36 +322,6 @@ impl Tcp {
         self.shared.answered(frame, DropReason::TcpPortClosed, Control::reset_for(segment))
     }
 
-    fn in_time_wait(&mut self, index: u32, segment: &Segment, frame: Frame, now: Instant) -> Verdict {
-        match self.tables.time_waits.segment_arrives(index, segment, now) {
-            time_wait::Outcome::Dropped(reason, None) => Verdict::dropped(frame, reason),
-            time_wait::Outcome::Dropped(reason, Some(reply)) => {
-                self.shared.counters.challenges += u64::from(segment.has(Flags::SYN));
-                self.shared.answered(frame, reason, reply)
-            }
-            time_wait::Outcome::Suppressed(reason) => {
-                self.shared.counters.challenges += u64::from(segment.has(Flags::SYN));
-                self.shared.counters.challenges_suppressed += 1;
-                Verdict::dropped(frame, reason)
-            }
-            time_wait::Outcome::Reopened(iss) => {
-                self.forget_time_wait(index);
-                if !self.listens_at(segment.tuple.local) {
-                    return self.in_closed(segment, frame);
-                }
-                self.shared.counters.time_wait_reopened += 1;
-                self.shared.counters.syns_received += 1;
-                self.open_passively(segment, iss, frame, now)
-            }
-        }
-    }
-
-    fn forget_time_wait(&mut self, index: u32) {
-        if let Some(tuple) = self.tables.time_waits.remove(index) {
-            self.tables.flows.remove(tuple.hash(self.tables.key), Kind::TimeWait.tag(index));
-        }
-    }
-
     /// Digests an ICMP error that quotes a segment of ours from `tuple`, starting at `seq`. Whether it was of use.
     pub fn path_error(&mut self, error: PathError, tuple: &Tuple, seq: SeqNum, now: Instant, umem: &mut Umem) -> bool {
         let Some((Kind::Connection, index)) = self.tables.find(tuple) else {
@@ -400,9 +370,14 @@ impl Tcp {
     }
 
     /// The next thing to send or to tell, after [`expire`](Self::expire). `JOINED` segments of text, for a device that cuts
-    /// them up, come up to `most` in one.
+    /// them up, come up to `most` of their connection in one.
     #[inline]
-    pub fn poll<const JOINED: bool>(&mut self, now: Instant, most: u32, umem: &mut Umem) -> Option<Output> {
+    pub fn poll<const JOINED: bool>(
+        &mut self,
+        now: Instant,
+        most: impl Fn(&Tuple) -> u32,
+        umem: &mut Umem,
+    ) -> Option<Output> {
         if !self.tables.embryos.wheel.is_empty()
             && let Some(control) = self.expire_embryos(now)
         {
@@ -410,7 +385,7 @@ impl Tcp {
             return Some(Output::Control);
         }
         while let Some(index) = self.ready.first() {
-            match self.turn::<JOINED>(index, now, most, umem) {
+            match self.turn::<JOINED>(index, now, &most, umem) {
                 Turn::Output(output) => return Some(output),
                 Turn::Over => {}
                 Turn::Starved => return None,
@@ -426,7 +401,13 @@ impl Tcp {
 
     /// What the connection whose turn it is has to send or to tell.
     #[inline]
-    fn turn<const JOINED: bool>(&mut self, index: u32, now: Instant, most: u32, umem: &mut Umem) -> Turn {
+    fn turn<const JOINED: bool>(
+        &mut self,
+        index: u32,
+        now: Instant,
+        most: impl Fn(&Tuple) -> u32,
+        umem: &mut Umem,
+    ) -> Turn {
         let Some(tcb) = self.tables.connections.get_mut(index) else {
             self.ready.remove(index);
             return Turn::Over;
@@ -445,8 +426,10 @@ impl Tcp {
             return Turn::Output(Output::Writable(index));
         }
         // One that has the device for itself is not interrupted.
-        let most = if self.ready.len() > 1 { self.quantum.min(most) } else { most };
-        let next = if JOINED && let Some(segment) = tcb.next_several(most, &mut self.shared, now, umem) {
+        let quantum = if self.ready.len() > 1 { self.quantum } else { u32::MAX };
+        let several =
+            if JOINED { tcb.next_several(quantum.min(most(&tcb.tuple)), &mut self.shared, now, umem) } else { None };
+        let next = if let Some(segment) = several {
             Next::Segment(segment)
         } else if let Some(segment) = tcb.next_ordinary(&mut self.shared, now, umem) {
             Next::Segment(segment)
@@ -504,17 +487,6 @@ impl Tcp {
         tcb.ended = tcb.ended.or(end);
         self.shared.memory.account(before, tcb.holdings());
         self.settle(index);
-    }
-
-    #[inline(never)]
-    fn expire_time_waits(&mut self, now: Instant) {
-        for _ in 0..EXPIRED_AT_ONCE {
-            let Some(index) = self.tables.time_waits.oldest() else { break };
-            if self.tables.time_waits.get(index).is_none_or(|entry| entry.expires() > now) {
-                break;
-            }
-            self.forget_time_wait(index);
-        }
     }
 
     /// Forgets a connection that ended, after its application has heard of it; one that finished first waits on.

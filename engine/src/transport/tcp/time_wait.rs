@@ -9,7 +9,8 @@ use super::answer_limit::AnswerLimit;
 use super::segment::{Control, Segment};
 use super::tcb::{Tcb, clock};
 use super::tuple::Tuple;
-use crate::base::{DropReason, Instant};
+use super::{EXPIRED_AT_ONCE, Kind, Tcp, Verdict};
+use crate::base::{DropReason, Frame, Instant};
 use crate::structure::slab::Slab;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::{Flags, Options};
@@ -203,5 +204,49 @@ impl TimeWait {
         }
         let (seq, ack) = (self.snd_nxt, self.rcv_nxt);
         Control { tuple: self.tuple, seq, ack, flags: Flags::ACK, window: self.window, options, class: 0 }
+    }
+}
+
+impl Tcp {
+    /// Digests a segment of such a connection.
+    pub(super) fn in_time_wait(&mut self, index: u32, segment: &Segment, frame: Frame, now: Instant) -> Verdict {
+        match self.tables.time_waits.segment_arrives(index, segment, now) {
+            Outcome::Dropped(reason, None) => Verdict::dropped(frame, reason),
+            Outcome::Dropped(reason, Some(reply)) => {
+                self.shared.counters.challenges += u64::from(segment.has(Flags::SYN));
+                self.shared.answered(frame, reason, reply)
+            }
+            Outcome::Suppressed(reason) => {
+                self.shared.counters.challenges += u64::from(segment.has(Flags::SYN));
+                self.shared.counters.challenges_suppressed += 1;
+                Verdict::dropped(frame, reason)
+            }
+            Outcome::Reopened(iss) => {
+                self.forget_time_wait(index);
+                if !self.listens_at(segment.tuple.local) {
+                    return self.in_closed(segment, frame);
+                }
+                self.shared.counters.time_wait_reopened += 1;
+                self.shared.counters.syns_received += 1;
+                self.open_passively(segment, iss, frame, now)
+            }
+        }
+    }
+
+    pub(super) fn forget_time_wait(&mut self, index: u32) {
+        if let Some(tuple) = self.tables.time_waits.remove(index) {
+            self.tables.flows.remove(tuple.hash(self.tables.key), Kind::TimeWait.tag(index));
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn expire_time_waits(&mut self, now: Instant) {
+        for _ in 0..EXPIRED_AT_ONCE {
+            let Some(index) = self.tables.time_waits.oldest() else { break };
+            if self.tables.time_waits.get(index).is_none_or(|entry| entry.expires() > now) {
+                break;
+            }
+            self.forget_time_wait(index);
+        }
     }
 }

@@ -274,9 +274,9 @@ impl Script {
     fn poll(&mut self) -> Option<Output> {
         // A device that copies a packet is done with it at once.
         if self.joined && !self.device_keeps {
-            self.tcp.poll::<true>(self.now, u32::MAX, &mut self.umem)
+            self.tcp.poll::<true>(self.now, |_| u32::MAX, &mut self.umem)
         } else {
-            self.tcp.poll::<false>(self.now, 1, &mut self.umem)
+            self.tcp.poll::<false>(self.now, |_| 1, &mut self.umem)
         }
     }
 
