@@ -16,7 +16,6 @@ demo:
 # Everything that CI checks.
 test: lint
 	deploy/setup.sh test
-	$(CARGO) build --locked -p barewire --no-default-features --target-dir target/pure-rust
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) build --locked --release -p barewire-tests --bin stack_cost --bin tcp_cost
 	$(RUN_AS_ROOT) $(CARGO) test --locked --workspace
@@ -62,6 +61,7 @@ lint:
 	deploy/setup.sh build
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked -p barewire --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items -p barewire -p barewire-ebpf
 
 build:

@@ -31,6 +31,9 @@ const LEARNING: usize = 25;
 const PATIENCE_OF_TRIAL: Duration = Duration::from_secs(30);
 /// Together, at the beginning: the cores may never come back to where they were nearest.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The same in a short comparison: so many times what a server's trials of one kind take. Nobody who wants a first look
+/// wants to wait for it.
+const SHARE: u32 = 4;
 /// It grows by as many times as trials take: a long comparison may wait for longer.
 const GROWTH: u32 = 3;
 /// Between two looks while waiting.
@@ -62,6 +65,11 @@ impl Cores {
     #[cfg(test)]
     pub(crate) fn made_up(probe: impl FnMut() -> Option<f64> + 'static) -> Self {
         Self { probe: Box::new(probe), nearest_ns: None, patience: Duration::ZERO, pause: Duration::ZERO }
+    }
+
+    /// A server's trials of one kind take so long together.
+    pub(crate) fn expect(&mut self, trials: Duration) {
+        self.patience = self.patience.min(SHARE * trials);
     }
 
     /// Looks for a while how near they can be.
@@ -197,6 +205,17 @@ mod tests {
         assert!(runs == 1 && placement.cores_ns == NEAR && placement.cores_wait_seconds > 0.0, "{placement:?}");
         let (runs, placement) = trials(&[APART, APART], Duration::ZERO);
         assert_eq!((runs, placement), (1, Placement { cores_ns: APART, ..Placement::default() }));
+    }
+
+    #[test]
+    fn a_short_comparison_waits_for_a_short_time() {
+        let patience = |trials| {
+            let mut cores = cores(&[], PATIENCE);
+            cores.expect(trials);
+            cores.patience
+        };
+        assert_eq!(patience(Duration::from_millis(50)), Duration::from_millis(200));
+        assert_eq!([5, 60].map(|seconds| patience(Duration::from_secs(seconds))), [PATIENCE; 2]);
     }
 
     #[test]

@@ -65,6 +65,7 @@ pub(super) fn run(args: &TcpArgs) -> Result<()> {
     let measures: Vec<Measure> =
         Measure::ALL.into_iter().filter(|measure| args.full || *measure != Measure::Requests(1000)).collect();
     let lab = Lab::open(programs, shape)?;
+    lab.cores.borrow_mut().expect(rounds * Duration::from_secs_f64(seconds));
     let mut bench = Bench::new(&lab, measures.clone(), args.size, Duration::from_secs_f64(seconds))?;
     let (mut contenders, ended) =
         rounds::measure(&lab.cores, &contestants, rounds, |contestant| bench.measure(contestant));

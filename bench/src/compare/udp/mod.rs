@@ -106,6 +106,7 @@ pub(super) fn run(args: &UdpArgs) -> Result<()> {
     }
     let contestants = contestant::choose(known, &only, &programs, shape, frame_len)?;
     let lab = Lab::open(programs, shape)?;
+    lab.cores.borrow_mut().expect(rounds * Duration::from_secs_f64(seconds));
     let mut bench = Bench::new(&lab, frame_len, Duration::from_secs_f64(seconds))?;
     let (mut contenders, ended) =
         rounds::measure(&lab.cores, &contestants, rounds, |contestant| bench.measure(contestant));
