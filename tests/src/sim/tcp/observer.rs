@@ -112,8 +112,11 @@ fn check(
     let track = place.map(|at| &mut own[at]).ok_or("a sequence number that leaves a gap")?;
     let answers = match segment.ack {
         Some(ack) => {
-            let answers = other.iter_mut().rev().find(|other| other.acknowledged_at(ack).is_some());
-            Some(answers.ok_or("an acknowledgment of what was never sent")?)
+            // A number may be of two connections, where the next one of the same ends begins within the text of the last.
+            let sent = |other: &Track| other.acknowledged_at(ack).is_some();
+            let partner = other.iter().rposition(|other| track.acknowledged(other) && sent(other));
+            let place = partner.or_else(|| other.iter().rposition(sent));
+            Some(&mut other[place.ok_or("an acknowledgment of what was never sent")?])
         }
         None => None,
     };

@@ -98,6 +98,12 @@ impl Track {
         Some(self.offset(ack)).filter(|place| (1..=self.sent).contains(place))
     }
 
+    /// Whether it is of the connection of which `other`, which the other side sends, was acknowledged last.
+    #[must_use]
+    pub(super) fn acknowledged(&self, other: &Self) -> bool {
+        self.told.is_some_and(|told| told.isn == other.isn)
+    }
+
     /// By how much the window of a segment is shifted.
     #[must_use]
     pub(super) const fn scale(&self, segment: &Segment<'_>) -> u8 {
