@@ -370,7 +370,7 @@ impl Tcp {
     }
 
     /// The next thing to send or to tell, after [`expire`](Self::expire). `JOINED` segments of text, for a device that cuts
-    /// them up, come up to `most` of their connection in one.
+    /// them up, come as many in one as `most` says, which is told between whom.
     #[inline]
     pub fn poll<const JOINED: bool>(
         &mut self,

@@ -57,8 +57,7 @@ impl Observer {
         track.arrived(&segment);
         if let Some(ack) = segment.ack {
             let scale = track.scale(&segment);
-            let answered = other.iter_mut().rev().find(|other| other.acknowledged_at(ack).is_some());
-            if let Some(other) = answered {
+            if let Some(other) = acknowledged(track, other, ack) {
                 other.may_send_up_to(ack, u32::from(segment.window) << scale);
             }
         }
@@ -90,6 +89,15 @@ impl Observer {
     }
 }
 
+/// What an acknowledgment of `own` is for. Its number may be of two connections, where the next one of the same ends begins
+/// within the text of the last: then it is for the one that `own` acknowledged before.
+fn acknowledged<'a>(own: &Track, other: &'a mut [Track], ack: u32) -> Option<&'a mut Track> {
+    let sent = |other: &Track| other.acknowledged_at(ack).is_some();
+    let place = other.iter().rposition(|other| own.has_acknowledged(other) && sent(other));
+    let place = place.or_else(|| other.iter().rposition(sent));
+    place.map(|at| &mut other[at])
+}
+
 fn check(
     (flow, from): (Flow, Side),
     own: &mut Vec<Track>,
@@ -111,13 +119,7 @@ fn check(
     }
     let track = place.map(|at| &mut own[at]).ok_or("a sequence number that leaves a gap")?;
     let answers = match segment.ack {
-        Some(ack) => {
-            // A number may be of two connections, where the next one of the same ends begins within the text of the last.
-            let sent = |other: &Track| other.acknowledged_at(ack).is_some();
-            let partner = other.iter().rposition(|other| track.acknowledged(other) && sent(other));
-            let place = partner.or_else(|| other.iter().rposition(sent));
-            Some(&mut other[place.ok_or("an acknowledgment of what was never sent")?])
-        }
+        Some(ack) => Some(acknowledged(track, other, ack).ok_or("an acknowledgment of what was never sent")?),
         None => None,
     };
     track.departs(segment, answers, doubts)

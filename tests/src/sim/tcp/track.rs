@@ -98,9 +98,9 @@ impl Track {
         Some(self.offset(ack)).filter(|place| (1..=self.sent).contains(place))
     }
 
-    /// Whether it is of the connection of which `other`, which the other side sends, was acknowledged last.
+    /// Whether `other`, which the other side sends, is what it acknowledged last.
     #[must_use]
-    pub(super) fn acknowledged(&self, other: &Self) -> bool {
+    pub(super) fn has_acknowledged(&self, other: &Self) -> bool {
         self.told.is_some_and(|told| told.isn == other.isn)
     }
 
